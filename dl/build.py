@@ -1,0 +1,167 @@
+"""From data to objects: a dict with a dotted `name` becomes the thing it names, or a one-line error."""
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dl.errors import ConfigError, nearest
+
+
+def resolve(name: str, package: str, where: str) -> Any:
+  """The object that a dotted path names: `package.name` if there is one, else `name` from the top.
+
+  Raises:
+    ConfigError: no such module or attribute; the line lists the nearest valid names.
+  """
+  if not isinstance(name, str) or not name:
+    raise ConfigError(f'{where}: a name must be a dotted path (a string), got {name!r}')
+  for path in (f'{package}.{name}', name):
+    module, _, attribute = path.rpartition('.')
+    if module and _module_exists(module):
+      found = _import(module, where)
+      if hasattr(found, attribute):
+        return getattr(found, attribute)
+      if module != package:
+        raise ConfigError(f'{where}: {module!r} has no {attribute!r}; {nearest(attribute, public_names(found))}')
+  raise ConfigError(f'{where}: nothing is called {name!r}; {nearest(name, known_names(package))}')
+
+
+def build(spec: Mapping[str, Any], package: str, where: str, **given: Any) -> Any:
+  """Calls the object that `spec['name']` names with the other items of `spec` and with `given`.
+
+  Args:
+    spec: plain data: `name`, a dotted path below `package` or from the top, and its arguments.
+    package: where short names live, `dl.models` say.
+    where: the config path, for error lines.
+    **given: arguments which do not come from the config; they must not be in `spec`.
+
+  Raises:
+    ConfigError: an unknown name or argument, a missing one, or a value of a wrong type.
+  """
+  if not isinstance(spec, Mapping) or 'name' not in spec:
+    raise ConfigError(f"{where}: expected a dict with a 'name', got {spec!r}")
+  target = resolve(spec['name'], package, where)
+  arguments = {k: v for k, v in spec.items() if k != 'name'}
+  check_arguments(target, arguments, where, given)
+  try:
+    return target(**arguments, **given)
+  except ConfigError as e:
+    raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
+  except (ValueError, TypeError) as e:
+    raise ConfigError(f'{where}: {spec["name"]} refused its arguments: {first_line(e)}') from e
+
+
+def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, given: Sequence[str] = ()) -> None:
+  """Checks names and types of `arguments` against the signature of `target`; raises ConfigError."""
+  if not callable(target):
+    raise ConfigError(f'{where}: {target!r} cannot be called')
+  parameters = inspect.signature(target).parameters
+  valid = {
+    n: p for n, p in parameters.items()
+    if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in ('self', 'parent') and n not in given
+  }
+  label = getattr(target, '__name__', str(target))
+  if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+    for name in arguments:
+      if name not in valid:
+        raise ConfigError(f'{where}.{name}: {label} takes no argument {name!r}; {nearest(name, valid)}')
+  for name, p in valid.items():
+    if p.default is p.empty and name not in arguments:
+      raise ConfigError(f'{where}: {label} needs an argument {name!r}')
+  hints = type_hints(target)
+  for name, value in arguments.items():
+    if name in hints and not matches(value, hints[name]):
+      wanted = getattr(hints[name], '__name__', None) if isinstance(hints[name], type) else None
+      raise ConfigError(
+        f'{where}.{name}: expected {wanted or str(hints[name]).replace("typing.", "")}, '
+        f'got {value!r} ({type(value).__name__})'
+      )
+
+
+def matches(value: Any, hint: Any) -> bool:
+  """Whether a plain value fits a type hint; hints which plain data cannot express (arrays, modules) fit all."""
+  if hint is Any or isinstance(hint, typing.TypeVar | str):
+    return True
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(matches(value, a) for a in args)
+  if origin is typing.Literal:
+    return value in args
+  if origin is typing.Annotated:
+    return matches(value, args[0])
+  if hint is None or hint is types.NoneType:
+    return value is None
+  if hint is bool:
+    return isinstance(value, bool)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  if hint is float:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+  if hint is str:
+    return isinstance(value, str)
+  base = origin or hint
+  if base in (list, tuple, Sequence):
+    if not isinstance(value, list | tuple):
+      return False
+    if base is tuple and args and args[-1] is not Ellipsis:
+      return len(value) == len(args) and all(matches(v, a) for v, a in zip(value, args, strict=True))
+    return not args or all(matches(v, args[0]) for v in value)
+  if base in (dict, Mapping):
+    return isinstance(value, Mapping)
+  return True
+
+
+def type_hints(target: Callable) -> dict[str, Any]:
+  """Type hints of the arguments of a class or function; empty where they cannot be read."""
+  try:
+    if isinstance(target, type) and '__init__' not in vars(target) or hasattr(target, '__dataclass_fields__'):
+      return typing.get_type_hints(target)
+    return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+  except (NameError, TypeError, AttributeError):
+    return {}
+
+
+def public_names(module: types.ModuleType) -> list[str]:
+  """Public classes and functions which a module itself defines."""
+  return [
+    n for n, v in vars(module).items()
+    if not n.startswith('_') and callable(v) and getattr(v, '__module__', None) == module.__name__
+  ]
+
+
+def known_names(package: str) -> list[str]:
+  """Every `module.Name` below a package, and its own names."""
+  found = importlib.import_module(package)
+  names = public_names(found)
+  for m in pkgutil.iter_modules(getattr(found, '__path__', [])):
+    try:
+      module = importlib.import_module(f'{package}.{m.name}')
+    except ImportError:  # its optional dependency is absent
+      continue
+    names += [f'{m.name}.{n}' for n in public_names(module)]
+  return names
+
+
+def first_line(error: BaseException) -> str:
+  """The first line of an error's message, or its type."""
+  lines = str(error).strip().splitlines()
+  return lines[0] if lines else type(error).__name__
+
+
+def _module_exists(module: str) -> bool:
+  try:
+    return importlib.util.find_spec(module) is not None
+  except (ModuleNotFoundError, ValueError):
+    return False
+
+
+def _import(module: str, where: str) -> types.ModuleType:
+  try:
+    return importlib.import_module(module)
+  except ImportError as e:
+    raise ConfigError(f'{where}: cannot import {module!r}: {first_line(e)}') from e

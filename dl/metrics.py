@@ -1,0 +1,133 @@
+"""Additive metrics: sums which add over batches, devices and hosts, and become numbers once, at the end.
+
+A metrics dict maps a plain name ('loss', 'accuracy') to a `Metric`. Adding two dicts leaf by leaf is exact
+aggregation, so a mean over a data set never depends on how the set was cut into batches.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Num
+
+
+@flax.struct.dataclass
+class Metric:
+  """Base of the additive metrics: a pytree of sums with `compute()`, called on host arrays after all adding."""
+
+  def compute(self) -> float | list[float]:
+    """The number (or list of numbers) that the sums stand for."""
+    raise NotImplementedError
+
+
+@flax.struct.dataclass
+class Mean(Metric):
+  """A weighted mean: `total / weight`."""
+
+  total: Any
+  weight: Any
+
+  @classmethod
+  def of(cls, values: Num[Array, '*shape'], mask: Num[Array, '...'] | None = None) -> Self:
+    """Mean of `values` where `mask`, which broadcasts from the left ([batch] for [batch, length]), is not 0."""
+    values = jnp.asarray(values, jnp.float32)
+    if mask is None:
+      return cls(values.sum(), jnp.asarray(values.size, jnp.float32))
+    mask = jnp.asarray(mask, jnp.float32)
+    mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
+    # where, not a product: a padded row may hold inf or nan.
+    return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum())
+
+  def compute(self) -> float:
+    return float(self.total) / float(self.weight) if float(self.weight) else float('nan')
+
+
+@flax.struct.dataclass
+class Sum(Metric):
+  """A plain sum, for counts."""
+
+  total: Any
+
+  def compute(self) -> float:
+    return float(self.total)
+
+
+@flax.struct.dataclass
+class ExpMean(Mean):
+  """`base ** mean`: perplexity, from token losses in nats."""
+
+  def compute(self) -> float:
+    return float(np.exp(super().compute()))
+
+
+@flax.struct.dataclass
+class RootMean(Mean):
+  """Square root of a mean: RMSE, from squared errors."""
+
+  def compute(self) -> float:
+    return float(np.sqrt(super().compute()))
+
+
+@flax.struct.dataclass
+class R2(Metric):
+  """Coefficient of determination over the whole set: 1 - residual sum of squares / total sum of squares.
+
+  Sums are of targets less a fixed `offset` (the training mean, say), which keeps float32 sums accurate.
+  """
+
+  residual: Any
+  target: Any
+  target_square: Any
+  weight: Any
+
+  @classmethod
+  def of(
+    cls, prediction: Float[Array, '*b'], target: Float[Array, '*b'], mask: Num[Array, '*b'], offset: float = 0.0
+  ) -> Self:
+    mask = jnp.asarray(mask, jnp.float32)
+    centred = jnp.where(mask > 0, target - offset, 0.0)
+    residual = jnp.where(mask > 0, (prediction - target) ** 2, 0.0)
+    return cls((residual * mask).sum(), (centred * mask).sum(), (centred**2 * mask).sum(), mask.sum())
+
+  def compute(self) -> float:
+    weight = float(self.weight)
+    if not weight:
+      return float('nan')
+    spread = float(self.target_square) - float(self.target) ** 2 / weight
+    return 1.0 - float(self.residual) / spread if spread > 0 else float('nan')
+
+
+@flax.struct.dataclass
+class Confusion(Metric):
+  """Counts of (true class, predicted class), `[classes, classes]`; its number is the accuracy of each class."""
+
+  counts: Any
+
+  @classmethod
+  def of(cls, predicted: Int[Array, ' b'], label: Int[Array, ' b'], num_classes: int, mask: Num[Array, ' b']) -> Self:
+    index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
+    counts = jnp.zeros(num_classes**2, jnp.float32).at[index].add(jnp.asarray(mask, jnp.float32), mode='drop')
+    return cls(counts.reshape(num_classes, num_classes))
+
+  def compute(self) -> list[float]:
+    counts = np.asarray(self.counts, np.float64)
+    with np.errstate(invalid='ignore'):
+      return (np.diagonal(counts) / counts.sum(1)).tolist()
+
+
+def add(a: Any, b: Any) -> Any:
+  """The sum of two metrics dicts of the same structure."""
+  return jax.tree.map(lambda x, y: x + y, a, b)
+
+
+def total(parts: list[Any]) -> Any:
+  """The float64 sum of a list of host metrics dicts."""
+  return jax.tree.map(lambda *xs: np.sum(np.asarray(xs, np.float64), axis=0), *parts)
+
+
+def compute(metrics: Mapping[str, Metric]) -> dict[str, float | list[float]]:
+  """The numbers of a (host) metrics dict."""
+  return {name: metric.compute() for name, metric in metrics.items()}

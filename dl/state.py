@@ -1,0 +1,41 @@
+"""The training state: everything which training changes, so everything which a checkpoint holds."""
+
+from typing import Any, NamedTuple, Self
+
+import flax.struct
+import jax
+from jaxtyping import Array, Int, PyTree
+
+
+class ParamsEmaState(NamedTuple):
+  """Optimizer state of the `params_ema` stage: the average itself and the number of updates it has seen."""
+
+  count: Int[Array, '']
+  average: PyTree
+
+
+@flax.struct.dataclass
+class State:
+  """One training state.
+
+  Attributes:
+    step: number of completed training steps, int32 scalar.
+    params: player -> parameters; most tasks have the one player 'model'.
+    opt: player -> optax state.
+    extra: batch statistics, replay buffers, environment states: whatever else training changes.
+  """
+
+  step: Int[Array, '']
+  params: dict[str, PyTree]
+  opt: dict[str, PyTree]
+  extra: Any
+
+  def averaged(self) -> Self:
+    """This state with each player's parameters replaced by their running average, where a chain keeps one."""
+    params = dict(self.params)
+    for player, opt in self.opt.items():
+      is_ema = lambda x: isinstance(x, ParamsEmaState)  # noqa: E731
+      averages = [x.average for x in jax.tree.leaves(opt, is_leaf=is_ema) if is_ema(x)]
+      if averages:
+        params[player] = averages[-1]
+    return self.replace(params=params)
