@@ -9,6 +9,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from dl.errors import ConfigError, nearest
 
 
@@ -62,7 +65,8 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, 
     raise ConfigError(f'{where}: {target!r} cannot be called')
   parameters = inspect.signature(target).parameters
   valid = {
-    n: p for n, p in parameters.items()
+    n: p
+    for n, p in parameters.items()
     if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in ('self', 'parent') and n not in given
   }
   label = getattr(target, '__name__', str(target))
@@ -113,13 +117,21 @@ def matches(value: Any, hint: Any) -> bool:
     return not args or all(matches(v, args[0]) for v in value)
   if base in (dict, Mapping):
     return isinstance(value, Mapping)
+  if hint in (jax.Array, np.ndarray, complex) or hasattr(hint, 'array_type') or _is_numpy_scalar(hint):
+    return not isinstance(value, str | Mapping | types.NoneType)
+  if base is Callable:
+    return callable(value)
   return True
+
+
+def _is_numpy_scalar(hint: Any) -> bool:
+  return isinstance(hint, type) and issubclass(hint, np.generic)
 
 
 def type_hints(target: Callable) -> dict[str, Any]:
   """Type hints of the arguments of a class or function; empty where they cannot be read."""
   try:
-    if isinstance(target, type) and '__init__' not in vars(target) or hasattr(target, '__dataclass_fields__'):
+    if (isinstance(target, type) and '__init__' not in vars(target)) or hasattr(target, '__dataclass_fields__'):
       return typing.get_type_hints(target)
     return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
   except (NameError, TypeError, AttributeError):
@@ -129,7 +141,8 @@ def type_hints(target: Callable) -> dict[str, Any]:
 def public_names(module: types.ModuleType) -> list[str]:
   """Public classes and functions which a module itself defines."""
   return [
-    n for n, v in vars(module).items()
+    n
+    for n, v in vars(module).items()
     if not n.startswith('_') and callable(v) and getattr(v, '__module__', None) == module.__name__
   ]
 

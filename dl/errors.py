@@ -8,11 +8,15 @@ class ConfigError(ValueError):
   """Something the user wrote (a config, a flag, a path) cannot be used; the message is one helpful line."""
 
 
+class TrainingError(RuntimeError):
+  """A run that cannot go on (a non-finite loss); the message is one line which says where and what to look at."""
+
+
 def nearest(name: str, valid: Iterable[str], limit: int = 5) -> str:
   """The valid names nearest to `name`, as the end of an error line."""
   valid = sorted({str(v) for v in valid})
   close = difflib.get_close_matches(str(name), valid, n=limit, cutoff=0.5)
   if close:
-    return f"did you mean {' or '.join(repr(c) for c in close)}?"
+    return f'did you mean {" or ".join(repr(c) for c in close)}?'
   shown = ', '.join(valid[:20]) + (', ...' if len(valid) > 20 else '')
   return f'valid: {shown or "none"}'

@@ -40,6 +40,11 @@ class Task:
     """Examples (environment steps, ...) one step consumes; None means the batch size."""
     return None
 
+  @property
+  def updates_per_step(self) -> int:
+    """Optimizer updates which one training step makes; schedules count updates."""
+    return 1
+
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
     """Initial (params, extra): player -> parameters, and whatever else training changes."""
     raise NotImplementedError
@@ -80,9 +85,7 @@ class Task:
     return {}
 
 
-def update(
-  optim: optax.GradientTransformation, grads: PyTree, opt: PyTree, params: PyTree
-) -> tuple[PyTree, PyTree]:
+def update(optim: optax.GradientTransformation, grads: PyTree, opt: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
   """One optimizer update: (new params, new optimizer state)."""
   updates, opt = optim.update(grads, opt, params)
   return optax.apply_updates(params, updates), opt

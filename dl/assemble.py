@@ -1,0 +1,212 @@
+"""From a resolved config to the parts of a run, by shapes alone: everything is checked and nothing is compiled."""
+
+import dataclasses
+import functools
+import pathlib
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dl import build, optim
+from dl.data.make import make as make_pipeline
+from dl.data.pipeline import Pipeline
+from dl.duration import to_steps
+from dl.errors import ConfigError, nearest
+from dl.info import Info
+from dl.state import State
+from dl.task import Task, as_float
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """The parts of a run.
+
+  Attributes:
+    config: the resolved config.
+    task: the learning problem, with its model.
+    optimizer: one chain a player.
+    batch: shapes of one global training batch; empty for a task without data.
+    state: shapes of the state.
+    total_steps: length of the training.
+    steps_per_epoch: None for a task without data.
+    pipeline: the training data; None where there is none, or where the parts come from a work directory.
+  """
+
+  config: dict[str, Any]
+  task: Task
+  optimizer: optim.Optimizer
+  batch: dict[str, jax.ShapeDtypeStruct]
+  state: State
+  total_steps: int
+  steps_per_epoch: float | None
+  pipeline: Pipeline | None
+
+  def init(self) -> State:
+    """The initial state, a pure function of the seed; meant to be jitted."""
+    return initial_state(self.task, self.optimizer.chains, self.config['seed'], self.batch)
+
+  def steps(self, key: str) -> int | None:
+    """The duration under a top-level config key, in steps; None where it is None."""
+    if self.config[key] is None:
+      return None
+    steps = self.duration(self.config[key], f'config.{key}')
+    if steps < 1:
+      raise ConfigError(f'config.{key}: must be at least one step, got {self.config[key]!r}')
+    return steps
+
+  def duration(self, value: str | int, where: str) -> int:
+    """A duration in steps of this run."""
+    return to_steps(
+      value,
+      where,
+      steps_per_epoch=self.steps_per_epoch,
+      examples_per_step=_examples_per_step(self.task, self.config),
+      total_steps=self.total_steps,
+    )
+
+  def record(self) -> dict[str, Any]:
+    """What `run.json` keeps so that the parts can be assembled again without the data."""
+    return {
+      'info': self.task.info.to_json(),
+      'batch': {k: [list(v.shape), v.dtype.name] for k, v in self.batch.items()},
+      'steps_per_epoch': self.steps_per_epoch,
+    }
+
+
+def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> Parts:
+  """Builds and checks every part of a run.
+
+  Args:
+    config: a resolved config, as `dl.config.load` returns.
+    record: `Parts.record()` of an earlier run; then the data set is not touched.
+
+  Raises:
+    ConfigError: anything in the config that cannot be used.
+  """
+  if config['steps_per_call'] < 1:
+    raise ConfigError(f'config.steps_per_call: must be at least 1, got {config["steps_per_call"]}')
+  pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
+  if record is not None:
+    batch = {k: jax.ShapeDtypeStruct(tuple(s), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
+    info, steps_per_epoch = Info.from_json(record['info']), record['steps_per_epoch']
+  elif config['data'] is not None:
+    pipeline = make_pipeline(
+      config['data'],
+      split=None,
+      seed=config['seed'],
+      train=True,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    rows = config['data']['batch_size']
+    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline[0].items()}
+    info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch
+  task = _build_task(config, info)
+  if task.needs_data and not batch:
+    raise ConfigError(f'config.data: {config["task"]["name"]} learns from data; name a source, such as sklearn.Digits')
+  if not task.needs_data and config['data'] is not None:
+    raise ConfigError(f'config.data: {config["task"]["name"]} makes its own data; leave data out')
+  examples = _examples_per_step(task, config)
+  total = to_steps(config['train_for'], 'config.train_for', steps_per_epoch=steps_per_epoch, examples_per_step=examples)
+  if total < 1:
+    raise ConfigError('config.train_for: must be at least one step')
+  float_batch = jax.eval_shape(to_float, batch)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  task.check(float_batch)
+  params, _ = abstractly(task.init, key, float_batch)
+  length = optim.Length(total, steps_per_epoch, examples)
+  optimizer = optim.make(config['optim'], params, length, task.updates_per_step)
+  state = abstractly(lambda: initial_state(task, optimizer.chains, config['seed'], float_batch))
+  return Parts(dict(config), task, optimizer, batch, state, total, steps_per_epoch, pipeline)
+
+
+def initial_state(task: Task, chains: Mapping[str, Any], seed: int, batch: Mapping[str, Any]) -> State:
+  """Step 0: fresh parameters and optimizer states. Shapes alone of `batch` matter; one row is enough."""
+  rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
+  params, extra = task.init(jax.random.key(seed), to_float(rows))
+  opt = {player: chains[player].init(params[player]) for player in params}
+  return State(step=jnp.zeros([], jnp.int32), params=params, opt=opt, extra=extra)
+
+
+def to_float(batch: Mapping[str, Any]) -> dict[str, Any]:
+  """The batch as models see it: images as float32 in [0, 1]."""
+  return {k: as_float(v) if k == 'image' else v for k, v in batch.items()}
+
+
+def abstractly(function: Callable, *arguments: Any) -> Any:
+  """`jax.eval_shape`; an error inside becomes a ConfigError that names the line at fault."""
+  try:
+    return jax.eval_shape(function, *arguments)
+  except ConfigError:
+    raise
+  except (TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError, flax.errors.FlaxError) as e:
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if 'site-packages' not in f.filename]
+    at = f' ({pathlib.Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
+    raise ConfigError(
+      f'config.model: does not fit the task or the data: {type(e).__name__}: {build.first_line(e)}{at}; '
+      f'--debug shows the traceback'
+    ) from e
+
+
+def _build_task(config: Mapping[str, Any], info: Info) -> Task:
+  spec = config['model']
+  if spec is None:
+    raise ConfigError("config.model: expected a dict with a 'name', such as dict(name='lenet.LeNet5', num_classes=10)")
+  given = {} if config['precision'] == 'float32' else {'dtype': jnp.dtype(config['precision'])}
+  make = functools.partial(build.build, package='dl.models', **given)
+  if 'name' in spec:
+    model = make(spec, where='config.model')
+  else:
+    model = {player: make(s, where=f'config.model.{player}') for player, s in spec.items()}
+  for part in model.values() if isinstance(model, dict) else [model]:
+    if not isinstance(part, nn.Module):
+      raise ConfigError(f'config.model: {type(part).__name__} is not a flax.linen.Module')
+  task = build.build(config['task'], 'dl.tasks', 'config.task', model=model, info=info)
+  if not isinstance(task, Task):
+    raise ConfigError(f'config.task: {config["task"]["name"]} is not a dl.task.Task')
+  return task
+
+
+def _examples_per_step(task: Task, config: Mapping[str, Any]) -> int | None:
+  return task.examples_per_step or (config['data'] or {}).get('batch_size')
+
+
+def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = None) -> dict[str, Pipeline | None]:
+  """Evaluation name -> its data; None for a task without data.
+
+  Raises:
+    ConfigError: an evaluation that the config does not have, or data which cannot be read.
+  """
+  chosen = list(config['eval']) if names is None else names
+  result = {}
+  for name in chosen:
+    where = f'config.eval.{name}'
+    if name not in config['eval']:
+      raise ConfigError(f'config.eval: no evaluation is called {name!r}; {nearest(name, config["eval"])}')
+    spec = config['eval'][name]
+    if not isinstance(spec, Mapping):
+      raise ConfigError(f"{where}: expected a dict, such as dict(split='test'), got {spec!r}")
+    if name == 'train':
+      raise ConfigError(f"{where}: 'train' is the name of the training's own metrics; take another name")
+    if config['data'] is None:
+      if spec:
+        raise ConfigError(f'{where}: the task makes its own data, so this must be an empty dict, got {dict(spec)!r}')
+      result[name] = None
+      continue
+    base = {k: v for k, v in config['data'].items() if k != 'augment'}
+    base = ({k: base[k] for k in ('batch_size',)} if 'name' in spec else base) | dict(spec)
+    result[name] = make_pipeline(
+      base,
+      split=base.get('split', name) if 'split' in spec else name,
+      seed=config['seed'],
+      train=False,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      where=where,
+    )
+  return result

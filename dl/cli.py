@@ -1,0 +1,92 @@
+"""What the entry points share: absl flags in, one library call out, and one line for a user's mistake."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from dl.errors import ConfigError, TrainingError
+
+USER_ERROR = 2
+"""Exit code of a user's mistake."""
+
+FAILURE = 1
+"""Exit code of a run which could not go on, such as one whose loss is not finite."""
+
+RESUME = 75
+"""Exit code of a run that was told to stop and saved: the same command continues it (EX_TEMPFAIL of sysexits.h)."""
+
+
+def define_config() -> None:
+  """Defines --config and what `--config.a.b=value` is short for."""
+  flags.DEFINE_string('config', None, 'Config file, FILE.py or FILE.py:ARGUMENT; --config.a.b=value overrides a key.')
+  flags.DEFINE_multi_string('override', [], 'a.b=value; --config.a.b=value is short for --override=a.b=value.')
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+  """Runs `main(argv)` and exits with its code; a `ConfigError` is one line on stderr and exit code 2."""
+
+  def guarded(argv: Sequence[str]) -> int | None:
+    try:
+      return main(argv)
+    except (ConfigError, TrainingError) as e:
+      if flags.FLAGS.debug:
+        raise
+      return fail(e)
+
+  flags.DEFINE_boolean('debug', False, 'Show the traceback of an error.')
+  app.run(guarded, flags_parser=_parse)
+
+
+def fail(error: Exception) -> int:
+  """Prints an error as one line and returns its exit code."""
+  text = ' '.join(str(error).split())
+  print(f'error: {text}', file=sys.stderr, flush=True)
+  return FAILURE if isinstance(error, TrainingError) else USER_ERROR
+
+
+def required(name: str) -> str:
+  """The value of a flag that must be given; raises ConfigError without."""
+  value = flags.FLAGS[name].value
+  if value in (None, '', []):
+    raise ConfigError(f'--{name} is needed; see --help')
+  return value
+
+
+def no_more(argv: Sequence[str]) -> None:
+  """Refuses positional arguments."""
+  if len(argv) > 1:
+    raise ConfigError(f'unexpected argument {argv[1]!r}; flags look like --name=value')
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(rewrite_overrides(argv))
+  except flags.Error as e:
+    sys.exit(fail(e))
+
+
+def rewrite_overrides(argv: Sequence[str]) -> list[str]:
+  """Turns each `--config.a.b=value` (or `--config.a.b value`) into `--override=a.b=value`."""
+  result, rest = [], list(argv)
+  while rest:
+    argument = rest.pop(0)
+    name = argument.lstrip('-')
+    if argument == '--':
+      return [*result, argument, *rest]
+    if argument.startswith('-') and name.startswith('config.'):
+      text = name.removeprefix('config.')
+      if '=' not in text and rest and not rest[0].startswith('--'):
+        text += '=' + rest.pop(0)
+      argument = f'--override={text}'
+    result.append(argument)
+  return result
+
+
+def step(text: str | None) -> int | str | None:
+  """--step as `dl.load` takes it: a number, 'best', or None for the newest; raises ConfigError for other texts."""
+  if text is None or text == 'best':
+    return text
+  if not text.isdecimal():
+    raise ConfigError(f"--step: expected a number or 'best', got {text!r}")
+  return int(text)

@@ -1,0 +1,91 @@
+"""python -m dl.evaluate --workdir=/tmp/digits [--step=best] [--eval=test]
+
+Evaluates a checkpoint on the sets of its config; prints one JSON object an evaluation. A generative model can be
+judged by a classifier: --classifier=/tmp/digits_lenet prints each class's share of the samples and the confidence.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import flags
+
+from dl import cli
+
+flags.DEFINE_string('workdir', None, 'Work directory of a run.')
+flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
+flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given.')
+flags.DEFINE_integer('batch_size', None, "Evaluation batch size, if not the config's.")
+flags.DEFINE_string('classifier', None, "Work directory of a classifier which judges the model's samples.")
+flags.DEFINE_integer('samples', 1000, 'Number of samples the classifier judges.')
+flags.DEFINE_integer('seed', 0, 'Seed of those samples.')
+
+
+def evaluate(
+  workdir: pathlib.Path, step: int | str | None = None, names: Sequence[str] = (), batch_size: int | None = None
+) -> dict[str, dict[str, Any]]:
+  """Evaluation name -> numbers, for a checkpoint of a run, on all the devices there are.
+
+  Raises:
+    ConfigError: no such run, checkpoint or evaluation.
+  """
+  from dl import restore, sharding, steps
+  from dl import workdir as workdirs
+  from dl.assemble import make_eval_pipelines
+
+  config = workdirs.read_config(workdir)
+  if batch_size is not None and config['data'] is not None:
+    config['data']['batch_size'] = batch_size
+    for spec in config['eval'].values():
+      spec.pop('batch_size', None)
+  pipelines = make_eval_pipelines(config, list(names) or None)
+  mesh = sharding.make_mesh(config['mesh'])
+  for name, pipeline in pipelines.items():
+    if pipeline is not None:
+      sharding.check_batch(pipeline.batch_size, mesh, f'config.eval.{name}.batch_size')
+  parts, state = restore.load_parts(workdir, step, mesh=mesh)
+  eval_step = jax.jit(steps.make_eval_step(parts.task, config['seed']), out_shardings=sharding.replicated(mesh))
+  return {name: steps.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
+
+
+def judge(
+  workdir: pathlib.Path, classifier: pathlib.Path, count: int, seed: int = 0, step: int | str | None = None
+) -> dict[str, Any]:
+  """What a trained classifier sees in samples of a generative model.
+
+  Returns:
+    shares: fraction of the samples in each class; confidence: mean probability of the class chosen.
+  """
+  import numpy as np
+
+  from dl import restore
+  from dl.errors import ConfigError
+
+  task, state = restore.load(workdir, step)
+  judging, judging_state = restore.load(classifier)
+  key, judge_key = jax.random.split(jax.random.key(seed))
+  try:
+    seen = judging.predict(judging_state, task.sample(state, key, count), judge_key)
+  except NotImplementedError as e:
+    raise ConfigError(str(e)) from e
+  probability = np.asarray(seen['probability'], np.float64)
+  shares = np.bincount(np.asarray(seen['label']), minlength=probability.shape[1]) / count
+  return {'samples': count, 'shares': shares.round(4).tolist(), 'confidence': float(probability.max(1).mean())}
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints the numbers as JSON lines."""
+  cli.no_more(argv)
+  FLAGS = flags.FLAGS
+  workdir, step = pathlib.Path(cli.required('workdir')), cli.step(FLAGS.step)
+  if FLAGS.classifier:
+    print(json.dumps(judge(workdir, pathlib.Path(FLAGS.classifier), FLAGS.samples, FLAGS.seed, step)))
+    return
+  for name, values in evaluate(workdir, step, FLAGS.eval, FLAGS.batch_size).items():
+    print(json.dumps({'split': name} | values))
+
+
+if __name__ == '__main__':
+  cli.run(main)

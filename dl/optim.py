@@ -1,0 +1,354 @@
+"""Optimizers as data: named stages become an optax chain, with masks and values assigned by regular expressions.
+
+    optim=dict(
+        clip=dict(name='clip_by_global_norm', max_norm=1.0),
+        adam=dict(name='adamw', weight_decay=0.05, mask='kernel$',
+                  learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=1e-3, warmup='5%')))
+
+`name` is any optax (or optax.contrib) transformation, a stage of this module, or a dotted path. `mask` is a regular
+expression over parameter paths ('Dense_0/kernel'): it goes to the transformation's own `mask` where there is one, and
+else restricts the stage. An ordered list of [pattern, value] pairs in place of a value assigns one value a parameter;
+the first match counts and every parameter must match. A dict with a `name` in place of a number is a schedule.
+"""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from dl.build import check_arguments, first_line, resolve
+from dl.duration import to_steps
+from dl.errors import ConfigError, nearest
+from dl.state import ParamsEmaState
+
+Schedule = Callable[[Any], Any]
+
+_STEP_ARGUMENTS = ('warmup_steps', 'decay_steps', 'transition_steps', 'transition_begin')
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+  """What durations inside an optimizer refer to.
+
+  Attributes:
+    total: optimizer updates in the whole training.
+    per_epoch: updates in one epoch, if there is a data set.
+    examples: examples an update uses, if known.
+  """
+
+  total: int
+  per_epoch: float | None = None
+  examples: int | None = None
+
+  def scaled(self, factor: float) -> 'Length':
+    """Lengths when `factor` updates happen where one did."""
+    return Length(
+      max(round(self.total * factor), 1),
+      self.per_epoch and self.per_epoch * factor,
+      self.examples and max(round(self.examples / factor), 1),
+    )
+
+  def steps(self, duration: str | int, where: str) -> int:
+    """A duration as a number of updates."""
+    return to_steps(
+      duration, where, steps_per_epoch=self.per_epoch, examples_per_step=self.examples, total_steps=self.total
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """The chains of a run, and the learning rates to log.
+
+  Attributes:
+    chains: player -> gradient transformation.
+    learning_rates: metric name -> (function of the optimizer updates done, updates a training step).
+  """
+
+  chains: dict[str, optax.GradientTransformation]
+  learning_rates: dict[str, tuple[Schedule, float]]
+
+  def rates(self, step: int) -> dict[str, float]:
+    """The learning rates used in the last of `step` training steps."""
+    return {k: float(f(max(int(step * per) - 1, 0))) for k, (f, per) in self.learning_rates.items()}
+
+
+def make(spec: Mapping[str, Any], params: Mapping[str, PyTree], length: Length, updates_per_step: int = 1) -> Optimizer:
+  """Builds one chain a player.
+
+  Args:
+    spec: named stages; with several players, a dict player -> named stages.
+    params: player -> (abstract) parameters.
+    length: of the training, in training steps.
+    updates_per_step: optimizer updates which one training step makes.
+
+  Raises:
+    ConfigError: an unknown name or argument, a wrong type, a pattern that matches nothing or a list that leaves a
+      parameter out, a player without a chain.
+  """
+  players = list(params)
+  if players == ['model'] and set(spec) != {'model'}:
+    specs = {'model': spec}
+  else:
+    for name in spec:
+      if name not in players:
+        raise ConfigError(f'config.optim.{name}: no such player; {nearest(name, players)}')
+    missing = [p for p in players if p not in spec]
+    if missing:
+      raise ConfigError(f'config.optim: no chain for the player {missing[0]!r}; players: {", ".join(players)}')
+    specs = spec
+  chains, rates = {}, {}
+  for player in players:
+    where = 'config.optim' if specs is not spec else f'config.optim.{player}'
+    stages = specs[player]
+    if not isinstance(stages, Mapping) or not stages:
+      raise ConfigError(f'{where}: expected named stages, as in dict(adam=dict(name="adam", learning_rate=1e-3))')
+    if 'name' in stages and not isinstance(stages['name'], Mapping):
+      raise ConfigError(f'{where}: stages have names, as in dict(adam=dict(name={stages["name"]!r}, ...))')
+    found: list[tuple[Schedule, float]] = []
+    chains[player] = _chain(
+      list(stages.items()), params[player], length.scaled(updates_per_step), where, found, updates_per_step
+    )
+    if found:
+      rates['learning_rate' if len(players) == 1 else f'{player}_learning_rate'] = found[0]
+  return Optimizer(chains, rates)
+
+
+def params_ema(decay: float, debias: bool = True) -> optax.GradientTransformation:
+  """Keeps a running average of the parameters themselves; the last stage of a chain (Polyak and Juditsky, 1992).
+
+  Evaluation, prediction and sampling use the average. With `debias` the decay of update t is at most
+  (1 + t) / (10 + t), so that the average forgets the random start.
+
+  Raises:
+    ConfigError: `decay` is not in [0, 1).
+  """
+  if not 0 <= decay < 1:
+    raise ConfigError(f'decay must be in [0, 1), got {decay}')
+
+  def init(params):
+    return ParamsEmaState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params))
+
+  def update(updates, state, params=None):
+    if params is None:
+      raise ValueError('params_ema needs the parameters')
+    count = state.count + 1
+    d = jnp.minimum(decay, (1.0 + count) / (10.0 + count)) if debias else decay
+    new = optax.apply_updates(params, updates)
+    average = jax.tree.map(lambda a, p: (d * a + (1 - d) * p).astype(a.dtype), state.average, new)
+    return updates, ParamsEmaState(count, average)
+
+  return optax.GradientTransformation(init, update)
+
+
+def accumulate(inner: optax.GradientTransformation, steps: int) -> optax.GradientTransformation:
+  """Averages gradients over `steps` training steps before the later stages make one update of them.
+
+  The same as a batch `steps` times larger, in the memory of one (for losses that are means over the batch).
+  """
+  if steps < 1:
+    raise ConfigError(f'steps must be at least 1, got {steps}')
+  return optax.MultiSteps(inner, every_k_schedule=steps).gradient_transformation()
+
+
+def paths(params: PyTree) -> list[str]:
+  """The path of each leaf, '/'-joined, in the order of `jax.tree.leaves`."""
+  return [_path(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+
+def match(pattern: str, params: PyTree, where: str) -> PyTree:
+  """A tree of bools: which parameters the pattern is found in; raises ConfigError if none."""
+  regex = compile_pattern(pattern, where)
+  mask = jax.tree_util.tree_map_with_path(lambda p, _: regex.search(_path(p)) is not None, params)
+  if not any(jax.tree.leaves(mask)):
+    names = paths(params)
+    raise ConfigError(f'{where}: {pattern!r} matches no parameter; parameters: {_some(names)}')
+  return mask
+
+
+def assign(pairs: Sequence[Sequence[Any]], params: PyTree, where: str) -> PyTree:
+  """A tree of indices into `pairs`: the first pattern that matches each parameter.
+
+  Raises:
+    ConfigError: a parameter that no pattern matches, or a pattern that is the first match of none.
+  """
+  regexes = [compile_pattern(p, f'{where}.{i}') for i, (p, _) in enumerate(pairs)]
+
+  def first(path, _):
+    for i, regex in enumerate(regexes):
+      if regex.search(_path(path)):
+        return i
+    raise ConfigError(f"{where}: no pattern matches the parameter {_path(path)!r}; end the list with ['.*', value]")
+
+  index = jax.tree_util.tree_map_with_path(first, params)
+  for i in set(range(len(pairs))) - set(jax.tree.leaves(index)):
+    raise ConfigError(
+      f'{where}.{i}: {pairs[i][0]!r} matches no parameter that earlier patterns leave; '
+      f'parameters: {_some(paths(params))}'
+    )
+  return index
+
+
+def compile_pattern(pattern: Any, where: str) -> re.Pattern:
+  """A compiled regular expression; raises ConfigError if it is none."""
+  try:
+    return re.compile(pattern)
+  except (re.error, TypeError) as e:
+    raise ConfigError(f'{where}: {pattern!r} is not a regular expression: {first_line(e)}') from e
+
+
+def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedule:
+  """Builds an optax schedule; lengths are durations and default to the whole training, `warmup` is `warmup_steps`."""
+  target = _resolve(spec.get('name'), where, optax.schedules)
+  arguments = {k: v for k, v in spec.items() if k != 'name'}
+  parameters = inspect.signature(target).parameters
+  if 'warmup' in arguments and 'warmup_steps' in parameters:
+    arguments['warmup_steps'] = arguments.pop('warmup')
+  for name in _STEP_ARGUMENTS:
+    if name in arguments:
+      arguments[name] = length.steps(arguments[name], f'{where}.{name}')
+  for name in ('decay_steps', 'transition_steps'):
+    if name in parameters and name not in arguments:
+      arguments[name] = max(length.total - arguments.get('transition_begin', 0), 1)
+  if 'warmup_steps' in parameters and 'init_value' in parameters:
+    arguments.setdefault('init_value', 0.0)
+  if 'boundaries_and_scales' in arguments:
+    arguments['boundaries_and_scales'] = {
+      length.steps(k if not k.isdecimal() else int(k), f'{where}.boundaries_and_scales'): v
+      for k, v in arguments['boundaries_and_scales'].items()
+    }
+  if 'schedules' in arguments:
+    arguments['schedules'] = [
+      make_schedule(s, length, f'{where}.schedules.{i}') for i, s in enumerate(arguments['schedules'])
+    ]
+    arguments['boundaries'] = [length.steps(b, f'{where}.boundaries') for b in arguments.get('boundaries', [])]
+  check_arguments(target, arguments, where)
+  schedule = _call(target, arguments, where)
+  if not callable(schedule) or isinstance(schedule, optax.GradientTransformation):
+    raise ConfigError(f'{where}: {spec["name"]!r} is not a schedule')
+  return schedule
+
+
+def _chain(
+  stages: list[tuple[str, Any]], params: PyTree, length: Length, where: str, rates: list, updates_per_step: float
+) -> optax.GradientTransformation:
+  """A chain of stages; a stage with an `inner` argument wraps all those after it."""
+  transforms = []
+  for i, (label, stage) in enumerate(stages):
+    at = f'{where}.{label}'
+    if not isinstance(stage, Mapping) or 'name' not in stage:
+      raise ConfigError(f"{at}: a stage is a dict with a 'name', got {stage!r}")
+    target = _resolve(stage['name'], at)
+    inner = {}
+    if 'inner' in inspect.signature(target).parameters:
+      if i + 1 == len(stages):
+        raise ConfigError(f'{at}: wraps the stages after it, and there is none')
+      every = stage.get('steps', 1) if target is accumulate else 1
+      if not isinstance(every, int) or every < 1:
+        raise ConfigError(f'{at}.steps: expected a whole number of at least 1, got {every!r}')
+      rest = stages[i + 1 :]
+      inner['inner'] = _chain(rest, params, length.scaled(1 / every), where, rates, updates_per_step / every)
+    transforms.append(_stage(target, stage, params, length, at, rates, updates_per_step, inner))
+    if inner:
+      break
+  return optax.chain(*transforms) if len(transforms) > 1 else transforms[0]
+
+
+def _stage(target, stage, params, length, where, rates, updates_per_step, inner) -> optax.GradientTransformation:
+  arguments = {k: v for k, v in stage.items() if k != 'name'}
+  parameters = inspect.signature(target).parameters
+  mask = arguments.pop('mask', None) if 'mask' not in parameters else None
+  assigned = {}
+  for name, value in list(arguments.items()):
+    at = f'{where}.{name}'
+    if isinstance(value, str) and name.endswith('mask'):
+      match(value, params, at)
+      arguments[name] = functools.partial(match, value, where=at) if name in parameters else value
+    elif isinstance(value, Mapping) and 'name' in value:
+      arguments[name] = make_schedule(value, length, at)
+    elif _is_pairs(value):
+      assigned[name] = (
+        assign(value, params, at),
+        [make_schedule(v, length, at) if isinstance(v, Mapping) else v for _, v in value],
+      )
+  plain = {k: v for k, v in arguments.items() if k not in assigned}
+  probe = plain | {k: v[0] for k, (_, v) in assigned.items()}
+  check_arguments(target, probe, where, inner)
+  rate = probe.get('learning_rate')
+  if rate is not None:
+    rates.append((rate if callable(rate) else lambda _: rate, updates_per_step))
+  if assigned:
+    labels = jax.tree.map(lambda *i: ','.join(map(str, i)), *(index for index, _ in assigned.values()))
+    transforms = {}
+    for label in sorted(set(jax.tree.leaves(labels))):
+      chosen = zip(assigned.items(), label.split(','), strict=True)
+      values = {k: choices[int(i)] for (k, (_, choices)), i in chosen}
+      transforms[label] = _call(target, plain | values | inner, where)
+    transform = optax.partition(transforms, labels)
+  else:
+    transform = _call(target, plain | inner, where)
+  if not isinstance(transform, optax.GradientTransformation):
+    raise ConfigError(
+      f'{where}: {stage["name"]!r} is not a gradient transformation; {nearest(stage["name"], _names())}'
+    )
+  if mask is not None:
+    transform = optax.masked(transform, match(mask, params, f'{where}.mask'))
+  return transform
+
+
+def _is_pairs(value: Any) -> bool:
+  return (
+    isinstance(value, list | tuple)
+    and len(value) > 0
+    and all(isinstance(v, list | tuple) and len(v) == 2 and isinstance(v[0], str) for v in value)
+  )
+
+
+def _resolve(name: Any, where: str, *modules: Any) -> Callable:
+  """The transformation or schedule of a name."""
+  if not isinstance(name, str):
+    raise ConfigError(f'{where}: expected a name, got {name!r}')
+  own = {'params_ema': params_ema, 'accumulate': accumulate}
+  if name in own and not modules:
+    return own[name]
+  for module in (*modules, optax, optax.contrib):
+    if callable(getattr(module, name, None)):
+      return getattr(module, name)
+  if '.' in name:
+    return resolve(name, 'optax', where)
+  raise ConfigError(f'{where}: no optax transformation is called {name!r}; {nearest(name, _names(*modules))}')
+
+
+def _names(*modules: Any) -> list[str]:
+  found = [n for m in (modules or (optax, optax.contrib)) for n, v in vars(m).items() if inspect.isfunction(v)]
+  return [*found, *([] if modules else ['params_ema', 'accumulate'])]
+
+
+def _call(target: Callable, arguments: Mapping[str, Any], where: str) -> Any:
+  try:
+    return target(**arguments)
+  except ConfigError as e:
+    raise ConfigError(f'{where}: {e}') from e
+  except (ValueError, TypeError, AttributeError) as e:
+    raise ConfigError(f'{where}: {target.__name__} refused its arguments: {first_line(e)}') from e
+
+
+def _path(path: Sequence[Any]) -> str:
+  return jax.tree_util.keystr(tuple(path), simple=True, separator='/')
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+  return ', '.join(names[:limit]) + (', ...' if len(names) > limit else '')
+
+
+def curve(schedule: Schedule, steps: int, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
+  """(steps, values) of a schedule, for plots."""
+  at = np.unique(np.linspace(0, max(steps - 1, 0), points).astype(int))
+  return at, np.asarray([float(schedule(i)) for i in at])

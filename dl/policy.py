@@ -1,0 +1,99 @@
+"""Decisions taken from the evaluations so far: which is the best, and whether to stop. Pure, so a resumed run agrees."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from dl.build import check_arguments
+from dl.errors import ConfigError, nearest
+
+History = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keep:
+  """Which checkpoints to keep.
+
+  Attributes:
+    last: how many of the newest.
+    best: how many of the best by `metric`.
+    metric: 'evaluation/name', such as 'validation/accuracy'.
+    mode: whether more or less is better.
+  """
+
+  last: int = 1
+  best: int = 0
+  metric: str | None = None
+  mode: Literal['min', 'max'] = 'min'
+
+  def value(self, history: History, step: int) -> float | None:
+    """The metric at a step, if it was evaluated then."""
+    return None if self.metric is None else dict(values(history, self.metric)).get(step)
+
+  def is_best(self, history: History, step: int) -> bool:
+    """Whether the evaluation at `step` is better than all before it."""
+    if not self.best or self.value(history, step) is None:
+      return False
+    return best_step(values(history, self.metric), self.mode) == step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlyStop:
+  """When to stop early.
+
+  Attributes:
+    metric: 'evaluation/name'.
+    patience: how long the metric may go without an improvement, a duration.
+    mode: whether more or less is better.
+    min_delta: how much better counts as an improvement.
+  """
+
+  metric: str
+  patience: str | int
+  mode: Literal['min', 'max'] = 'min'
+  min_delta: float = 0.0
+
+  def should_stop(self, history: History, step: int, patience: int) -> bool:
+    """Whether `patience` steps have passed since the last improvement."""
+    best = best_step(values(history, self.metric), self.mode, self.min_delta)
+    return best is not None and step - best >= patience
+
+
+def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, Sequence[str]]) -> Any:
+  """A `Keep` or an `EarlyStop` from data; raises ConfigError for a metric that no evaluation has.
+
+  Args:
+    metrics: evaluation name -> names of its metrics.
+  """
+  check_arguments(cls, spec, where)
+  policy = cls(**spec)
+  if policy.metric is None:
+    if policy.best:
+      raise ConfigError(f"{where}.best: needs a metric, such as metric='validation/loss'")
+    return policy
+  valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
+  if policy.metric not in valid:
+    raise ConfigError(f'{where}.metric: no evaluation has {policy.metric!r}; {nearest(policy.metric, valid)}')
+  if cls is Keep and policy.last < 1:
+    raise ConfigError(f'{where}.last: at least one checkpoint must be kept, or nothing could resume')
+  return policy
+
+
+def values(history: History, metric: str) -> list[tuple[int, float]]:
+  """(step, value) of a metric 'evaluation/name', where it is a finite number."""
+  split, _, name = metric.partition('/')
+  return [
+    (r['step'], r[name])
+    for r in history
+    if r['split'] == split and isinstance(r.get(name), int | float) and math.isfinite(r[name])
+  ]
+
+
+def best_step(points: Sequence[tuple[int, float]], mode: str, min_delta: float = 0.0) -> int | None:
+  """The step of the last improvement by more than `min_delta`; the first of equals."""
+  best = None
+  for step, value in points:
+    if best is None or (value < best[1] - min_delta if mode == 'min' else value > best[1] + min_delta):
+      best = (step, value)
+  return best and best[0]

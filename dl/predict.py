@@ -1,0 +1,97 @@
+"""python -m dl.predict --workdir=/tmp/digits --inputs=scan.png --inputs='more/*.png' --output=predictions.csv
+
+Predicts from a checkpoint, without the data set. Inputs are image files or folders, a .csv with the training
+columns, an .npz, or text files; each becomes one row (.csv) or one JSON object a line (.jsonl, or standard output).
+"""
+
+import csv
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from dl import cli
+
+flags.DEFINE_string('workdir', None, 'Work directory of a run.')
+flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
+flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob; may be given several times.')
+flags.DEFINE_string('output', None, '.csv or .jsonl file to write; JSON lines on standard output if not given.')
+flags.DEFINE_integer('batch_size', 256, 'Inputs predicted at once.', lower_bound=1)
+
+
+def predict(
+  workdir: str | pathlib.Path, inputs: Sequence[str], step: int | str | None = None, batch_size: int = 256
+) -> Iterator[dict[str, Any]]:
+  """One dict of plain values an input: `input` (its name) and what the task predicts.
+
+  Labels come with `class`, their name, where the data set has names.
+
+  Raises:
+    ConfigError: no such run or checkpoint, or inputs which the model cannot take.
+  """
+  from dl import restore
+  from dl.data.reading import read_inputs
+
+  task, state = restore.load(workdir, step)
+  predict_batch = jax.jit(task.predict)
+  key = jax.random.key(0)
+  kind = restore.input_kind(workdir)
+  for names, batch in read_inputs(inputs, task.info, kind, batch_size=batch_size):
+    rows = len(names)
+    padded = np.concatenate([batch, np.repeat(batch[:1], batch_size - rows, 0)]) if rows < batch_size else batch
+    outputs = jax.device_get(predict_batch(state, padded, key))
+    for i, name in enumerate(names):
+      row = {'input': name} | {k: np.asarray(v[i]).tolist() for k, v in outputs.items()}
+      if 'label' in row and task.info.class_names:
+        row['class'] = task.info.class_names[row['label']]
+      yield row
+
+
+def main(argv: Sequence[str]) -> None:
+  """Writes one row an input."""
+  cli.no_more(argv)
+  FLAGS = flags.FLAGS
+  from dl.errors import ConfigError
+
+  output = pathlib.Path(FLAGS.output) if FLAGS.output else None
+  if output and output.suffix not in ('.csv', '.jsonl'):
+    raise ConfigError(f'--output: expected a .csv or .jsonl file, got {output}')
+  if output and not output.parent.is_dir():
+    raise ConfigError(f'--output: no directory {output.parent}')
+  cli.required('inputs')
+  rows = predict(cli.required('workdir'), FLAGS.inputs, cli.step(FLAGS.step), FLAGS.batch_size)
+  if output is None:
+    for row in rows:
+      print(json.dumps(row))
+    return
+  count = 0
+  with output.open('w', newline='', encoding='utf-8') as file:
+    if output.suffix == '.jsonl':
+      for count, row in enumerate(rows, 1):
+        file.write(json.dumps(row) + '\n')
+    else:
+      writer = None
+      for count, row in enumerate(rows, 1):
+        flat = flatten(row)
+        if writer is None:
+          writer = csv.DictWriter(file, list(flat))
+          writer.writeheader()
+        writer.writerow(flat)
+  print(f'{count} predictions: {output}', file=sys.stderr)
+
+
+def flatten(row: dict[str, Any]) -> dict[str, Any]:
+  """A row of a table: a list becomes the columns name_0, name_1, ..."""
+  flat = {}
+  for name, value in row.items():
+    flat |= {f'{name}_{i}': v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+  return flat
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,49 @@
+"""A trained model from its work directory, without the data set."""
+
+import os
+import pathlib
+
+import jax
+
+from dl import sharding
+from dl import workdir as workdirs
+from dl.assemble import Parts, assemble
+from dl.checkpoint import Checkpoints, abstract
+from dl.policy import Keep
+from dl.state import State
+from dl.task import Task
+
+
+def load(workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True) -> tuple[Task, State]:
+  """The task and state of a run; the data set is not needed, nor the devices which it was trained on.
+
+  Args:
+    workdir: the work directory of a run.
+    step: which checkpoint: a step, 'best', or None for the newest.
+    averaged: whether the parameters are their running averages, where the optimizer keeps one (`params_ema`).
+
+  Returns:
+    (task, state): `task.predict(state, inputs, key)` takes raw inputs.
+
+  Raises:
+    ConfigError: not a work directory, no such checkpoint, or code which no longer fits the config.
+  """
+  parts, state = load_parts(workdir, step)
+  return parts.task, state.averaged() if averaged else state
+
+
+def load_parts(
+  workdir: str | os.PathLike, step: int | str | None = None, mesh: jax.sharding.Mesh | None = None
+) -> tuple[Parts, State]:
+  """The assembled run and its state, on a mesh as the config says, or (None) on the first device."""
+  workdir = pathlib.Path(workdir)
+  parts = assemble(workdirs.read_config(workdir), workdirs.read_run(workdir)['data'])
+  if mesh is None:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: here, parts.state)
+  else:
+    shardings = sharding.state_shardings(parts.config['sharding'], mesh, parts.state)
+  keep = Keep(**parts.config['keep'])
+  with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
+    found = saved.find(step, f'{workdir}/checkpoints')
+    return parts, saved.restore(found, {'state': abstract(parts.state, shardings)})['state']

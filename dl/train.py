@@ -1,0 +1,35 @@
+"""python -m dl.train --config=experiments/vision/digits_lenet.py --workdir=/tmp/digits
+
+Trains a config. The same command again continues an interrupted run, bit for bit.
+Exit codes: 0 complete, 1 the training failed, 2 a mistake in the command or the config, 75 interrupted (run it again).
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from dl import cli
+
+cli.define_config()
+flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
+flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
+
+
+def main(argv: Sequence[str]) -> int:
+  """Trains; returns the exit code."""
+  cli.no_more(argv)
+  FLAGS = flags.FLAGS
+  from dl import config, loop  # after the flags are parsed, so that --help is fast
+
+  resolved = config.load(cli.required('config'), FLAGS.override)
+  result = loop.train(resolved, pathlib.Path(cli.required('workdir')), show_progress=FLAGS.progress)
+  for name, values in result.metrics.items():
+    numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
+    print(f'{name}: {numbers}')
+  print(f'{result.status} at step {result.step}: {FLAGS.workdir}')
+  return 0 if result.status == 'complete' else cli.RESUME
+
+
+if __name__ == '__main__':
+  cli.run(main)

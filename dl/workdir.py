@@ -1,0 +1,118 @@
+"""The work directory of a run: whose it is, what `config.json` and `run.json` say, and how to read them back."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from dl.config import differences, save
+from dl.errors import ConfigError
+
+CONFIG = 'config.json'
+RUN = 'run.json'
+FREE_TO_CHANGE = ('mesh', 'sharding')
+"""Config keys which say where a run computes, not what: they may change between the sessions of a run."""
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
+
+
+def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing."""
+  if workdir.exists() and not workdir.is_dir():
+    raise ConfigError(f'--workdir: {workdir} is not a directory')
+  if (workdir / CONFIG).exists():
+    changed = differences(read_config(workdir), config)
+    changed = {k: v for k, v in changed.items() if k.split('.')[0] not in FREE_TO_CHANGE}
+    if changed:
+      shown = ', '.join(f'{k} ({a!r}, now {b!r})' for k, (a, b) in list(changed.items())[:3])
+      more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
+      raise ConfigError(
+        f'--workdir: {workdir} holds a run of another config: {shown}{more}; choose another directory, or delete it'
+      )
+  elif workdir.is_dir() and any(workdir.iterdir()):
+    raise ConfigError(f'--workdir: {workdir} is not empty and holds no run; choose another directory')
+
+
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Creates the directory and writes `config.json` into it."""
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    save(config, workdir / CONFIG)
+  except OSError as e:
+    raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The resolved config of a run."""
+  return _read(workdir, CONFIG)
+
+
+def read_run(workdir: pathlib.Path) -> dict[str, Any]:
+  """`run.json` of a run."""
+  return _read(workdir, RUN)
+
+
+def update_run(workdir: pathlib.Path, **fields: Any) -> None:
+  """Sets fields of `run.json`, atomically."""
+  path = workdir / RUN
+  values = (json.loads(path.read_text()) if path.exists() else {}) | fields
+  new = path.with_suffix('.json.new')
+  new.write_text(json.dumps(values, indent=2) + '\n')
+  os.replace(new, path)
+
+
+def session(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What `run.json` says of the command, code, versions and devices that a run (or its latest part) used."""
+  return {
+    'command': shlex.join([sys.executable, *sys.orig_argv[1:]]),
+    'commit': commit(),
+    'versions': {'python': platform.python_version()} | {p: _version(p) for p in ('dl', *_PACKAGES)},
+    'devices': {
+      'platform': jax.default_backend(),
+      'kind': jax.devices()[0].device_kind,
+      'count': jax.device_count(),
+      'processes': jax.process_count(),
+      'host': platform.platform(),
+      'cpus': os.cpu_count(),
+    },
+    'seed': config['seed'],
+    'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+  }
+
+
+def commit() -> str | None:
+  """The git commit of this code, with '+changes' where files differ from it; None outside of a checkout."""
+  here = pathlib.Path(__file__).parent
+  try:
+    git = lambda *a: subprocess.run(
+      ['git', '-C', str(here), *a], capture_output=True, text=True, timeout=5, check=True
+    ).stdout.strip()
+    return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno') else '')
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:
+  path = pathlib.Path(workdir) / name
+  if not path.exists():
+    raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}')
+  try:
+    return json.loads(path.read_text())
+  except ValueError as e:
+    raise ConfigError(f'{path} is damaged: {e}') from e
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None

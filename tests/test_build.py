@@ -1,0 +1,70 @@
+"""Building by dotted path, checked by signature."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import pytest
+
+from dl import build
+from dl.errors import ConfigError
+
+
+@dataclasses.dataclass
+class Thing:
+  """Something to build."""
+
+  width: int
+  names: tuple[str, ...] = ()
+  mode: Literal['a', 'b'] = 'a'
+  rate: float | None = None
+  given: Any = None
+
+  def __post_init__(self):
+    if self.width < 0:
+      raise ValueError('width is negative\nsecond line')
+
+
+HERE = f'{__name__}.Thing'
+
+
+def test_builds_a_users_own_class():
+  assert build.build(dict(name=HERE, width=3, rate=1), 'dl.models', 'config.model', given=5) == Thing(
+    3, rate=1, given=5
+  )
+
+
+@pytest.mark.parametrize(
+  ('spec', 'says'),
+  [
+    (dict(width=3), "a dict with a 'name'"),
+    (dict(name=HERE), "needs an argument 'width'"),
+    (dict(name=HERE, width='3'), "config.model.width: expected int, got '3' (str)"),
+    (dict(name=HERE, width=True), 'expected int'),
+    (dict(name=HERE, width=3, wdith=4), "did you mean 'width'"),
+    (dict(name=HERE, width=3, names=[1]), 'config.model.names'),
+    (dict(name=HERE, width=3, mode='c'), "Literal['a', 'b']"),
+    (dict(name=HERE, width=3, given=1), "takes no argument 'given'"),
+    (dict(name=HERE, width=-1), 'refused its arguments: width is negative'),
+    (dict(name=HERE.replace('Thing', 'Thin'), width=3), "did you mean 'Thing'"),
+    (dict(name='lenet.LeNet6'), "did you mean 'LeNet5'"),
+    (dict(name='lent.LeNet5'), "'lenet.LeNet5'"),
+    (dict(name='no_such_package.Net'), 'nothing is called'),
+    (dict(name=3), 'dotted path'),
+    ('lenet.LeNet5', "a dict with a 'name'"),
+  ],
+)
+def test_mistakes_are_one_line(spec, says):
+  with pytest.raises(ConfigError) as e:
+    build.build(
+      spec, 'dl.models', 'config.model', **({'given': 1} if isinstance(spec, dict) and 'given' in spec else {})
+    )
+  assert says in str(e.value) and '\n' not in str(e.value)
+
+
+def test_matches():
+  assert build.matches([1, 2], tuple[int, ...]) and not build.matches([1, 'a'], tuple[int, ...])
+  assert build.matches([1, 2], tuple[int, int]) and not build.matches([1], tuple[int, int])
+  assert build.matches(None, int | None) and not build.matches(None, int)
+  assert build.matches(1, float) and not build.matches(1.0, int)
+  assert build.matches(2.0, jax.Array) and not build.matches('fast', jax.Array)

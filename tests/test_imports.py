@@ -1,0 +1,96 @@
+"""The import rules of the architecture: downwards only, and each outside library in its one place."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Lower numbers may not import higher ones. A module without an entry is an entry point (the top).
+LEVELS = {
+  'errors': 0, 'info': 0, 'metrics': 0, 'state': 0, 'build': 1, 'duration': 1, 'losses': 1, 'pictures': 1,
+  'nn': 2, 'envs': 2,
+  'models': 3,
+  'task': 4,
+  'config': 5, 'optim': 5, 'checkpoint': 5, 'data': 5, 'tasks': 5, 'logs': 5, 'progress': 5, 'artifacts': 5,
+  'policy': 6, 'sharding': 6, 'workdir': 6,
+  'assemble': 7, 'restore': 8, 'steps': 8,
+  'html': 8, 'report': 9,
+  'loop': 10,
+}  # fmt: skip
+TOP = 11
+
+ONLY_IN = {
+  'tensorflow_datasets': ('data',),
+  'grain': ('data',),
+  'PIL': ('data', 'artifacts', 'pictures'),
+  'orbax': ('checkpoint',),
+  'tensorboardX': ('logs',),
+}
+
+FILES = sorted((ROOT / 'dl').rglob('*.py'))
+
+
+def imports(path: pathlib.Path) -> list[str]:
+  """Every module that a file imports, wherever in the file."""
+  found = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found += [a.name for a in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: relative import'
+      found += [f'{node.module}.{a.name}' for a in node.names]
+  return found
+
+
+def part(path: pathlib.Path) -> str:
+  relative = path.relative_to(ROOT / 'dl')
+  return relative.parts[0].removesuffix('.py')
+
+
+def test_there_are_files():
+  assert len(FILES) > 30
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+  mine = part(path)
+  if mine == '__init__':
+    return
+  for name in imports(path):
+    top, *rest = name.split('.')
+    assert top != 'experiments', f'{path} imports experiments'
+    if top == 'dl' and rest:
+      theirs = rest[0]
+      if theirs == mine:
+        continue
+      assert LEVELS.get(theirs, TOP) <= LEVELS.get(mine, TOP), f'{path} imports {name}, which lies above it'
+      if mine in ('models', 'nn', 'envs', 'losses'):
+        assert theirs not in ('task', 'tasks', 'data', 'loop'), f'{path}: a model knows no task'
+      if mine == 'tasks':
+        allowed = (
+          'task',
+          'tasks',
+          'models',
+          'nn',
+          'envs',
+          'losses',
+          'metrics',
+          'state',
+          'info',
+          'errors',
+          'build',
+          'pictures',
+        )
+        assert theirs in allowed, f'{path}: a task knows no file, mesh or loop, and so no dl.{theirs}'
+    if top in ONLY_IN:
+      assert mine in ONLY_IN[top], f'{path}: {top} belongs in dl/{ONLY_IN[top]}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_deprecated_or_forbidden_names(path):
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Attribute):
+      assert node.attr not in ('pmap', 'xmap'), f'{path}:{node.lineno}: {node.attr}'
+  assert not [n for n in imports(path) if n.split('.')[0] in ('pickle', 'clu', 'metrax', 'tensorflow')]
