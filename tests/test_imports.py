@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Lower numbers may not import higher ones. A module without an entry is an entry point (the top).
 LEVELS = {
-  'errors': 0, 'info': 0, 'metrics': 0, 'state': 0, 'build': 1, 'duration': 1, 'losses': 1, 'pictures': 1,
+  'errors': 0, 'info': 0, 'metrics': 0, 'state': 0, 'build': 1, 'cli': 1, 'duration': 1, 'losses': 1, 'pictures': 1,
   'nn': 2, 'envs': 2,
   'models': 3,
   'task': 4,

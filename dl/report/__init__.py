@@ -1,0 +1,38 @@
+"""Reports on runs: one self-contained HTML page, and a Markdown table; `python -m dl.report` is the entry point."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from dl.errors import ConfigError
+from dl.report import page, runs
+
+FILE = 'report.html'
+
+
+def write(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> pathlib.Path:
+  """Writes the page of one run, or of several to compare.
+
+  Args:
+    workdirs: work directories; a run may still be going on.
+    path: the HTML file, which is replaced in one move.
+
+  Returns:
+    The path.
+
+  Raises:
+    ConfigError: a work directory is missing, is none, or is damaged; or the file cannot be written.
+  """
+  return save(runs.load(workdirs), path)
+
+
+def save(loaded: Sequence[runs.Run], path: str | os.PathLike) -> pathlib.Path:
+  """`write` for runs which have been read."""
+  path = pathlib.Path(path)
+  new = path.with_name(path.name + '.new')
+  try:
+    new.write_text(page.render(loaded), encoding='utf-8')
+    os.replace(new, path)
+  except OSError as e:
+    raise ConfigError(f'cannot write {str(path)!r}: {e.strerror}') from e
+  return path

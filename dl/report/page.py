@@ -1,0 +1,144 @@
+"""The report page: runs as one HTML text which opens offline, with its styles, script and images inside."""
+
+import base64
+import datetime
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dl.progress import duration
+from dl.report.curves import curves
+from dl.report.gallery import gallery
+from dl.report.markup import escape, plain, swatch
+from dl.report.results import by_class, config_differences, results
+from dl.report.runs import Run, number
+
+_BADGES = {'complete': 'good', 'failed': 'bad'}  # the colour of a status; others have a neutral one
+
+
+def render(runs: Sequence[Run]) -> str:
+  """The page of one run, or of several to compare. Nothing in it refers to anything outside it."""
+  here = pathlib.Path(__file__)
+  css = here.with_name('style.css').read_text(encoding='utf-8')
+  js = here.with_name('script.js').read_text(encoding='utf-8')
+  # Whatever a config or an artifact holds, the page runs its own script alone and asks no server for anything.
+  digest = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
+  policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+  title = runs[0].name if len(runs) == 1 else f'{len(runs)} runs: ' + ', '.join(run.name for run in runs)
+  body = [
+    f'<h1>{escape(title)}</h1>',
+    f'<p class="muted">{escape(_subject(runs))}</p>',
+    f'<div class="cards">{"".join(_card(i, runs) for i in range(len(runs)))}</div>',
+    _section('Results', results(runs)),
+    _section('Curves', curves(runs)),
+    _section('By class', by_class(runs)),
+    _section('What differs between the configs', config_differences(runs)),
+    _section('Artifacts', gallery(runs)),
+    _section('Config', _configs(runs)),
+    '<footer>Made by <code>python -m dl.report</code>.</footer>',
+  ]
+  return (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f'<title>{escape(title)}</title><style>{css}</style></head>\n'
+    f'<body><main>\n{"".join(body)}</main>\n<script>{js}</script></body></html>\n'
+  )
+
+
+def _section(title: str, content: str) -> str:
+  return f'<section><h2>{escape(title)}</h2>{content}</section>\n' if content else ''
+
+
+def _subject(runs: Sequence[Run]) -> str:
+  """What was trained on what: 'classify.Classify · lenet.LeNet5 · sklearn.Digits', for what the runs share."""
+  parts = []
+  for key in ('task', 'model', 'data'):
+    names = dict.fromkeys(_names(run.config.get(key)) for run in runs)
+    parts.append(' / '.join(name for name in names if name))
+  return ' · '.join(part for part in parts if part)
+
+
+def _names(spec: Any) -> str:
+  """The name in a spec, or the names of a dict of specs (the players of a GAN)."""
+  if not isinstance(spec, Mapping):
+    return ''
+  if isinstance(spec.get('name'), str):
+    return spec['name']
+  return ' + '.join(s['name'] for s in spec.values() if isinstance(s, Mapping) and isinstance(s.get('name'), str))
+
+
+def _card(i: int, runs: Sequence[Run]) -> str:
+  run = runs[i]
+  facts = run.facts
+  total = facts.get('total_steps')
+  speeds = sorted(r['steps_per_second'] for r in run.records if isinstance(r.get('steps_per_second'), int | float))
+  commit = str(facts.get('commit') or '')
+  shown = {
+    'Steps': f'{run.step:,}' + (f' of {total:,}' if isinstance(total, int) and total != run.step else ''),
+    'Time': '' if run.seconds is None else duration(run.seconds),
+    'Speed': f'{number(speeds[len(speeds) // 2])} steps/s' if speeds else '',
+    'Seed': facts.get('seed', run.config.get('seed')),
+    'Parameters': f'{facts["parameters"]:,}' if 'parameters' in facts else '',
+    'Devices': _devices(facts.get('devices', {})),
+    'Started': _time(facts.get('started', '')),
+    'Commit': re.sub(r'\b([0-9a-f]{10})[0-9a-f]{30}\b', r'\1', commit),
+  }
+  versions = ', '.join(f'{k} {v}' for k, v in facts.get('versions', {}).items() if v)
+  wide = {'Versions': versions, 'Directory': run.path}
+  items = [f'<div><dt>{k}</dt><dd>{escape(v)}</dd></div>' for k, v in shown.items() if v not in (None, '')]
+  items += [f'<div class="wide"><dt>{k}</dt><dd>{escape(v)}</dd></div>' for k, v in wide.items() if v not in (None, '')]
+  if 'command' in facts:
+    items.append(f'<div class="wide"><dt>Command</dt><dd><code>{escape(facts["command"])}</code></dd></div>')
+  badge = f'<span class="badge {_BADGES.get(run.status, "")}">{escape(run.status)}</span>'
+  head = f'<header><h3>{swatch(i, runs)}{escape(run.name)}</h3>{badge}</header>'
+  return f'<article class="card">{head}<dl>{"".join(items)}</dl></article>'
+
+
+def _devices(value: Mapping[str, Any]) -> str:
+  """'8 x NVIDIA H200' or 'cpu, 2 cores', from `run.json`."""
+  count, processes = value.get('count', 1), value.get('processes', 1)
+  text = str(value.get('kind', value.get('platform', '')))
+  text = (f'{count} x ' if count != 1 else '') + text + (f' in {processes} processes' if processes != 1 else '')
+  return text + (f', {value["cpus"]} cores' if value.get('platform') == 'cpu' and value.get('cpus') else '')
+
+
+def _time(value: str) -> str:
+  """An ISO time in words; what is none stays as it is."""
+  try:
+    moment = datetime.datetime.fromisoformat(value)
+  except ValueError:
+    return value
+  return moment.strftime('%Y-%m-%d %H:%M') + (f' {moment.tzname()}' if moment.tzinfo else '')
+
+
+def _configs(runs: Sequence[Run]) -> str:
+  parts = []
+  for i, run in enumerate(runs):
+    facts = json.dumps(run.facts, indent=2, ensure_ascii=False)
+    parts.append(
+      f'<details{" open" if len(runs) == 1 else ""}><summary>{swatch(i, runs)}{escape(run.name)}: config</summary>'
+      f'<pre>{escape(_indented(run.config))}</pre></details>'
+      f'<details><summary>{swatch(i, runs)}{escape(run.name)}: run.json</summary><pre>{escape(facts)}</pre></details>'
+    )
+  return ''.join(parts)
+
+
+def _indented(value: Mapping[str, Any], depth: int = 0) -> str:
+  """Nested plain data as indented 'key: value' lines."""
+  lines = []
+  for key, child in value.items():
+    space = '  ' * depth
+    if isinstance(child, Mapping) and child:
+      lines += [f'{space}{key}:', _indented(child, depth + 1)]
+    elif isinstance(child, list) and any(isinstance(c, Mapping) for c in child):
+      lines.append(f'{space}{key}:')
+      for item in child:
+        text = _indented(item, depth + 2) if isinstance(item, Mapping) else '  ' * (depth + 2) + plain(item)
+        lines.append('  ' * (depth + 1) + '- ' + text.removeprefix('  ' * (depth + 2)))
+    else:
+      lines.append(f'{space}{key}: {plain(child)}')
+  return '\n'.join(lines)

@@ -1,0 +1,113 @@
+"""The tables of the report page: final and best values, values by class, and what differs between configs."""
+
+from collections.abc import Mapping, Sequence
+
+from dl.report.markup import escape, plain, swatch, title
+from dl.report.runs import Run, differences, number, rows
+
+
+def results(runs: Sequence[Run]) -> str:
+  """A row a metric, a column a run: the final value, the best one, and what the config expects."""
+  keys = rows(runs)
+  if not keys:
+    return '<p class="muted">No metrics yet.</p>'
+  final, best = [run.final() for run in runs], [run.best() for run in runs]
+  head = '<th>Split</th><th>Metric</th>' + ''.join(
+    f'<th class="n">{swatch(i, runs)}{escape(run.name if len(runs) > 1 else "Final value")}</th>'
+    for i, run in enumerate(runs)
+  )
+  body = []
+  for split, metric in keys:
+    key = (split, metric)
+    winners = _winners([f[key].value if key in f else None for f in final], runs[0].mode(split, metric))
+    cells = ''.join(
+      f'<td class="n">{_result(run, key, final[i], best[i], i in winners)}</td>' for i, run in enumerate(runs)
+    )
+    body.append(f'<tr><th>{escape(split)}</th><td>{escape(title(metric))}</td>{cells}</tr>')
+  return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _result(run: Run, key: tuple[str, str], final: Mapping, best: Mapping, wins: bool) -> str:
+  if key not in final:
+    return ''
+  last = final[key]
+  parts = [f'<span{" class=win" if wins else ""}>{number(last.value)}</span>']
+  if key in best and best[key].step != last.step:
+    parts.append(f'<small>best {number(best[key].value)} at {best[key].step:,}</small>')
+  if claim := run.expected(*key):
+    value, tolerance = claim
+    mode, measured = run.mode(*key), last.value
+    met = measured is not None and (
+      abs(measured - value) <= tolerance + 1e-12
+      or (mode == 'max' and measured > value)
+      or (mode == 'min' and measured < value)
+    )
+    verdict = '<b class="met">met</b>' if met else '<b class="missed">not met</b>'
+    parts.append(f'<small>expected {number(value)} ± {tolerance:g}: {verdict}</small>')
+  return ''.join(parts)
+
+
+def _winners(values: Sequence[float | None], mode: str | None) -> set[int]:
+  """Indices of the best values, where runs are compared and differ."""
+  finite = [v for v in values if v is not None]
+  if mode is None or len(values) < 2 or len(set(values)) < 2 or not finite:
+    return set()
+  top = (min if mode == 'min' else max)(finite)
+  return {i for i, v in enumerate(values) if v == top}
+
+
+def by_class(runs: Sequence[Run]) -> str:
+  """One table for each metric which is a list; rows are classes, where the list has one number a class."""
+  found: dict[tuple[str, int], list[tuple[int, str, int, list]]] = {}
+  for i, run in enumerate(runs):
+    for (split, metric), (step, values) in run.lists().items():
+      if values and all(v is None or isinstance(v, int | float) for v in values):
+        found.setdefault((metric, len(values)), []).append((i, split, step, values))
+  tables = []
+  for (metric, size), columns in found.items():
+    names = _class_names(runs[columns[0][0]], size)
+    head = ''.join(
+      f'<th class="n">{swatch(i, runs)}{escape(runs[i].name + " · " if len(runs) > 1 else "")}{escape(split)}'
+      f'<br><small>step {step:,}</small></th>'
+      for i, split, step, _ in columns
+    )
+    body = ''.join(
+      f'<tr><th>{escape(name)}</th>{"".join(_bar(values[row]) for *_, values in columns)}</tr>'
+      for row, name in enumerate(names)
+    )
+    tables.append(
+      f'<div class="scroll tall"><table><thead><tr><th>{escape(title(metric))}</th>{head}</tr></thead>'
+      f'<tbody>{body}</tbody></table></div>'
+    )
+  return ''.join(tables)
+
+
+def _bar(value: float | None) -> str:
+  """A cell whose background shows a number in [0, 1] as a bar."""
+  if value is not None and 0 <= value <= 1:
+    return f'<td class="n bar" style="--v:{100 * value:.1f}%">{number(value)}</td>'
+  return f'<td class="n">{"" if value is None else number(value)}</td>'
+
+
+def _class_names(run: Run, size: int) -> list[str]:
+  info = run.facts.get('data')
+  info = info.get('info', info) if isinstance(info, Mapping) else {}
+  names = info.get('class_names') if isinstance(info, Mapping) else None
+  return [str(n) for n in names] if isinstance(names, list) and len(names) == size else [str(i) for i in range(size)]
+
+
+def config_differences(runs: Sequence[Run]) -> str:
+  """A row for each config key whose values differ; empty for a single run."""
+  if len(runs) < 2:
+    return ''
+  found = differences(runs)
+  if not found:
+    return '<p class="muted">Nothing: the configs are equal.</p>'
+  head = ''.join(f'<th>{swatch(i, runs)}{escape(run.name)}</th>' for i, run in enumerate(runs))
+  body = ''.join(
+    f'<tr><th class="mono">{escape(key)}</th>'
+    + ''.join(f'<td><code>{escape(plain(value))}</code></td>' for value in values)
+    + '</tr>'
+    for key, values in found.items()
+  )
+  return f'<div class="scroll"><table><thead><tr><th>Key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,222 @@
+"""What a work directory says about its run: facts, metric series, final and best values, in plain data."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dl import config as configs
+from dl import logs
+from dl.errors import ConfigError, nearest
+from dl.progress import duration
+
+Series = list[tuple[int, float | None]]
+
+HOUSEKEEPING = ('learning_rate', 'steps_per_second', 'examples_per_second', 'tokens_per_second', 'seconds', 'epoch')
+"""Names in `metrics.jsonl` which say how a run went, not how well."""
+
+_LOWER = re.compile(
+  r'loss|error|perplexity|bits|divergence|distance|(^|_)(nll|mse|mae|rmse|fid|kl|ece|brier|[wc]er)(_|$)'
+)
+_HIGHER = re.compile(
+  r'accuracy|return|score|precision|recall|confidence|success|reward|(^|_)(auc|auroc|f1|r2|bleu|iou|dice|psnr|ssim)(_|$)'
+)
+_NO_BEST = re.compile(r'(generator|discriminator|policy|actor)_loss')  # players' losses: lower is not better
+
+
+class Value(NamedTuple):
+  """A metric's value and the step it was measured at; None stands for a number that was not finite."""
+
+  step: int
+  value: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One work directory, read.
+
+  Attributes:
+    path: the directory.
+    name: what to call it beside the other runs.
+    config: the resolved config.
+    facts: what `run.json` says; empty if there is none.
+    records: the lines of `metrics.jsonl`.
+  """
+
+  path: pathlib.Path
+  name: str
+  config: dict[str, Any]
+  facts: dict[str, Any]
+  records: list[dict[str, Any]]
+
+  def series(self) -> dict[tuple[str, str], Series]:
+    """(split, metric) -> its (step, number) pairs by step, for metrics which are single numbers."""
+    return {
+      key: [(s, v) for s, v in sorted(points.items()) if not isinstance(v, list)]
+      for key, points in self._points().items()
+      if not any(isinstance(v, list) for v in points.values()) and any(v is not None for v in points.values())
+    }
+
+  def lists(self) -> dict[tuple[str, str], tuple[int, list[float | None]]]:
+    """(split, metric) -> (last step, list of numbers), for metrics which are lists: one number a class, say."""
+    last = {key: max(points.items()) for key, points in self._points().items()}
+    return {key: pair for key, pair in last.items() if isinstance(pair[1], list)}
+
+  def final(self) -> dict[tuple[str, str], Value]:
+    """(split, metric) -> the last value."""
+    return {key: Value(*points[-1]) for key, points in self.series().items()}
+
+  def best(self) -> dict[tuple[str, str], Value]:
+    """(split, metric) -> the best value, the earliest of equals, where more or less is better."""
+    found = {}
+    for (split, metric), points in self.series().items():
+      mode = self.mode(split, metric)
+      finite = [Value(s, v) for s, v in points if v is not None]
+      if mode and finite:
+        found[split, metric] = (min if mode == 'min' else max)(finite, key=lambda value: value.value)
+    return found
+
+  def mode(self, split: str, metric: str) -> str | None:
+    """'max' or 'min', whichever is better: as the config says, else by the metric's name; None if neither is."""
+    for part in ('keep', 'early_stop'):
+      said = self.config.get(part) or {}
+      if said.get('metric') == f'{split}/{metric}' and said.get('mode') in ('min', 'max'):
+        return said['mode']
+    if metric in HOUSEKEEPING or _NO_BEST.search(metric):
+      return None
+    return 'min' if _LOWER.search(metric) else 'max' if _HIGHER.search(metric) else None
+
+  def expected(self, split: str, metric: str) -> tuple[float, float] | None:
+    """(value, tolerance) which the config claims for a metric."""
+    claim = (self.config.get('expect') or {}).get(f'{split}/{metric}')
+    return (float(claim[0]), float(claim[1])) if isinstance(claim, list | tuple) and len(claim) == 2 else None
+
+  @property
+  def status(self) -> str:
+    return str(self.facts.get('status', 'unknown'))
+
+  @property
+  def step(self) -> int:
+    """The last step that was logged."""
+    return max((r['step'] for r in self.records), default=0)
+
+  @property
+  def seconds(self) -> float | None:
+    """Seconds of training, over all its restarts."""
+    said = self.facts.get('seconds')
+    if isinstance(said, int | float):
+      return float(said)
+    return max((r['seconds'] for r in self.records if isinstance(r.get('seconds'), int | float)), default=None)
+
+  def _points(self) -> dict[tuple[str, str], dict[int, Any]]:
+    points: dict[tuple[str, str], dict[int, Any]] = {}
+    for record in self.records:
+      for name, value in record.items():
+        if name not in ('step', 'split') and (value is None or isinstance(value, int | float | list)):
+          points.setdefault((str(record.get('split', 'train')), name), {})[record['step']] = value
+    return points
+
+
+def load(workdirs: Sequence[str | os.PathLike]) -> list[Run]:
+  """Reads work directories.
+
+  Raises:
+    ConfigError: one is missing, is no work directory, or holds a damaged file.
+  """
+  paths = [pathlib.Path(w) for w in workdirs]
+  for path in paths:
+    if not path.is_dir():
+      runs = [str(p.parent) for p in path.parent.glob('*/config.json')]
+      raise ConfigError(f'no work directory {str(path)!r}; {nearest(str(path), runs)}')
+    if not (path / 'config.json').is_file():
+      inside = sorted(str(p.parent) for p in path.glob('*/config.json'))
+      hint = f'; there are runs in it: {", ".join(inside[:5])}' if inside else ''
+      raise ConfigError(f'{str(path)!r} is not a work directory: it has no config.json{hint}')
+  return [
+    Run(path, name, _json(path / 'config.json'), _json(path / 'run.json', missing={}), logs.read(path))
+    for path, name in zip(paths, short_names(paths), strict=True)
+  ]
+
+
+def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
+  """The last parts of each path, as many as it takes to tell the paths apart."""
+  parts = [p.resolve().parts for p in paths]
+  for depth in range(1, max(map(len, parts), default=1) + 1):
+    names = ['/'.join(p[-depth:]) for p in parts]
+    if len(set(names)) == len(set(parts)):
+      return names
+  return [str(p) for p in paths]
+
+
+def rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
+  """The (split, metric) pairs of all runs, as a reader wants them: evaluations before training, loss first."""
+  keys = {key for run in runs for key in run.series() if key[1] not in HOUSEKEEPING}
+  return sorted(keys, key=lambda key: (key[0] == 'train', key[0], *metric_order(key[1])))
+
+
+def metric_order(metric: str) -> tuple[int, str]:
+  """Sorts metrics: the loss, what is like an accuracy, the rest, and housekeeping at the end."""
+  rank = 0 if metric == 'loss' else 4 if metric in HOUSEKEEPING else 1 if _HIGHER.search(metric) else 2
+  return rank, metric
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+  """Dotted config key -> each run's value, for the keys which differ; `MISSING` where a run has no such key."""
+  flat = [configs.flatten(run.config) for run in runs]
+  keys = dict.fromkeys(key for config in flat for key in config)
+  values = {key: [config.get(key, MISSING) for config in flat] for key in keys}
+  return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+class _Missing:
+  def __repr__(self) -> str:
+    return '(none)'
+
+
+MISSING = _Missing()
+
+
+def number(value: float | None) -> str:
+  """A number for people: four decimals where they mean something, four digits elsewhere."""
+  if value is None:
+    return 'not finite'
+  if isinstance(value, int) or float(value).is_integer():
+    return f'{int(value):,}' if abs(value) < 1e7 else f'{value:.3g}'
+  return f'{value:.4f}' if 1e-2 <= abs(value) < 10 else f'{value:.4g}'
+
+
+def markdown(runs: Sequence[Run]) -> str:
+  """A Markdown table: a run a row, with its steps, time and final evaluation metrics (or training's, without any)."""
+  keys = rows(runs)
+  keys = [key for key in keys if key[0] != 'train'] or keys
+  header = ['run', 'status', 'steps', 'time', *(f'{split} {metric}' for split, metric in keys)]
+  body = []
+  for run in runs:
+    final = run.final()
+    seconds = '' if run.seconds is None else duration(run.seconds)
+    values = [number(final[key].value) if key in final else '' for key in keys]
+    body.append([run.name, run.status, f'{run.step:,}', seconds, *values])
+  cells = [[cell.replace('|', '\\|').replace('\n', ' ') for cell in row] for row in [header, *body]]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  left = 2  # columns of words; the others are numbers
+  lines = [
+    '| ' + ' | '.join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + ' |'
+    for row in cells
+  ]
+  rule = '|' + '|'.join('-' * (w + 2) if i < left else '-' * (w + 1) + ':' for i, w in enumerate(widths)) + '|'
+  return '\n'.join([lines[0], rule, *lines[1:]])
+
+
+def _json(path: pathlib.Path, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  if missing is not None and not path.exists():
+    return dict(missing)
+  try:
+    value = json.loads(path.read_text(encoding='utf-8'))
+  except (ValueError, OSError) as e:
+    raise ConfigError(f'{path}: cannot be read as JSON: {e}') from e
+  if not isinstance(value, dict):
+    raise ConfigError(f'{path}: expected a JSON object, got {type(value).__name__}')
+  return value
