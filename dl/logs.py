@@ -5,14 +5,11 @@ import json
 import math
 import os
 import pathlib
-import queue
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from absl import logging
 
 from dl.errors import ConfigError
 
@@ -20,7 +17,7 @@ FILE = 'metrics.jsonl'
 
 
 class Logs:
-  """Appends to a work directory's `metrics.jsonl`, and to `tensorboard/` where tensorboardX is installed.
+  """Appends to a work directory's `metrics.jsonl`, and to `tensorboard/` where the `tensorboard` extra is installed.
 
   Each line is valid JSON, `{"step": 500, "split": "train", "loss": 0.31, ...}`, and is flushed as it is written. A
   number that is not finite is written as null, since JSON has no name for it.
@@ -35,7 +32,7 @@ class Logs:
     Args:
       workdir: the work directory; it is created if needed.
       resume_step: the step of the checkpoint that was restored; None for a run which starts anew, whose log is empty.
-      tensorboard: whether to write TensorBoard events too (if tensorboardX is installed).
+      tensorboard: whether to write TensorBoard events too (if the `tensorboard` extra is installed).
 
     Raises:
       ConfigError: a line other than the last is damaged.
@@ -46,7 +43,7 @@ class Logs:
     _truncate(path, resume_step)
     self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115 (close() closes it)
     self._events = None
-    if tensorboard and importlib.util.find_spec('tensorboardX'):
+    if tensorboard and importlib.util.find_spec('tensorboard'):
       self._events = _Events(workdir / 'tensorboard', 0 if resume_step is None else resume_step + 1)
 
   def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
@@ -152,42 +149,25 @@ def _is_small_float(dtype: np.dtype) -> bool:
 
 
 class _Events:
-  """A thread which imports tensorboardX (seconds, when it finds PyTorch) and feeds it, so that training never waits."""
+  """Writes TensorBoard event files through TensorBoard's own writer, which has a thread of its own."""
 
   def __init__(self, logdir: pathlib.Path, purge_step: int):
-    self._logdir, self._purge_step = logdir, purge_step
-    self._queue: queue.SimpleQueue = queue.SimpleQueue()
-    self._thread: threading.Thread | None = None
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    # A file's own name has whole seconds: a run resumed within one would overwrite the file before.
+    self._writer = EventFileWriter(str(logdir), flush_secs=10, filename_suffix=f'.{time.time_ns()}')
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=purge_step, session_log=start))
 
   def put(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-    if self._thread is None:  # not before the first number, which is after the first compilation
-      self._thread = threading.Thread(target=self._run, name='tensorboard', daemon=True)
-      self._thread.start()
-    self._queue.put((step, split, values, time.time()))
+    numbers = [pair for name, value in values.items() for pair in _scalars(f'{split}/{name}', value)]
+    summary = self._summary(value=[self._summary.Value(tag=tag, simple_value=number) for tag, number in numbers])
+    self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
   def close(self) -> None:
-    if self._thread is not None:
-      self._queue.put(None)
-      self._thread.join()
-
-  def _run(self) -> None:
-    try:
-      import tensorboardX
-
-      # An event file's own name has whole seconds: a run resumed within one would overwrite the file before.
-      writer = tensorboardX.SummaryWriter(
-        str(self._logdir), purge_step=self._purge_step, filename_suffix=f'.{time.time_ns()}', flush_secs=10
-      )
-      try:
-        while (item := self._queue.get()) is not None:
-          step, split, values, now = item
-          for name, value in values.items():
-            for tag, number in _scalars(f'{split}/{name}', value):
-              writer.add_scalar(tag, number, step, now)
-      finally:
-        writer.close()
-    except Exception:  # a mirror that breaks must not stop the training which it mirrors
-      logging.exception('TensorBoard events stop here; metrics.jsonl goes on')
+    self._writer.close()
 
 
 def _scalars(tag: str, value: Any) -> list[tuple[str, float]]:

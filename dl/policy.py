@@ -1,4 +1,4 @@
-"""Decisions taken from the evaluations so far: which is the best, and whether to stop. Pure, so a resumed run agrees."""
+"""Decisions from the evaluations so far: which is the best, whether to stop. Pure, so a resumed run agrees."""
 
 import dataclasses
 import math

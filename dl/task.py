@@ -30,7 +30,7 @@ class Task:
   """
 
   model: nn.Module | Mapping[str, nn.Module]
-  info: Info = Info()
+  info: Info = dataclasses.field(default_factory=Info)
 
   needs_data: ClassVar[bool] = True
   """False for a task which makes its own data inside `step`; its batches are then empty dicts."""

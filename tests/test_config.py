@@ -102,7 +102,7 @@ def test_bad_files_are_one_line(tmp_path, text, says):
 
 
 def test_missing_file_names_the_near_ones(path):
-  with pytest.raises(ConfigError, match="did you mean '.*small.py'"):
+  with pytest.raises(ConfigError, match=r"did you mean '.*small\.py'"):
     config.load(path.replace('small', 'smal'))
 
 

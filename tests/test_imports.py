@@ -26,7 +26,7 @@ ONLY_IN = {
   'grain': ('data',),
   'PIL': ('data', 'artifacts', 'pictures'),
   'orbax': ('checkpoint',),
-  'tensorboardX': ('logs',),
+  'tensorboard': ('logs',),
 }
 
 FILES = sorted((ROOT / 'dl').rglob('*.py'))

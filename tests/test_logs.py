@@ -122,7 +122,7 @@ def test_no_file_is_no_lines(tmp_path):
   assert logs.read(tmp_path) == []
 
 
-def test_without_tensorboardx_there_are_no_events(tmp_path, monkeypatch):
+def test_without_tensorboard_there_are_no_events(tmp_path, monkeypatch):
   monkeypatch.setattr(logs.importlib.util, 'find_spec', lambda name: None)
   with logs.Logs(tmp_path) as log:
     log.write(1, 'train', {'loss': 1.0})
@@ -130,8 +130,8 @@ def test_without_tensorboardx_there_are_no_events(tmp_path, monkeypatch):
 
 
 def test_tensorboard_holds_the_same_numbers_and_purges_what_a_resume_repeats(tmp_path):
-  pytest.importorskip('tensorboardX')
-  from tensorboardX.proto import event_pb2
+  pytest.importorskip('tensorboard')
+  from tensorboard.compat.proto import event_pb2
 
   with logs.Logs(tmp_path) as log:
     for step in (10, 20, 30):
