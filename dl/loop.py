@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from dl import artifacts, logs, metrics, policy, sharding, steps, workdir
+from dl import artifacts, logs, metrics, policy, report, sharding, steps, workdir
 from dl.assemble import Parts, assemble, make_eval_pipelines
 from dl.checkpoint import Checkpoints, abstract
 from dl.data.pipeline import prefetch
@@ -168,10 +168,12 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
     # -- Save and report.
     if saved.latest != step:
       check_finite(jax.device_get(sums))
+      log.sync()
       saved.save(step, {'state': state, 'sums': sums}, keep.value(history, step))
     saved.wait()
     status = 'complete' if step == total or stopped else 'interrupted'
     workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
+    report.write([directory], directory / 'report.html')
   return Result(
     status, step, state, {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in history}
   )

@@ -80,14 +80,19 @@ class Optimizer:
     return {k: float(f(max(int(step * per) - 1, 0))) for k, (f, per) in self.learning_rates.items()}
 
 
-def make(spec: Mapping[str, Any], params: Mapping[str, PyTree], length: Length, updates_per_step: int = 1) -> Optimizer:
+def make(
+  spec: Mapping[str, Any],
+  params: Mapping[str, PyTree],
+  length: Length,
+  updates_per_step: int | Mapping[str, int] = 1,
+) -> Optimizer:
   """Builds one chain a player.
 
   Args:
     spec: named stages; with several players, a dict player -> named stages.
     params: player -> (abstract) parameters.
     length: of the training, in training steps.
-    updates_per_step: optimizer updates which one training step makes.
+    updates_per_step: optimizer updates which one training step makes, of all players or of each.
 
   Raises:
     ConfigError: an unknown name or argument, a wrong type, a pattern that matches nothing or a list that leaves a
@@ -113,9 +118,8 @@ def make(spec: Mapping[str, Any], params: Mapping[str, PyTree], length: Length, 
     if 'name' in stages and not isinstance(stages['name'], Mapping):
       raise ConfigError(f'{where}: stages have names, as in dict(adam=dict(name={stages["name"]!r}, ...))')
     found: list[tuple[Schedule, float]] = []
-    chains[player] = _chain(
-      list(stages.items()), params[player], length.scaled(updates_per_step), where, found, updates_per_step
-    )
+    updates = updates_per_step[player] if isinstance(updates_per_step, Mapping) else updates_per_step
+    chains[player] = _chain(list(stages.items()), params[player], length.scaled(updates), where, found, updates)
     if found:
       rates['learning_rate' if len(players) == 1 else f'{player}_learning_rate'] = found[0]
   return Optimizer(chains, rates)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
   """Writes or prints samples."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
-  from dl import artifacts, restore
+  from dl import pictures, restore
   from dl.build import check_arguments
   from dl.errors import ConfigError
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   if output.suffix == '.npz':
     np.savez(output, x=images)
   else:
-    output.write_bytes(artifacts.png(artifacts.grid(images)))
+    output.write_bytes(pictures.png(pictures.grid(images)))
   print(f'{len(images)} samples: {output}')
 
 

@@ -41,8 +41,8 @@ class Task:
     return None
 
   @property
-  def updates_per_step(self) -> int:
-    """Optimizer updates which one training step makes; schedules count updates."""
+  def updates_per_step(self) -> int | Mapping[str, int]:
+    """Optimizer updates which one training step makes, of all players or of each; schedules count updates."""
     return 1
 
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:

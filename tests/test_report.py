@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from dl import artifacts, logs, report
+from dl import artifacts, logs, pictures, report
 from dl.errors import ConfigError
 from dl.report import chart, runs
 
@@ -40,7 +40,7 @@ def make_run(path, *, steps=1000, seed=0, learning_rate=1e-3, status='complete',
         log.write(step, 'test', {'loss': test, 'accuracy': 1 - test / 3, 'accuracy_by_class': by_class})
         y, x = np.mgrid[:8, :8] / 8
         digits = [np.clip(np.sin(9 * x * (i + 1) / 5) * np.cos(7 * y) * step / steps, 0, 1) for i in range(16)]
-        write = {'samples': artifacts.grid(np.stack(digits)[..., None].astype(np.float32))}
+        write = {'samples': pictures.grid(np.stack(digits)[..., None].astype(np.float32))}
         if step == steps:
           write['text'] = f'def sample(n):\n  return [{seed}] * n\n'
           write['mistakes'] = [{'label': i, 'predicted': (i + 1) % 10, 'confidence': 0.5 + i / 30} for i in range(5)]

@@ -1,0 +1,226 @@
+"""Generative adversarial networks: a generator and a discriminator, two players with an optimizer each."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key, PyTree
+
+from dl.errors import ConfigError
+from dl.metrics import Mean
+from dl.pictures import grid
+from dl.state import State
+from dl.task import Batch, Metrics, Task, update
+
+_OBJECTIVES = {  # (loss of a real one's logit, of a generated one's, of the generator for it)
+  'nonsaturating': (lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn.softplus(-d)),
+  'least_squares': (lambda d: 0.5 * (d - 1) ** 2, lambda d: 0.5 * d**2, lambda d: 0.5 * (d - 1) ** 2),
+  'hinge': (lambda d: jax.nn.relu(1 - d), lambda d: jax.nn.relu(1 + d), lambda d: -d),
+  'wasserstein': (lambda d: -d, lambda d: d, lambda d: -d),
+}
+
+_CHUNK = 256  # images which `sample` makes at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GAN(Task):
+  """Two players: `model=dict(generator=..., discriminator=...)`, and `optim` likewise.
+
+  The generator maps noise `[b, latent_size]` (its attribute) to images `[b, h, w, c]` in [-1, 1], the discriminator
+  such images to logits `[b]`. "Generative adversarial networks", arXiv 1406.2661.
+
+  Accuracies count logits above 0 as real (0.5 for 'least_squares'; a 'wasserstein' critic has no such point).
+
+  A batch is cut into `discriminator_steps` parts, an update of the discriminator each, against as many fresh samples;
+  then the generator makes one update with a part's worth of samples.
+
+  Attributes:
+    objective: 'nonsaturating' (arXiv 1406.2661), 'least_squares' (1611.04076), 'hinge' (1705.02894) or 'wasserstein'
+      (1701.07875, which needs a penalty).
+    discriminator_steps: updates of the discriminator for one of the generator.
+    simultaneous: whether the generator answers the discriminator of before the step, rather than the updated one.
+    gradient_penalty: weight of (gradient norm - 1)^2 between real and generated images (arXiv 1704.00028).
+    r1: weight gamma of gamma / 2 x squared gradient norm at real images (arXiv 1801.04406).
+  """
+
+  objective: Literal['nonsaturating', 'least_squares', 'hinge', 'wasserstein'] = 'nonsaturating'
+  discriminator_steps: int = 1
+  simultaneous: bool = False
+  gradient_penalty: float = 0.0
+  r1: float = 0.0
+
+  def __post_init__(self):
+    players = ('generator', 'discriminator')
+    if not isinstance(self.model, Mapping) or set(self.model) != set(players):
+      found = ', '.join(self.model) if isinstance(self.model, Mapping) else type(self.model).__name__
+      raise ConfigError(f'config.model: a GAN has two players, dict(generator=..., discriminator=...); got {found}')
+    if not isinstance(getattr(self.model['generator'], 'latent_size', None), int):
+      raise ConfigError('config.model.generator: needs a latent_size, an int attribute')
+    if self.discriminator_steps < 1:
+      raise ConfigError(f'config.task.discriminator_steps: must be at least 1, got {self.discriminator_steps}')
+    for name in ('gradient_penalty', 'r1'):
+      if getattr(self, name) < 0:
+        raise ConfigError(f'config.task.{name}: cannot be negative, got {getattr(self, name)}')
+
+  @property
+  def updates_per_step(self) -> int | dict[str, int]:
+    if self.discriminator_steps == 1:
+      return 1
+    return {'generator': 1, 'discriminator': self.discriminator_steps}
+
+  def check(self, batch: PyTree) -> None:
+    if 'image' not in batch:
+      raise ConfigError(f'config.data: a GAN needs images; the batch has {", ".join(batch)}')
+    shape = batch['image'].shape
+    if shape[0] % self.discriminator_steps:
+      raise ConfigError(
+        f'config.task.discriminator_steps: a batch of {shape[0]} cannot be cut into {self.discriminator_steps} parts'
+      )
+    params, extra = jax.eval_shape(self.init, jax.random.key(0), batch)
+    latents = jax.ShapeDtypeStruct((1, self.model['generator'].latent_size), jnp.float32)
+    made = jax.eval_shape(
+      lambda p, e, z: self._apply('generator', p['generator'], e['batch_stats'], z, False)[0], params, extra, latents
+    )
+    if made.shape[1:] != shape[1:]:
+      raise ConfigError(f'config.model.generator: makes images {made.shape[1:]}, and the data has {shape[1:]}')
+    if (self.gradient_penalty or self.r1) and extra['batch_stats']['discriminator']:
+      raise ConfigError(
+        "config.model.discriminator: a gradient penalty is an example's own, which batch normalization does not keep; "
+        "try norm='group'"
+      )
+
+  def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
+    inputs = {'generator': jnp.zeros((1, self.model['generator'].latent_size)), 'discriminator': batch['image'][:1]}
+    params, stats = {}, {}
+    for (player, module), player_key in zip(self.model.items(), jax.random.split(key), strict=True):
+      variables = module.init({'params': player_key}, inputs[player], train=False)
+      params[player], stats[player] = variables['params'], variables.get('batch_stats', {})
+    return params, {'batch_stats': stats}
+
+  def step(
+    self, state: State, batch: Batch, key: Key[Array, ''], optim: Mapping[str, optax.GradientTransformation]
+  ) -> tuple[State, Metrics]:
+    """The discriminator's updates, then the generator's."""
+    params, opt, stats = dict(state.params), dict(state.opt), state.extra['batch_stats']
+    before = params['discriminator'], stats['discriminator']
+    *part_keys, generator_key = jax.random.split(key, self.discriminator_steps + 1)
+    total = None
+    for i, part_key in enumerate(part_keys):
+      part = jax.tree.map(lambda x, i=i: jnp.split(x, self.discriminator_steps)[i], batch)
+      grads, (stats, found) = jax.grad(self.discriminator_loss, has_aux=True)(
+        params['discriminator'], params['generator'], stats, part, part_key, True
+      )
+      params['discriminator'], opt['discriminator'] = update(
+        optim['discriminator'], grads, opt['discriminator'], params['discriminator']
+      )
+      total = found if total is None else jax.tree.map(jnp.add, total, found)
+    judge = before if self.simultaneous else (params['discriminator'], stats['discriminator'])
+    grads, (changed, found) = jax.grad(self.generator_loss, has_aux=True)(
+      params['generator'], judge[0], stats | {'discriminator': judge[1]}, part['mask'], generator_key, True
+    )
+    params['generator'], opt['generator'] = update(optim['generator'], grads, opt['generator'], params['generator'])
+    stats = stats | {'generator': changed['generator']}
+    return State(step=state.step + 1, params=params, opt=opt, extra={'batch_stats': stats}), total | found
+
+  def discriminator_loss(
+    self, params: PyTree, generator: PyTree, stats: Any, batch: Batch, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
+    """(loss of the discriminator's `params`, (new batch statistics, metrics)), against fresh samples of `generator`."""
+    latent_key, penalty_key, *keys = jax.random.split(key, 5)
+    real, mask = 2 * batch['image'] - 1, batch['mask']
+    fake, _ = self._apply('generator', generator, stats, self._latents(latent_key, len(real)), train, keys[0])
+    real_logit, stats = self._apply('discriminator', params, stats, real, train, keys[1])
+    fake_logit, stats = self._apply('discriminator', params, stats, fake, train, keys[2])
+    real_loss, fake_loss, _ = _OBJECTIVES[self.objective]
+    border = 0.5 if self.objective == 'least_squares' else 0.0
+    loss = real_loss(real_logit) + fake_loss(fake_logit)
+    found = {
+      'real_accuracy': Mean.of(real_logit > border, mask),
+      'fake_accuracy': Mean.of(fake_logit <= border, mask),
+    }
+    if train and (self.gradient_penalty or self.r1):
+      penalty = self._penalty(params, stats, real, fake, penalty_key)
+      found['penalty'] = Mean.of(penalty, mask)
+      loss = loss + penalty
+    found['discriminator_loss'] = Mean.of(loss, mask)
+    return _value(found['discriminator_loss']), (stats, found)
+
+  def generator_loss(
+    self, params: PyTree, discriminator: PyTree, stats: Any, mask: Float[Array, ' b'], key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
+    """(loss of the generator's `params`, (new batch statistics, metrics)), judged by `discriminator`."""
+    latent_key, *keys = jax.random.split(key, 3)
+    fake, stats = self._apply('generator', params, stats, self._latents(latent_key, len(mask)), train, keys[0])
+    logit, stats = self._apply('discriminator', discriminator, stats, fake, train, keys[1])
+    loss = Mean.of(_OBJECTIVES[self.objective][2](logit), mask)
+    return _value(loss), (stats, {'generator_loss': loss})
+
+  def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
+    """The losses, without penalties, and accuracies on real images and as many generated ones."""
+    params, stats = state.params, state.extra['batch_stats']
+    keys = jax.random.split(key)
+    _, (_, found) = self.discriminator_loss(params['discriminator'], params['generator'], stats, batch, keys[0], False)
+    _, (_, more) = self.generator_loss(
+      params['generator'], params['discriminator'], stats, batch['mask'], keys[1], False
+    )
+    return found | more
+
+  def sample(self, state: State, key: Key[Array, ''], count: int) -> Float[Array, 'count h w c']:
+    """`count` images in [0, 1]; the first of them do not depend on `count`."""
+
+    @jax.jit
+    def make(params, stats, chunk):
+      latents = self._latents(jax.random.fold_in(key, chunk), _CHUNK)
+      return (self._apply('generator', params, stats, latents, False)[0] + 1) / 2
+
+    chunks = range(-(-count // _CHUNK))
+    images = [make(state.params['generator'], state.extra['batch_stats'], jnp.int32(i)) for i in chunks]
+    return jnp.concatenate(images)[:count]
+
+  def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
+    """`samples`: 64 images, 8 a row."""
+    return {'samples': grid(np.asarray(self.sample(state, key, 64)), columns=8)}
+
+  def _penalty(
+    self, params: PyTree, stats: Any, real: Float[Array, 'b h w c'], fake: Float[Array, 'b h w c'], key: Key[Array, '']
+  ) -> Float[Array, ' b']:
+    """Penalties on the slope of the discriminator, an example each."""
+    mix_key, *keys = jax.random.split(key, 3)
+
+    def squared_slope(images, dropout_key):
+      total = lambda x: self._apply('discriminator', params, stats, x, True, dropout_key)[0].sum()
+      return (jax.grad(total)(images) ** 2).sum((1, 2, 3))
+
+    penalty = jnp.zeros(len(real))
+    if self.gradient_penalty:
+      share = jax.random.uniform(mix_key, (len(real), 1, 1, 1))
+      # The small number keeps the square root's own slope finite at 0.
+      slope = jnp.sqrt(squared_slope(share * real + (1 - share) * fake, keys[0]) + 1e-12)
+      penalty += self.gradient_penalty * (slope - 1) ** 2
+    if self.r1:
+      penalty += 0.5 * self.r1 * squared_slope(real, keys[1])
+    return penalty
+
+  def _latents(self, key: Key[Array, ''], count: int) -> Float[Array, 'count latent']:
+    return jax.random.normal(key, (count, self.model['generator'].latent_size))
+
+  def _apply(
+    self, player: str, params: PyTree, stats: Any, inputs: Array, train: bool, key: Key[Array, ''] | None = None
+  ) -> tuple[Array, Any]:
+    """(outputs of a player with these parameters, batch statistics of both players)."""
+    variables = {'params': params, 'batch_stats': stats[player]}
+    if not train:
+      return self.model[player].apply(variables, inputs, train=False), stats
+    outputs, changed = self.model[player].apply(
+      variables, inputs, train=True, mutable=['batch_stats'], rngs={'dropout': key}
+    )
+    return outputs, stats | {player: changed.get('batch_stats', {})}
+
+
+def _value(mean: Mean) -> Float[Array, '']:
+  """The number a mean stands for; 0 where there is nothing."""
+  return mean.total / jnp.maximum(mean.weight, 1.0)
