@@ -38,6 +38,8 @@ class GAN(Task):
   A batch is cut into `discriminator_steps` parts, an update of the discriminator each, against as many fresh samples;
   then the generator makes one update with a part's worth of samples.
 
+  Cite: goodfellow2014generative
+
   Attributes:
     objective: 'nonsaturating' (arXiv 1406.2661), 'least_squares' (1611.04076), 'hinge' (1705.02894) or 'wasserstein'
       (1701.07875, which needs a penalty).
