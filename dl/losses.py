@@ -1,0 +1,151 @@
+"""Losses as pure functions of (outputs, targets), one value an example, chosen by name or dotted path."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Num
+
+from dl import build
+from dl.errors import ConfigError
+
+Loss = Callable[[Array, Array], Array]
+ClassWeights = Sequence[float] | None
+
+
+def cross_entropy(
+  logits: Float[Array, '*b classes'],
+  labels: Int[Array, '*b'],
+  label_smoothing: float = 0.0,
+  class_weights: ClassWeights = None,
+) -> Float[Array, '*b']:
+  """Softmax cross entropy in nats, with label smoothing (Rethinking the Inception Architecture, arXiv 1512.00567).
+
+  Args:
+    logits: unnormalized log-probabilities.
+    labels: class of each example.
+    label_smoothing: share of the target which is spread evenly over all classes.
+    class_weights: factor of each class's terms.
+  """
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  if class_weights is not None:
+    log_p = log_p * jnp.asarray(class_weights, jnp.float32)
+  picked = jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+  if not label_smoothing:
+    return -picked
+  return -(1.0 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+
+
+def binary(
+  logits: Float[Array, 'b *one'],
+  labels: Num[Array, ' b'],
+  label_smoothing: float = 0.0,
+  class_weights: ClassWeights = None,
+) -> Float[Array, ' b']:
+  """Cross entropy of one logit of class 1 an example, in nats.
+
+  Args:
+    logits: `[b]` or `[b, 1]`.
+    labels: 0 or 1, or the probability of class 1.
+    label_smoothing: share of the target which is spread evenly over both classes.
+    class_weights: factors of class 0 and class 1.
+  """
+  x, y = _one_logit(logits, labels)
+  y = y * (1.0 - label_smoothing) + 0.5 * label_smoothing
+  zero, one = (1.0, 1.0) if class_weights is None else class_weights
+  return -one * y * jax.nn.log_sigmoid(x) - zero * (1.0 - y) * jax.nn.log_sigmoid(-x)
+
+
+def focal(
+  logits: Float[Array, '*b classes'],
+  labels: Int[Array, '*b'],
+  gamma: float = 2.0,
+  class_weights: ClassWeights = None,
+) -> Float[Array, '*b']:
+  """Cross entropy times (1 - p)^gamma, p of the true class: easy examples count less (Focal Loss, arXiv 1708.02002)."""
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+  log_p = jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+  weight = 1.0 if class_weights is None else jnp.asarray(class_weights, jnp.float32)[labels]
+  return -weight * _power(-jnp.expm1(log_p), gamma) * log_p
+
+
+def binary_focal(
+  logits: Float[Array, 'b *one'],
+  labels: Num[Array, ' b'],
+  gamma: float = 2.0,
+  class_weights: ClassWeights = None,
+) -> Float[Array, ' b']:
+  """The focal loss of one logit an example (arXiv 1708.02002); its alpha is `class_weights=(1 - alpha, alpha)`."""
+  x, y = _one_logit(logits, labels)
+  zero, one = (1.0, 1.0) if class_weights is None else class_weights
+  positive = one * y * _power(jax.nn.sigmoid(-x), gamma) * jax.nn.log_sigmoid(x)
+  negative = zero * (1.0 - y) * _power(jax.nn.sigmoid(x), gamma) * jax.nn.log_sigmoid(-x)
+  return -positive - negative
+
+
+def mse(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k']) -> Float[Array, ' b']:
+  """Squared error, averaged over the dimensions of a target."""
+  return _per_example(jnp.square(outputs - targets))
+
+
+def mae(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k']) -> Float[Array, ' b']:
+  """Absolute error, averaged over the dimensions of a target."""
+  return _per_example(jnp.abs(outputs - targets))
+
+
+def huber(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k'], delta: float = 1.0) -> Float[Array, ' b']:
+  """Half the squared error up to `delta`, linear beyond it (Huber, Robust Estimation of a Location Parameter, 1964)."""
+  return _per_example(optax.losses.huber_loss(outputs, targets, delta=delta))
+
+
+def make(spec: str | Mapping[str, Any] | Callable, where: str, **options: Any) -> Loss:
+  """The loss that a spec names, as `loss(outputs, targets) -> [b]`.
+
+  Args:
+    spec: a name here or in `optax.losses`, a dotted path, a dict of such a `name` and arguments, or a function.
+      It maps outputs `[b, ...]` and targets `[b, ...]` to one value an example, or more, which are then averaged.
+    where: the config path, for error lines.
+    **options: further arguments; those which are None are left out.
+
+  Raises:
+    ConfigError: an unknown name, or an argument which the loss does not take.
+  """
+  arguments = {k: v for k, v in options.items() if v is not None}
+  if isinstance(spec, Mapping):
+    arguments = {k: v for k, v in spec.items() if k != 'name'} | arguments
+    spec = spec.get('name')
+  if callable(spec):
+    function, name = spec, getattr(spec, '__name__', str(spec))
+  else:
+    known = isinstance(spec, str) and '.' not in spec and spec not in globals() and hasattr(optax.losses, spec)
+    function, name = build.resolve(spec, 'optax.losses' if known else 'dl.losses', where), spec
+  given = list(inspect.signature(function).parameters)[:2]
+  build.check_arguments(function, arguments, where, given=given)
+  function = functools.partial(function, **arguments)
+
+  def loss(outputs: Array, targets: Array) -> Array:
+    values = function(outputs, targets)
+    if values.shape[:1] != targets.shape[:1]:
+      raise ConfigError(f'{where}: {name} must return one value an example, [{len(targets)}], got {values.shape}')
+    return _per_example(values)
+
+  return loss
+
+
+def _per_example(values: Float[Array, 'b *k']) -> Float[Array, ' b']:
+  return values.mean(tuple(range(1, values.ndim)))
+
+
+def _one_logit(logits: Array, labels: Array) -> tuple[Array, Array]:
+  if logits.size != labels.size:
+    raise ConfigError(f'config.task: a binary loss takes one logit an example, got {logits.shape[1:]}')
+  return logits.reshape(labels.shape).astype(jnp.float32), labels.astype(jnp.float32)
+
+
+def _power(x: Array, gamma: float) -> Array:
+  # x ** 0 and x ** 0.5 have no finite gradient at 0, where a confident example can be.
+  return jnp.maximum(x, 1e-12) ** gamma if gamma else jnp.ones_like(x)

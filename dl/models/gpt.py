@@ -1,0 +1,111 @@
+"""GPT-2 (Radford et al., Language Models are Unsupervised Multitask Learners, 2019)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dl.errors import ConfigError
+from dl.nn import activations
+from dl.nn.attention import CausalSelfAttention
+
+
+class Block(nn.Module):
+  """x + attention(norm(x)), then x + mlp(norm(x)); the attributes are those of `GPT`."""
+
+  layers: int
+  heads: int
+  length: int
+  dropout: float
+  use_bias: bool
+  rope: bool
+  activation: activations.Activation
+  dtype: Any
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n width'], train: bool, start: Int[Array, ''] | None
+  ) -> Float[Array, 'b n width']:
+    width = x.shape[-1]
+    init = nn.initializers.normal(0.02)
+    # Each layer adds twice to the residual stream, whose variance should not grow with depth.
+    out_init = nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
+    norm = lambda name: nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
+    drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else lambda y: y
+    y = CausalSelfAttention(
+      self.heads, self.length, self.dropout, self.use_bias, self.rope, init, out_init, self.dtype, name='attention'
+    )(norm('norm_0')(x), train, start)
+    x = x + drop(y)
+    y = nn.Dense(4 * width, self.use_bias, self.dtype, kernel_init=init, name='up')(norm('norm_1')(x))
+    y = activations.get(self.activation)(y)
+    y = nn.Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name='down')(y)
+    return x + drop(y)
+
+
+class GPT(nn.Module):
+  """A decoder-only transformer with norms before each sublayer; the defaults are GPT-2's of 124,439,808 parameters.
+
+  Attributes:
+    vocab_size: number of token ids.
+    length: the most tokens it can read at once (the context).
+    layers: number of blocks.
+    heads: attention heads a block; must divide `width`.
+    width: features a token.
+    dropout: rate on the embeddings, the attention weights and each sublayer's output.
+    tie_embeddings: whether the output layer is the token embedding (arXiv 1608.05859).
+    use_bias: whether dense layers and norms have biases.
+    rope: rotary positions (RoFormer, arXiv 2104.09864) in place of learned ones.
+    activation: of the MLP; 'gelu' is the tanh approximation, as in GPT-2.
+    dtype: compute type; softmax and logits are float32.
+  """
+
+  vocab_size: int = 50257
+  length: int = 1024
+  layers: int = 12
+  heads: int = 12
+  width: int = 768
+  dropout: float = 0.0
+  tie_embeddings: bool = True
+  use_bias: bool = True
+  rope: bool = False
+  activation: activations.Activation = 'gelu'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: Int[Array, 'b n'], train: bool = False, decode: bool = False) -> Float[Array, 'b n vocab']:
+    """Logits of the token after each one.
+
+    With `decode=True` and `mutable=['cache']`, tokens continue those of earlier calls, `length` of them at most.
+    """
+    n = tokens.shape[1]
+    if n > self.length:
+      raise ConfigError(f'config.model.length is {self.length}, but there are {n} tokens to read')
+    if self.width % self.heads:
+      raise ConfigError(f'config.model.heads: {self.heads} heads do not divide a width of {self.width}')
+    if self.rope and (self.width // self.heads) % 2:
+      raise ConfigError(f'config.model.rope: needs an even head width, got {self.width // self.heads}')
+    init = nn.initializers.normal(0.02)
+    start = None
+    if decode:
+      index = self.variable('cache', 'index', jnp.zeros, (), jnp.int32)
+      start = index.value
+      index.value = start + n
+    embed = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name='token')
+    x = embed(tokens)
+    if not self.rope:
+      positions = jnp.arange(n) + (0 if start is None else start)
+      x = x + nn.Embed(self.length, self.width, embedding_init=init, dtype=self.dtype, name='position')(positions)
+    if self.dropout:
+      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    for i in range(self.layers):
+      x = Block(
+        self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.activation, self.dtype,
+        name=f'block_{i}',
+      )(x, train, start)  # fmt: skip
+    x = nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name='norm')(x)
+    if self.tie_embeddings:
+      table = embed.embedding.astype(self.dtype)
+      return jnp.einsum('bnw,vw->bnv', x, table, preferred_element_type=jnp.float32)
+    out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=init, name='out')
+    return out(x).astype(jnp.float32)

@@ -1,0 +1,89 @@
+"""Causal multi-head attention, with a key-value cache for generation."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def attend(
+  query: Float[Array, 'b q h d'],
+  key: Float[Array, 'b k h d'],
+  value: Float[Array, 'b k h d'],
+  mask: Bool[Array, '#b #h q k'],
+  drop: nn.Module | None = None,
+) -> Float[Array, 'b q h d']:
+  """Scaled dot-product attention (Attention Is All You Need, arXiv 1706.03762); the softmax is in float32.
+
+  Written out because `jax.nn.dot_product_attention` takes a fifth to a third longer on CPU, and has no dropout.
+
+  Args:
+    query: queries.
+    key: keys.
+    value: values.
+    mask: which keys a query sees; at least one each.
+    drop: dropout for the attention weights.
+  """
+  query = query * query.shape[-1] ** -0.5
+  scores = jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=jnp.float32)
+  weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min))
+  if drop is not None:
+    weights = drop(weights)
+  return jnp.einsum('bhqk,bkhd->bqhd', weights.astype(value.dtype), value)
+
+
+def rotate(x: Float[Array, 'b n h d'], positions: Int[Array, ' n'], base: float = 10_000.0) -> Float[Array, 'b n h d']:
+  """Rotary position embedding, halves paired (RoFormer, arXiv 2104.09864): scores then depend on distance alone."""
+  half = x.shape[-1] // 2
+  angles = positions[:, None] * base ** (-jnp.arange(half) / half)
+  cos, sin = jnp.cos(angles)[:, None, :], jnp.sin(angles)[:, None, :]
+  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
+
+
+class CausalSelfAttention(nn.Module):
+  """Self-attention in which each position sees itself and those before it (arXiv 1706.03762).
+
+  Attributes:
+    heads: attention heads; must divide the width of the input.
+    length: positions the cache holds.
+    dropout: rate, on the attention weights.
+    use_bias: whether the projections have biases.
+    rope: whether queries and keys are rotated by their positions.
+    kernel_init: initializer of the query, key and value projection.
+    out_init: initializer of the output projection.
+    dtype: compute type; scores and softmax are float32.
+  """
+
+  heads: int
+  length: int
+  dropout: float = 0.0
+  use_bias: bool = True
+  rope: bool = False
+  kernel_init: Any = nn.initializers.lecun_normal()
+  out_init: Any = nn.initializers.lecun_normal()
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n width'], train: bool, start: Int[Array, ''] | None = None
+  ) -> Float[Array, 'b n width']:
+    """Attends among the positions of `x`; with `start`, `x` begins at that position and earlier ones are cached."""
+    b, n, width = x.shape
+    qkv = nn.Dense(3 * width, self.use_bias, self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
+    query, key, value = (a.reshape(b, n, self.heads, width // self.heads) for a in jnp.split(qkv, 3, axis=-1))
+    at = jnp.arange(n) + (0 if start is None else start)
+    if self.rope:
+      query, key = rotate(query, at), rotate(key, at)
+    if start is not None:
+      shape = (b, self.length, *key.shape[2:])
+      keys = self.variable('cache', 'key', jnp.zeros, shape, key.dtype)
+      values = self.variable('cache', 'value', jnp.zeros, shape, value.dtype)
+      key = keys.value = jax.lax.dynamic_update_slice(keys.value, key, (0, start, 0, 0))
+      value = values.value = jax.lax.dynamic_update_slice(values.value, value, (0, start, 0, 0))
+    mask = jnp.arange(key.shape[1]) <= at[:, None]
+    drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else None
+    y = attend(query, key, value, mask[None, None], drop).reshape(b, n, width)
+    return nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name='out')(y)

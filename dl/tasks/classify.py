@@ -1,0 +1,131 @@
+"""Classification: an image or a row of features to one of several classes."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, Num, PyTree
+
+from dl import losses
+from dl.errors import ConfigError
+from dl.metrics import Confusion, Mean
+from dl.state import State
+from dl.task import Batch, Metrics
+from dl.tasks.supervised import Supervised
+
+_BINARY = ('binary', 'binary_focal', 'sigmoid_binary_cross_entropy', 'sigmoid_focal_loss')
+_SOFTMAX = ('cross_entropy', 'focal')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classify(Supervised):
+  """Batches hold `image` or `features`, and `label` [b].
+
+  The model gives a logit a class. For two classes it may give a single one, that of class 1, with the criterion
+  'binary' or 'binary_focal'.
+
+  Metrics: loss (with smoothing and weights, as trained), accuracy, and top_<k>_accuracy for each of `top_k`;
+  evaluations add class_accuracy, one number a class.
+
+  Attributes:
+    criterion: 'cross_entropy', 'focal', 'binary', 'binary_focal', or another (`dl.losses.make`).
+    label_smoothing: share of the target which is spread evenly over the classes (arXiv 1512.00567).
+    class_weights: factors of the classes in the loss; 'balanced' weighs each class by the inverse of its share of
+      the training set, so that classes count alike.
+    top_k: also count an example as right if its class is among the k likeliest.
+  """
+
+  criterion: str | Mapping[str, Any] | Callable = 'cross_entropy'
+  label_smoothing: float = 0.0
+  class_weights: str | tuple[float, ...] | None = None
+  top_k: tuple[int, ...] = ()
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.label_smoothing < 1:
+      raise ConfigError(f'config.task.label_smoothing: must be in [0, 1), got {self.label_smoothing}')
+    self.criterion_function()
+
+  def weights(self) -> tuple[float, ...] | None:
+    """The factors of the classes in the loss."""
+    if self.class_weights is None:
+      return None
+    where, classes = 'config.task.class_weights', self.info.num_classes
+    if self.class_weights == 'balanced':
+      if not self.info.class_counts:
+        raise ConfigError(f"{where}: the data has no class counts for 'balanced'; give the weights themselves")
+      counts = np.asarray(self.info.class_counts, np.float64)
+      return tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
+    if isinstance(self.class_weights, str):
+      raise ConfigError(f"{where}: expected 'balanced' or one number a class, got {self.class_weights!r}")
+    if classes is not None and len(self.class_weights) != classes:
+      raise ConfigError(f'{where}: {len(self.class_weights)} weights, but the data has {classes} classes')
+    return tuple(self.class_weights)
+
+  def criterion_function(self) -> losses.Loss:
+    return losses.make(
+      self.criterion,
+      'config.task.criterion',
+      label_smoothing=self.label_smoothing or None,
+      class_weights=self.weights(),
+    )
+
+  def targets(self, batch: Batch) -> Array:
+    return batch['label']
+
+  def check(self, batch: PyTree) -> None:
+    if 'label' not in batch:
+      raise ConfigError(f'config.data: Classify needs label in a batch, got {", ".join(sorted(batch))}')
+    shape, classes = self.outputs_shape(batch), self.info.num_classes
+    key = next((k for k in ('num_classes', 'num_outputs') if hasattr(self.model, k)), None)
+    where = f'config.model.{key}' if key else f'config.model: the number of outputs of {type(self.model).__name__}'
+    name = self.criterion.get('name') if isinstance(self.criterion, Mapping) else self.criterion
+    name = name.rpartition('.')[2] if isinstance(name, str) else None
+    if len(shape) > 2:
+      raise ConfigError(f'config.model: Classify needs one row of logits an example, the model gives {shape[1:]}')
+    logits = shape[1] if len(shape) == 2 else 1
+    if name in _BINARY and logits != 1:
+      raise ConfigError(f'{where} is {logits}, but the criterion {name!r} takes one logit')
+    if name in _BINARY and classes not in (2, None):
+      raise ConfigError(f'config.task.criterion: {name!r} is for two classes, but the data has {classes}')
+    if classes is not None and logits != classes and not (logits == 1 and classes == 2 and name not in _SOFTMAX):
+      raise ConfigError(f'{where} is {logits}, but the data has {classes} classes')
+    for k in self.top_k:
+      if not 0 < k <= max(logits, 2):
+        raise ConfigError(f'config.task.top_k: {k} is not between 1 and the number of classes, {max(logits, 2)}')
+    jax.eval_shape(
+      self.criterion_function(),
+      jax.ShapeDtypeStruct(shape, jnp.float32),
+      jax.ShapeDtypeStruct(batch['label'].shape, batch['label'].dtype),
+    )
+
+  def measure(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Metrics:
+    logits, label, mask = class_logits(outputs), batch['label'], batch['mask']
+    metrics = {'accuracy': Mean.of(logits.argmax(-1) == label, mask)}
+    for k in self.top_k:
+      found = jax.lax.top_k(logits, k)[1]
+      metrics[f'top_{k}_accuracy'] = Mean.of((found == label[:, None]).any(-1), mask)
+    return metrics
+
+  def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
+    outputs, _, _, metrics = self.forward(state.params, state.extra, batch, key, False)
+    logits = class_logits(outputs)
+    confusion = Confusion.of(logits.argmax(-1), batch['label'], logits.shape[-1], batch['mask'])
+    return metrics | {'class_accuracy': confusion}
+
+  def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
+    """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""
+    logits = class_logits(self.apply(state.params, state.extra, self.prepare(inputs), key, False)[0])
+    return {'label': logits.argmax(-1).astype(jnp.int32), 'probability': jax.nn.softmax(logits)}
+
+
+def class_logits(outputs: Float[Array, 'b *classes']) -> Float[Array, 'b classes']:
+  """A logit a class: a single one, of class 1, becomes the two (0, logit)."""
+  if outputs.ndim == 1:
+    outputs = outputs[:, None]
+  if outputs.shape[1] == 1:
+    return jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=1)
+  return outputs

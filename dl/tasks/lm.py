@@ -1,0 +1,183 @@
+"""Language modelling: each token from those before it."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from dl.errors import ConfigError
+from dl.info import Info
+from dl.losses import cross_entropy
+from dl.metrics import ExpMean, Mean
+from dl.nn.generation import generate
+from dl.state import State
+from dl.task import Batch, Metrics
+from dl.tasks.supervised import Network, average, without_padding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModel(Network):
+  """Next-token cross entropy; batches hold `tokens` [b, length + 1], in which negative ids are padding.
+
+  Metrics: loss (nats a token), perplexity, accuracy, and, where a token is a byte or a character, bits_per_character.
+
+  Attributes:
+    prompt: what the samples among the artifacts continue.
+    sample_length: tokens of each such sample.
+    temperature: softmax temperature of such samples.
+  """
+
+  prompt: str = ''
+  sample_length: int = 256
+  temperature: float = 0.8
+
+  def __post_init__(self):
+    if self.prompt and self.info.vocab_size is not None:
+      encode(self.prompt, self.info, 'config.task.prompt')
+
+  def inputs(self, batch: Batch) -> Int[Array, 'b n']:
+    if 'tokens' not in batch:
+      raise ConfigError(f'config.data: LanguageModel needs tokens in a batch, got {", ".join(sorted(batch))}')
+    return jnp.maximum(batch['tokens'][:, :-1], 0)
+
+  def check(self, batch: PyTree) -> None:
+    if 'tokens' in batch and (len(batch['tokens'].shape) != 2 or batch['tokens'].shape[1] < 2):
+      raise ConfigError(f'config.data: tokens must be [batch, length + 1], got {batch["tokens"].shape}')
+    length, context = jax.eval_shape(self.inputs, batch).shape[1], getattr(self.model, 'length', None)
+    if context is not None and context < length:
+      raise ConfigError(f'config.model.length is {context}, but the data has sequences of {length} tokens')
+    shape, size = self.outputs_shape(batch), self.info.vocab_size
+    if len(shape) != 3:
+      raise ConfigError(f'config.model: LanguageModel needs logits [batch, length, vocabulary], got {shape}')
+    if size is not None and shape[-1] < size:
+      raise ConfigError(f'config.model.vocab_size is {shape[-1]}, but the data has {size} token ids')
+
+  def loss(
+    self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
+    batch = without_padding(batch)
+    targets = batch['tokens'][:, 1:]
+    weight = batch['mask'][:, None] * (targets >= 0)
+    logits, extra = self.apply(params, extra, self.inputs(batch), key, train)
+    nats = cross_entropy(logits, jnp.maximum(targets, 0))
+    loss = Mean.of(nats, weight)
+    metrics = {
+      'loss': loss,
+      'perplexity': ExpMean(loss.total, loss.weight),
+      'accuracy': Mean.of(logits.argmax(-1) == targets, weight),
+    }
+    if by_character(self.info):
+      metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight)
+    return average(loss), (extra, metrics)
+
+  def predict(self, state: State, inputs: Int[Array, 'b n'], key: Key[Array, '']) -> dict[str, Array]:
+    """How likely texts are.
+
+    A text longer than the model's context is read in windows, each of which begins with the last token of the one
+    before, so that all tokens but the very first are predicted once.
+
+    Args:
+      state: the training state.
+      inputs: token ids; negative ids after the end of a shorter text.
+      key: not used.
+
+    Returns:
+      log_likelihood [b] in nats, tokens [b] (how many were predicted), perplexity [b], and, where a token is a byte
+      or a character, bits_per_character [b].
+    """
+    inputs = jnp.asarray(inputs, jnp.int32)
+    rows, predicted = len(inputs), inputs.shape[1] - 1
+    size = min(getattr(self.model, 'length', predicted), predicted) or 1
+    windows = max(-(-predicted // size), 1)
+    padded = jnp.pad(inputs, ((0, 0), (0, windows * size + 1 - inputs.shape[1])), constant_values=-1)
+
+    def score(i):
+      tokens = jax.lax.dynamic_slice(padded, (0, i * size), (rows, size + 1))
+      logits, _ = self.apply(state.params, state.extra, self.inputs({'tokens': tokens}), key, False)
+      real = tokens[:, 1:] >= 0
+      return jnp.where(real, cross_entropy(logits, jnp.maximum(tokens[:, 1:], 0)), 0.0).sum(1), real.sum(1)
+
+    nats, count = (x.sum(0) for x in jax.lax.map(score, jnp.arange(windows)))
+    mean = nats / jnp.maximum(count, 1)
+    outputs = {'log_likelihood': -nats, 'tokens': count, 'perplexity': jnp.exp(mean)}
+    return outputs | ({'bits_per_character': mean / math.log(2)} if by_character(self.info) else {})
+
+  def sample(
+    self,
+    state: State,
+    key: Key[Array, ''],
+    count: int,
+    prompt: str = '',
+    length: int = 256,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+  ) -> list[str]:
+    """`count` texts which begin with the prompt and go on for `length` tokens.
+
+    Args:
+      state: the training state.
+      key: random key.
+      count: number of texts.
+      prompt: text to continue; the empty one stands for the beginning of a line (or for token 0, if there is no '\\n').
+      length: tokens to add.
+      temperature: softmax temperature; 0 takes the likeliest token each time.
+      top_k: draw among the k likeliest tokens alone.
+
+    Raises:
+      ConfigError: a prompt which the vocabulary does not have, or an option out of range.
+    """
+    if length < 1 or temperature < 0 or (top_k is not None and top_k < 1):
+      raise ConfigError(
+        f'sample: length and top_k must be positive and temperature not negative, got {length}, {top_k}, {temperature}'
+      )
+    tokens = encode(prompt, self.info, 'prompt') if prompt else [beginning(self.info)]
+    start = jnp.tile(jnp.asarray(tokens, jnp.int32), (count, 1))
+    variables = {'params': state.params['model'], **state.extra}
+    new = generate(
+      self.model, variables, start, key, temperature, length=length, top_k=top_k, vocab_size=self.info.vocab_size
+    )
+    prefix = np.asarray(start)[:, : len(tokens) if prompt else 0]
+    return [decode(row, self.info) for row in np.concatenate([prefix, np.asarray(new)], axis=1)]
+
+  def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
+    texts = self.sample(state, key, 4, self.prompt, self.sample_length, self.temperature)
+    return {'samples': ('\n' + '-' * 80 + '\n').join(texts) + '\n'}
+
+
+def by_character(info: Info) -> bool:
+  """Whether each token is one byte or one character."""
+  return info.vocabulary is None or all(len(token) == 1 for token in info.vocabulary)
+
+
+def beginning(info: Info) -> int:
+  """The token which stands for an empty prompt: the end of a line, or 0 if the vocabulary has none."""
+  if info.vocabulary is None:
+    return ord('\n')
+  return info.vocabulary.index('\n') if '\n' in info.vocabulary else 0
+
+
+def encode(text: str, info: Info, where: str) -> list[int]:
+  """Token ids of a text: UTF-8 bytes, or the characters or (between spaces) words of the vocabulary.
+
+  Raises:
+    ConfigError: something that the vocabulary does not have; an '<unk>' in it stands for any word.
+  """
+  if info.vocabulary is None:
+    return list(text.encode('utf-8'))
+  index = {token: i for i, token in enumerate(info.vocabulary)}
+  pieces = list(text) if by_character(info) else text.split()
+  unknown = [p for p in pieces if p not in index]
+  if unknown and '<unk>' not in index:
+    raise ConfigError(f'{where}: {unknown[0]!r} is not in the vocabulary of {len(index)} tokens')
+  return [index.get(p, index.get('<unk>', 0)) for p in pieces]
+
+
+def decode(tokens: Int[np.ndarray, ' n'], info: Info) -> str:
+  """The text of token ids; bytes which are no UTF-8 become U+FFFD."""
+  if info.vocabulary is None:
+    return bytes(int(t) for t in tokens if 0 <= t < 256).decode('utf-8', errors='replace')
+  return ('' if by_character(info) else ' ').join(info.vocabulary[t] for t in tokens if t >= 0)

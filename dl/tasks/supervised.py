@@ -1,0 +1,144 @@
+"""What tasks with one model and labelled examples share: variables, dropout, normalization and masked means."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num, PyTree
+
+from dl import losses
+from dl.build import first_line
+from dl.errors import ConfigError
+from dl.metrics import Mean
+from dl.task import Batch, Metrics, Task, as_float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(Task):
+  """A task with one model: `params` is {'model': ...}, `extra` its other collections (batch statistics)."""
+
+  model: nn.Module
+
+  def inputs(self, batch: Batch) -> Array:
+    """What the model reads of a batch."""
+    raise NotImplementedError
+
+  def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
+    params_key, dropout_key = jax.random.split(key)
+    rngs = {'params': params_key, 'dropout': dropout_key}
+    variables = dict(self.model.init(rngs, self.inputs(batch), train=False))
+    return {'model': variables.pop('params', {})}, variables
+
+  def apply(
+    self, params: dict[str, PyTree], extra: Any, inputs: Array, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, '...'], Any]:
+    """(outputs in float32, new extra) of inputs as `inputs` gives them."""
+    variables = {'params': params['model'], **extra}
+    if not train:
+      return self.model.apply(variables, inputs, train=False).astype(jnp.float32), extra
+    outputs, changed = self.model.apply(variables, inputs, train=True, rngs={'dropout': key}, mutable=list(extra))
+    return outputs.astype(jnp.float32), {**extra, **changed}
+
+  def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
+    """The shape of the model's outputs for a batch, without computing anything.
+
+    Raises:
+      ConfigError: the model cannot take these inputs.
+    """
+    label = type(self).__name__
+    if not isinstance(self.model, nn.Module):
+      raise ConfigError(f"config.model: {label} takes one model, a dict with a 'name', got {', '.join(self.model)}")
+
+    def outputs(batch):
+      params, extra = self.init(jax.random.key(0), batch)
+      return self.apply(params, extra, self.inputs(batch), jax.random.key(0), False)[0]
+
+    try:
+      return jax.eval_shape(outputs, batch).shape
+    except ConfigError:
+      raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, flax.errors.FlaxError) as e:
+      shape = jax.eval_shape(self.inputs, batch).shape[1:]
+      raise ConfigError(
+        f'config.model: {type(self.model).__name__} cannot take inputs of shape {shape}: {first_line(e)}'
+      ) from e
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Supervised(Network):
+  """Inputs to targets, by the mean of a loss over the real rows of a batch.
+
+  Attributes:
+    criterion: the loss: a name in `dl.losses` or `optax.losses`, a dotted path to a function of (outputs, targets),
+      a dict of such a `name` and arguments, or a function.
+    normalize: whether inputs have the mean and deviation of the training set (`Info`) taken out.
+  """
+
+  criterion: str | Mapping[str, Any] | Callable = 'mse'
+  normalize: bool = False
+
+  def __post_init__(self):
+    if self.normalize and (self.info.mean is None or self.info.std is None):
+      raise ConfigError('config.task.normalize: the data has no mean and deviation of its inputs')
+
+  def criterion_function(self) -> losses.Loss:
+    """The loss, as `loss(outputs, targets) -> [b]`."""
+    return losses.make(self.criterion, 'config.task.criterion')
+
+  def targets(self, batch: Batch) -> Array:
+    """What the outputs are compared with."""
+    raise NotImplementedError
+
+  def measure(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Metrics:
+    """The metrics besides the loss."""
+    raise NotImplementedError
+
+  def inputs(self, batch: Batch) -> Array:
+    """The images or features of a batch, as the model reads them."""
+    for name in ('image', 'features'):
+      if name in batch:
+        return self.prepare(batch[name])
+    raise ConfigError(
+      f'config.data: {type(self).__name__} needs image or features in a batch, got {", ".join(sorted(batch))}'
+    )
+
+  def prepare(self, raw: Num[Array, 'b ...']) -> Float[Array, 'b ...']:
+    """Raw inputs as the model reads them: bytes scaled to [0, 1], then normalized."""
+    x = as_float(jnp.asarray(raw))
+    if not self.normalize:
+      return x
+    mean, std = (jnp.asarray(v, jnp.float32) for v in (self.info.mean, self.info.std))
+    if mean.size not in (1, x.shape[-1]):
+      raise ConfigError(f'config.task.normalize: {mean.size} means do not fit inputs of shape {x.shape[1:]}')
+    return (x - mean) / std
+
+  def loss(
+    self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
+    _, extra, scalar, metrics = self.forward(params, extra, batch, key, train)
+    return scalar, (extra, metrics)
+
+  def forward(
+    self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, 'b ...'], Any, Float[Array, ''], Metrics]:
+    """(outputs, new extra, mean loss of the real rows, metrics)."""
+    batch = without_padding(batch)
+    outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
+    loss = Mean.of(self.criterion_function()(outputs, self.targets(batch)), batch['mask'])
+    return outputs, extra, average(loss), {'loss': loss} | self.measure(outputs, batch)
+
+
+def average(loss: Mean) -> Float[Array, '']:
+  """The value of a mean inside compiled code; 0 if nothing was counted."""
+  return loss.total / jnp.where(loss.weight > 0, loss.weight, 1.0)
+
+
+def without_padding(batch: Batch) -> Batch:
+  """The batch with its padded rows set to zero: a weight of 0 alone would let a NaN through, in gradients too."""
+  real = batch['mask'] > 0
+  clear = lambda x: jnp.where(real.reshape(real.shape + (1,) * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+  return {k: clear(jnp.asarray(v)) for k, v in batch.items()}

@@ -1,0 +1,210 @@
+"""GPT: sizes, equality with Hugging Face's GPT-2, and the cache."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dl.errors import ConfigError
+from dl.models.gpt import GPT
+from dl.nn.generation import choose, generate
+
+TINY = dict(vocab_size=31, length=16, layers=2, heads=2, width=16)
+
+
+def size(model):
+  variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+  return sum(x.size for x in jax.tree.leaves(variables['params']))
+
+
+@pytest.mark.parametrize(
+  'options, count',
+  [
+    ({}, 124_439_808),
+    (dict(layers=24, heads=16, width=1024), 354_823_168),
+    (dict(layers=36, heads=20, width=1280), 774_030_080),
+    (dict(layers=48, heads=25, width=1600), 1_557_611_200),
+    (dict(vocab_size=65, length=256, layers=6, heads=6, width=384, use_bias=False), 10_745_088),
+  ],
+)
+def test_parameter_count(options, count):
+  assert size(GPT(**options)) == count
+
+
+def test_untied_and_rope_counts():
+  tied = size(GPT(**TINY))
+  assert size(GPT(**TINY, tie_embeddings=False)) == tied + 31 * 16
+  assert size(GPT(**TINY, rope=True)) == tied - 16 * 16
+
+
+@functools.cache
+def made(**options):
+  """A tiny model with weights large enough that its logits differ."""
+  model = GPT(**(TINY | options))
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))['params']
+  return model, {'params': jax.tree.map(lambda p: p * 8 if p.ndim > 1 else p + 0.1, params)}
+
+
+def test_logits_and_gradients_equal_hugging_face():
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  config = transformers.GPT2Config(
+    vocab_size=31, n_positions=16, n_layer=2, n_head=2, n_embd=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+  )
+  torch.manual_seed(0)
+  theirs = transformers.GPT2LMHeadModel(config).eval()
+  with torch.no_grad():
+    for p in theirs.parameters():
+      p.copy_(torch.randn_like(p) * 0.3)
+  ours = from_hugging_face({k: v.detach().numpy() for k, v in theirs.state_dict().items()}, layers=2)
+  model = GPT(**TINY)
+  like = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))['params']
+  assert jax.tree.map(jnp.shape, ours) == jax.tree.map(lambda x: x.shape, like)
+
+  tokens = np.random.default_rng(0).integers(0, 31, (3, 16))
+  expected = theirs(torch.tensor(tokens)).logits
+  np.testing.assert_allclose(jax.jit(model.apply)({'params': ours}, tokens), expected.detach(), rtol=1e-3, atol=1e-4)
+  (expected**2).mean().backward()
+  grads = jax.jit(jax.grad(lambda p: (model.apply({'params': p}, tokens) ** 2).mean()))(ours)
+  wanted = from_hugging_face({k: p.grad.numpy() for k, p in theirs.named_parameters()}, layers=2)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()), grads, wanted)
+
+
+def from_hugging_face(weights, layers):
+  w = {k.removeprefix('transformer.'): jnp.asarray(v) for k, v in weights.items()}
+  dense = lambda name: {'kernel': w[f'{name}.weight'], 'bias': w[f'{name}.bias']}
+  norm = lambda name: {'scale': w[f'{name}.weight'], 'bias': w[f'{name}.bias']}
+  blocks = {
+    f'block_{i}': {
+      'norm_0': norm(f'h.{i}.ln_1'),
+      'attention': {'qkv': dense(f'h.{i}.attn.c_attn'), 'out': dense(f'h.{i}.attn.c_proj')},
+      'norm_1': norm(f'h.{i}.ln_2'),
+      'up': dense(f'h.{i}.mlp.c_fc'),
+      'down': dense(f'h.{i}.mlp.c_proj'),
+    }
+    for i in range(layers)
+  }
+  return blocks | {
+    'token': {'embedding': w['wte.weight']},
+    'position': {'embedding': w['wpe.weight']},
+    'norm': norm('ln_f'),
+  }
+
+
+def test_initialization_is_that_of_gpt2():
+  model = GPT(vocab_size=200, length=64, layers=4, heads=4, width=128)
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))['params']
+  deviation = lambda p: float(jnp.std(p))
+  for p in (params['token']['embedding'], params['block_3']['up']['kernel']):
+    assert deviation(p) == pytest.approx(0.02, rel=0.03)
+  for p in (params['block_0']['down']['kernel'], params['block_3']['attention']['out']['kernel']):
+    assert deviation(p) == pytest.approx(0.02 / 8**0.5, rel=0.03)
+  assert not params['block_0']['attention']['qkv']['bias'].any()
+
+
+@pytest.mark.parametrize('rope', [False, True])
+def test_causal(rope):
+  model, variables = made(rope=rope)
+  tokens = jax.random.randint(jax.random.key(1), (1, 16), 0, 31)
+  changed = tokens.at[0, 9].set((tokens[0, 9] + 1) % 31)
+  a, b = jax.jit(lambda *t: [model.apply(variables, x) for x in t])(tokens, changed)
+  assert jnp.array_equal(a[:, :9], b[:, :9])
+  assert not jnp.allclose(a[:, 9:], b[:, 9:])
+
+
+def test_rope_sees_distances_alone():
+  from dl.nn.attention import rotate
+
+  q, k = jax.random.normal(jax.random.key(0), (2, 1, 5, 2, 8))
+  score = lambda shift: jnp.einsum(
+    'bqhd,bkhd->bhqk', rotate(q, jnp.arange(5) + shift), rotate(k, jnp.arange(5) + shift)
+  )
+  np.testing.assert_allclose(score(0), score(100), atol=1e-4)
+  assert not jnp.allclose(score(0), jnp.einsum('bqhd,bkhd->bhqk', q, k), atol=1e-2)
+
+
+@pytest.mark.parametrize('options', [{}, dict(rope=True), dict(use_bias=False, tie_embeddings=False)])
+def test_cached_logits_equal_uncached(options):
+  model, variables = made(**options)
+  tokens = jax.random.randint(jax.random.key(1), (3, 16), 0, 31)
+  read = jax.jit(lambda c, t: model.apply({**variables, 'cache': c}, t, decode=True, mutable=['cache']))
+  whole = jax.jit(model.apply)(variables, tokens)
+  cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(read, {}, tokens)[1]['cache'])
+  parts = []
+  for piece in jnp.split(tokens, (5, 6, 11), axis=1):
+    logits, changed = read(cache, piece)
+    cache = changed['cache']
+    parts.append(logits)
+  np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, rtol=1e-4, atol=1e-4)
+  assert cache['index'] == 16
+
+
+@pytest.mark.parametrize('rope', [False, True])
+def test_generation_equals_uncached_argmax_beyond_the_context(rope):
+  model, variables = made(rope=rope, tie_embeddings=False)
+  prompt = jax.random.randint(jax.random.key(2), (2, 3), 0, 31)
+  ours = generate(model, variables, prompt, jax.random.key(0), 0.0, length=40)
+  apply = jax.jit(lambda t: model.apply(variables, t))
+  tokens, begin = prompt, 0
+  for _ in range(40):
+    if tokens.shape[1] - begin > 16:  # the context was full before the newest token: keep the half before that token
+      begin = tokens.shape[1] - 1 - 8
+    window = jnp.pad(tokens[:, begin:], ((0, 0), (0, 16 - (tokens.shape[1] - begin))))
+    best = apply(window)[:, tokens.shape[1] - begin - 1].argmax(-1)
+    tokens = jnp.concatenate([tokens, best[:, None]], 1)
+  assert len(set(np.asarray(ours).ravel().tolist())) > 3
+  np.testing.assert_array_equal(ours, tokens[:, 3:])
+
+
+def test_generation_follows_the_distribution():
+  model, variables = made()
+  prompt = jnp.full((4000, 1), 5)
+  p = jax.nn.softmax(jax.jit(model.apply)(variables, prompt[:1])[0, -1] / 2.0)
+  drawn = generate(model, variables, prompt, jax.random.key(0), 2.0, length=1)[:, 0]
+  frequency = np.bincount(drawn, minlength=31) / 4000
+  assert np.abs(frequency - p).max() < 0.03
+  few = generate(model, variables, prompt, jax.random.key(0), 2.0, length=1, top_k=3)
+  assert set(np.unique(few)) == set(np.argsort(p)[-3:].tolist())
+  low = generate(model, variables, prompt, jax.random.key(0), 2.0, length=4, vocab_size=7)
+  assert low.max() < 7
+
+
+def test_generation_compiles_once():
+  _, variables = made()
+  before = generate._cache_size()
+  for seed in range(3):
+    prompt = jnp.full((1, 2), seed)
+    generate(GPT(**TINY), variables, prompt, jax.random.key(seed), 0.1 * seed, length=7)
+  assert generate._cache_size() == before + 1
+
+
+def test_choose_at_temperature_zero_takes_the_best():
+  logits = jnp.array([[0.0, 3.0, 1.0], [9.0, 3.0, 1.0]])
+  assert choose(logits, jax.random.key(0), jnp.float32(0), None).tolist() == [1, 0]
+
+
+def test_bfloat16_and_dropout():
+  model, variables = made(dtype=jnp.bfloat16, dropout=0.3)
+  tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, 31)
+  logits = jax.jit(model.apply)(variables, tokens)
+  assert logits.dtype == jnp.float32
+  exact = jax.jit(GPT(**TINY).apply)(variables, tokens)
+  assert jnp.abs(logits - exact).max() < 0.1 * jnp.abs(exact).max()
+  drop = jax.jit(lambda key: model.apply(variables, tokens, train=True, rngs={'dropout': jax.random.key(key)}))
+  assert not jnp.allclose(drop(0), drop(1))
+
+
+@pytest.mark.parametrize(
+  'options, line',
+  [
+    (dict(heads=3), 'config.model.heads: 3 heads do not divide a width of 16'),
+    (dict(heads=16, rope=True), 'config.model.rope: needs an even head width, got 1'),
+    (dict(length=1), 'config.model.length is 1, but there are 2 tokens to read'),
+  ],
+)
+def test_errors(options, line):
+  model = GPT(**(TINY | options))
+  with pytest.raises(ConfigError, match=line):
+    jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))

@@ -1,0 +1,186 @@
+"""Perceptron, shallow network, MLP and LeNet-5: sizes, and equality with PyTorch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dl.errors import ConfigError
+from dl.models.lenet import LeNet5, to_size
+from dl.models.mlp import MLP
+from dl.models.perceptron import Perceptron
+from dl.models.shallow import Shallow
+
+RNG = np.random.default_rng(0)
+
+
+def size(model, *shape):
+  variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
+  return sum(x.size for x in jax.tree.leaves(variables['params']))
+
+
+@pytest.mark.parametrize(
+  'model, shape, count',
+  [
+    (Perceptron(10), (28, 28, 1), 7_850),
+    (Shallow(100, 10), (28, 28, 1), 79_510),
+    (MLP((300, 100), 10), (28, 28, 1), 266_610),
+    (MLP((512, 512), 10), (28, 28, 1), 669_706),
+    (MLP((800, 800), 10), (784,), 1_276_810),
+    (MLP((), 1), (30,), 31),
+    (LeNet5(10), (28, 28, 1), 61_706),
+    (LeNet5(10), (32, 32, 1), 61_706),
+    (LeNet5(10, fit='resize'), (8, 8, 1), 61_706),
+  ],
+)
+def test_parameter_count(model, shape, count):
+  assert size(model, *shape) == count
+
+
+def assert_close(ours, theirs):
+  ours, theirs = np.asarray(ours), theirs.detach().numpy()
+  np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * max(1e-2, np.abs(theirs).max()))
+
+
+def random_like(params):
+  """Weights which hide nothing: biases and scales too are random."""
+  return jax.tree.map(lambda p: jnp.asarray(RNG.normal(size=p.shape), jnp.float32) * 0.2 + 0.05, params)
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+@pytest.mark.parametrize('train', [False, True])
+def test_mlp_equals_torch(train, batch_norm):
+  torch = pytest.importorskip('torch')
+  rows, widths = 16, (12, 9)
+  model = MLP(widths, 4, batch_norm=batch_norm)
+  x = RNG.normal(size=(rows, 7)).astype(np.float32)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  params = random_like(variables['params'])
+  stats = jax.tree.map(lambda s: jnp.abs(random_like(s)) + 0.5, variables.get('batch_stats', {}))
+
+  layers, dims = [], (7, *widths)
+  for i in range(2):
+    layers.append(torch.nn.Linear(dims[i], dims[i + 1], bias=not batch_norm))
+    layers += [torch.nn.BatchNorm1d(dims[i + 1])] if batch_norm else []
+    layers.append(torch.nn.ReLU())
+  layers.append(torch.nn.Linear(9, 4))
+  net = torch.nn.Sequential(*layers).train(train)
+  linears = [m for m in net if isinstance(m, torch.nn.Linear)]
+  norms = [m for m in net if isinstance(m, torch.nn.BatchNorm1d)]
+  names = ['dense_0', 'dense_1', 'out']
+  to_torch = lambda a: torch.tensor(np.array(a))
+  with torch.no_grad():
+    for m, name in zip(linears, names, strict=True):
+      m.weight.copy_(to_torch(params[name]['kernel']).T)
+      if m.bias is not None:
+        m.bias.copy_(to_torch(params[name]['bias']))
+    for i, m in enumerate(norms):
+      m.weight.copy_(to_torch(params[f'norm_{i}']['scale']))
+      m.bias.copy_(to_torch(params[f'norm_{i}']['bias']))
+      m.running_mean.copy_(to_torch(stats[f'norm_{i}']['mean']))
+      m.running_var.copy_(to_torch(stats[f'norm_{i}']['var']))
+
+  def loss(params, x):
+    y, changed = model.apply({'params': params, 'batch_stats': stats}, x, train=train, mutable=['batch_stats'])
+    return (y**2).sum(), (y, changed.get('batch_stats', {}))
+
+  (grads, grad_x), (y, new_stats) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)
+  xt = torch.tensor(x, requires_grad=True)
+  yt = net(xt)
+  (yt**2).sum().backward()
+  assert_close(y, yt)
+  assert_close(grad_x, xt.grad)
+  for m, name in zip(linears, names, strict=True):
+    assert_close(grads[name]['kernel'], m.weight.grad.T)
+    if m.bias is not None:
+      assert_close(grads[name]['bias'], m.bias.grad)
+  for i, m in enumerate(norms):
+    assert_close(grads[f'norm_{i}']['scale'], m.weight.grad)
+    assert_close(grads[f'norm_{i}']['bias'], m.bias.grad)
+    ours, before = new_stats[f'norm_{i}'] if train else stats[f'norm_{i}'], stats[f'norm_{i}']
+    assert_close(ours['mean'], m.running_mean)
+    # PyTorch's running variance is unbiased: the batch's part of it is n / (n - 1) times that of Flax.
+    var = 0.9 * before['var'] + (ours['var'] - 0.9 * before['var']) * rows / (rows - 1) if train else ours['var']
+    assert_close(var, m.running_var)
+
+
+@pytest.mark.parametrize(
+  'pixels, activation, pooling', [(28, 'tanh', 'average'), (32, 'relu', 'max'), (32, 'tanh', 'average')]
+)
+def test_lenet_equals_torch(pixels, activation, pooling):
+  torch = pytest.importorskip('torch')
+  model = LeNet5(10, activation=activation, pooling=pooling)
+  x = RNG.normal(size=(4, pixels, pixels, 1)).astype(np.float32)
+  params = random_like(jax.jit(model.init)(jax.random.key(0), x)['params'])
+
+  act = {'tanh': torch.nn.Tanh, 'relu': torch.nn.ReLU}[activation]
+  pool = {'average': torch.nn.AvgPool2d, 'max': torch.nn.MaxPool2d}[pooling]
+  net = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 6, 5, padding=(32 - pixels) // 2), act(), pool(2),
+    torch.nn.Conv2d(6, 16, 5), act(), pool(2),
+    torch.nn.Flatten(), torch.nn.Linear(400, 120), act(), torch.nn.Linear(120, 84), act(), torch.nn.Linear(84, 10),
+  )  # fmt: skip
+  # PyTorch flattens channels first.
+  arrange = {
+    'conv_0': lambda k: k.transpose(3, 2, 0, 1),
+    'conv_1': lambda k: k.transpose(3, 2, 0, 1),
+    'dense_0': lambda k: k.reshape(5, 5, 16, 120).transpose(3, 2, 0, 1).reshape(120, 400),
+    'dense_1': lambda k: k.T,
+    'out': lambda k: k.T,
+  }
+  layers = dict(zip(arrange, [m for m in net if hasattr(m, 'weight')], strict=True))
+  with torch.no_grad():
+    for name, m in layers.items():
+      m.weight.copy_(torch.tensor(np.array(arrange[name](params[name]['kernel']))))
+      m.bias.copy_(torch.tensor(np.array(params[name]['bias'])))
+  grads, y = jax.jit(jax.grad(lambda p: (lambda y: ((y**2).sum(), y))(model.apply({'params': p}, x)), has_aux=True))(
+    params
+  )
+  yt = net(torch.tensor(x.transpose(0, 3, 1, 2)))
+  (yt**2).sum().backward()
+  assert_close(y, yt)
+  for name, m in layers.items():
+    assert_close(arrange[name](grads[name]['kernel']), m.weight.grad)
+    assert_close(grads[name]['bias'], m.bias.grad)
+
+
+def test_lenet_takes_other_sizes():
+  x = jnp.ones((2, 8, 8, 3))
+  for fit in ('pad', 'resize'):
+    assert jax.eval_shape(LeNet5(10, fit=fit).init_with_output, jax.random.key(0), x)[0].shape == (2, 10)
+  ramp = jnp.tile(jnp.arange(8.0)[:, None, None], (1, 1, 8, 1))
+  np.testing.assert_allclose(to_size(ramp, 'pad')[0, 12:20, 12:20], ramp[0])
+  assert to_size(ramp, 'pad').sum() == ramp.sum()
+  np.testing.assert_allclose(to_size(ramp, 'resize')[0, 4:28, 5, 0], np.arange(24) / 4 + 0.625, rtol=1e-6)
+  with pytest.raises(ConfigError, match=r"config.model.fit: images of 40x40 do not fit into 32x32; use fit='resize'"):
+    LeNet5(10).init(jax.random.key(0), jnp.ones((1, 40, 40, 1)))
+  with pytest.raises(ConfigError, match='LeNet5 takes images'):
+    LeNet5(10).init(jax.random.key(0), jnp.ones((1, 64)))
+
+
+def test_dropout_acts_in_training_alone():
+  model, x = MLP((64,), 8, dropout=0.5), jnp.ones((4, 3))
+  v = jax.jit(model.init)(jax.random.key(0), x)
+  run = lambda key: model.apply(v, x, train=True, rngs={'dropout': jax.random.key(key)})
+  assert not jnp.allclose(run(0), run(1))
+  assert jnp.array_equal(run(0), run(0))
+  assert jnp.array_equal(model.apply(v, x), MLP((64,), 8).apply(v, x))
+
+
+@pytest.mark.parametrize('model', [Perceptron(3), Shallow(8, 3), MLP((8,), 3, batch_norm=True), LeNet5(3)])
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(model):
+  model, x = model.copy(dtype=jnp.bfloat16), jnp.ones((2, 28, 28, 1))
+  v = jax.jit(model.init)(jax.random.key(0), x)
+  assert {p.dtype for p in jax.tree.leaves(v)} == {jnp.dtype('float32')}
+  y, seen = model.apply(v, x, capture_intermediates=lambda m, _: isinstance(m, nn.Dense | nn.Conv))
+  assert y.dtype == jnp.float32
+  assert {a.dtype for a in jax.tree.leaves(seen)} == {jnp.dtype('bfloat16')}
+
+
+def test_deep_relu_network_keeps_its_scale():
+  model, x = MLP((128,) * 30, 1), jax.random.normal(jax.random.key(0), (64, 128))
+  _, seen = model.apply(
+    jax.jit(model.init)(jax.random.key(1), x), x, capture_intermediates=True, mutable=['intermediates']
+  )
+  assert 0.2 < jnp.std(seen['intermediates']['dense_29']['__call__'][0]) < 5.0

@@ -1,0 +1,150 @@
+"""Language modelling: learning, exact masks, likelihoods, samples."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from supervised_fit import evaluate, fit, init
+
+from dl.errors import ConfigError
+from dl.info import Info
+from dl.models.gpt import GPT
+from dl.nn.generation import generate
+from dl.tasks.lm import LanguageModel, decode, encode
+
+KEY = jax.random.key(0)
+TEXT = b'def add(a, b):\n  return a + b\n\n' * 40
+BYTES = Info(vocab_size=256)
+LENGTH = 32
+
+
+def made(**options):
+  model = GPT(vocab_size=256, length=LENGTH, layers=2, heads=2, width=32, use_bias=False)
+  return LanguageModel(model=model, info=BYTES, **options)
+
+
+def windows(seed, steps, size=16):
+  rng, tokens = np.random.default_rng(seed), np.frombuffer(TEXT, np.uint8).astype(np.int32)
+  for _ in range(steps):
+    starts = rng.integers(0, len(tokens) - LENGTH - 1, size)
+    yield {'tokens': tokens[starts[:, None] + np.arange(LENGTH + 1)], 'mask': np.ones(size, np.float32)}
+
+
+@functools.cache
+def learned():
+  task = made(prompt='def ', sample_length=40, temperature=0.1)
+  state, last = fit(task, list(windows(0, 120)), optax.adamw(1e-2))
+  return task, state, last
+
+
+def test_learns_a_repeating_text_and_goes_on_with_it():
+  task, state, last = learned()
+  found = evaluate(task, state, list(windows(1, 4)))
+  assert last['loss'] < 0.6 and found['loss'] < 0.5 and found['accuracy'] > 0.85
+  assert found['perplexity'] == pytest.approx(np.exp(found['loss']), rel=1e-5)
+  assert found['bits_per_character'] == pytest.approx(found['loss'] / np.log(2), rel=1e-5)
+  texts = task.sample(state, KEY, 3, prompt='def add(', length=60, temperature=0.0)
+  assert len(texts) == 3 and len(set(texts)) == 1
+  assert texts[0].startswith('def add(a, b):\n  return a + b\n')
+  before = generate._cache_size()
+  task.sample(state, jax.random.key(5), 3, prompt='def abc(', length=60, temperature=0.7)
+  assert generate._cache_size() == before
+  artifact = task.artifacts(state, KEY)['samples']
+  assert artifact.count('def ') >= 4 and artifact.count('-' * 80) == 3
+  assert all(len(t) <= 20 for t in task.sample(state, KEY, 2, length=20, top_k=5))
+
+
+def test_before_training_the_loss_is_that_of_a_uniform_guess():
+  task, batch = made(), next(windows(0, 1))
+  found = evaluate(task, init(task, batch, optax.sgd(1.0)), [batch])
+  assert found['bits_per_character'] == pytest.approx(8.0, abs=0.05)
+
+
+def test_loss_is_that_of_each_next_token():
+  task, batch = made(), next(windows(0, 1))
+  params, extra = jax.jit(task.init)(KEY, batch)
+  scalar, _ = jax.jit(lambda b: task.loss(params, extra, b, KEY, True))(batch)
+  logits = jax.jit(task.model.apply)({'params': params['model']}, batch['tokens'][:, :-1])
+  p = np.asarray(jax.nn.softmax(logits), np.float64)
+  picked = np.take_along_axis(p, batch['tokens'][:, 1:, None], 2)
+  assert float(scalar) == pytest.approx(-np.log(picked).mean(), rel=1e-5)
+
+
+def test_padded_rows_and_tokens_change_nothing():
+  task, clean = made(), next(windows(0, 1, size=6))
+  short = {'tokens': clean['tokens'].copy(), 'mask': clean['mask']}
+  short['tokens'][2, 20:] = -1
+  spoiled = {
+    'tokens': np.concatenate([short['tokens'], np.full((3, LENGTH + 1), 10**6, np.int32)]),
+    'mask': np.repeat([1.0, 0.0], [6, 3]).astype(np.float32),
+  }
+  params, extra = jax.jit(task.init)(KEY, clean)
+  run = jax.jit(jax.value_and_grad(lambda p, b: task.loss(p, extra, b, KEY, True), has_aux=True))
+  a, b = run(params, short), run(params, spoiled)
+  jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-4, atol=1e-6), a, b)
+  assert a[0][1][1]['loss'].weight == 5 * LENGTH + 19
+
+
+def test_predict_scores_each_token_once():
+  task, state, _ = learned()
+  text = np.frombuffer(TEXT[: 2 * LENGTH + 8], np.uint8).astype(np.int32)
+  garbage = np.random.default_rng(0).integers(0, 256, len(text)).astype(np.int32)
+  short = np.where(np.arange(len(text)) < 11, text, -1)
+  out = jax.jit(task.predict)(state, np.stack([text, garbage, short]), KEY)
+  assert out['tokens'].tolist() == [len(text) - 1, len(text) - 1, 10]
+  assert out['bits_per_character'][0] < 1.5 < 7 < out['bits_per_character'][1]
+  np.testing.assert_allclose(out['bits_per_character'], -out['log_likelihood'] / out['tokens'] / np.log(2), rtol=1e-5)
+  apply, expected = jax.jit(task.model.apply), 0.0
+  for begin in range(0, len(text) - 1, LENGTH):
+    window = text[begin : begin + LENGTH + 1]
+    logits = apply({'params': state.params['model']}, np.resize(window[:-1], (1, LENGTH)))[:, : len(window) - 1]
+    expected += np.take_along_axis(np.asarray(jax.nn.log_softmax(logits))[0], window[1:, None], 1).sum()
+  assert float(out['log_likelihood'][0]) == pytest.approx(expected, rel=1e-4)
+  alone = jax.jit(task.predict)(state, text[None, :11], KEY)
+  assert float(alone['log_likelihood'][0]) == pytest.approx(float(out['log_likelihood'][2]), rel=1e-4)
+
+
+def test_texts_and_tokens():
+  assert encode('é\n', BYTES, 'x') == [0xC3, 0xA9, 10]
+  assert decode(np.array([0xC3, 0xA9, 0xC3, 97]), BYTES) == 'é\ufffda'
+  letters = Info(vocab_size=3, vocabulary=('a', 'b', '\n'))
+  assert encode('ab\n', letters, 'x') == [0, 1, 2] and decode(np.array([1, 0]), letters) == 'ba'
+  words = Info(vocab_size=3, vocabulary=('the', 'cat', '<unk>'))
+  assert encode('the dog', words, 'x') == [0, 2] and decode(np.array([0, 1]), words) == 'the cat'
+  with pytest.raises(ConfigError, match="prompt: 'c' is not in the vocabulary of 3 tokens"):
+    encode('abc', letters, 'prompt')
+
+
+def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_them():
+  words = Info(vocab_size=3, vocabulary=('the', 'cat', 'sat'))
+  task = LanguageModel(model=GPT(vocab_size=64, length=8, layers=1, heads=1, width=8), info=words)
+  batch = {'tokens': jnp.ones((2, 9), jnp.int32), 'mask': jnp.ones(2)}
+  state = init(task, batch, optax.sgd(0.1))
+  assert set(evaluate(task, state, [batch])) == {'loss', 'perplexity', 'accuracy'}
+  (text,) = task.sample(state, KEY, 1, length=12)
+  assert len(text.split()) == 12 and set(text.split()) <= {'the', 'cat', 'sat'}
+  with pytest.raises(ConfigError, match="prompt: 'dog' is not in the vocabulary"):
+    task.sample(state, KEY, 1, prompt='the dog')
+  with pytest.raises(ConfigError, match='sample: length and top_k must be positive'):
+    task.sample(state, KEY, 1, top_k=0)
+
+
+@pytest.mark.parametrize(
+  'model, shape, line',
+  [
+    (dict(vocab_size=100), (4, 33), 'config.model.vocab_size is 100, but the data has 256 token ids'),
+    (dict(length=16), (4, 33), 'config.model.length is 16, but the data has sequences of 32 tokens'),
+    (dict(heads=5), (4, 33), 'config.model.heads: 5 heads do not divide'),
+    ({}, (4, 1), r'config.data: tokens must be \[batch, length \+ 1\]'),
+  ],
+)
+def test_check_is_one_line(model, shape, line):
+  gpt = GPT(**(dict(vocab_size=256, length=32, layers=1, heads=2, width=8) | model))
+  batch = {'tokens': jax.ShapeDtypeStruct(shape, np.int32), 'mask': jax.ShapeDtypeStruct(shape[:1], np.float32)}
+  with pytest.raises(ConfigError, match=line):
+    LanguageModel(model=gpt, info=BYTES).check(batch)
+  with pytest.raises(ConfigError, match='LanguageModel needs tokens in a batch, got mask'):
+    LanguageModel(model=gpt, info=BYTES).check({'mask': batch['mask']})
