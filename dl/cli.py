@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from dl.errors import ConfigError, TrainingError
 
@@ -27,6 +27,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Runs `main(argv)` and exits with its code; a `ConfigError` is one line on stderr and exit code 2."""
 
   def guarded(argv: Sequence[str]) -> int | None:
+    if flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(flags.FLAGS.verbosity)
+    else:
+      logging.set_verbosity(logging.WARNING)  # libraries log every detail of a save
     try:
       return main(argv)
     except (ConfigError, TrainingError) as e:

@@ -9,6 +9,7 @@ from dl import sharding
 from dl import workdir as workdirs
 from dl.assemble import Parts, assemble
 from dl.checkpoint import Checkpoints, abstract
+from dl.errors import ConfigError
 from dl.policy import Keep
 from dl.state import State
 from dl.task import Task
@@ -47,3 +48,12 @@ def load_parts(
   with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
     found = saved.find(step, f'{workdir}/checkpoints')
     return parts, saved.restore(found, {'state': abstract(parts.state, shardings)})['state']
+
+
+def input_kind(workdir: str | os.PathLike) -> str:
+  """What a run's model reads: 'image', 'features' or 'tokens'; raises ConfigError for a task without data."""
+  batch = workdirs.read_run(pathlib.Path(workdir))['data']['batch']
+  for kind in ('image', 'features', 'tokens'):
+    if kind in batch:
+      return kind
+  raise ConfigError(f'{workdir}: the task of this run reads no files; call its predict from Python, see dl.load')

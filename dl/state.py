@@ -34,7 +34,7 @@ class State:
     """This state with each player's parameters replaced by their running average, where a chain keeps one."""
     params = dict(self.params)
     for player, opt in self.opt.items():
-      is_ema = lambda x: isinstance(x, ParamsEmaState)  # noqa: E731
+      is_ema = lambda x: isinstance(x, ParamsEmaState)
       averages = [x.average for x in jax.tree.leaves(opt, is_leaf=is_ema) if is_ema(x)]
       if averages:
         params[player] = averages[-1]

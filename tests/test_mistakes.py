@@ -25,7 +25,7 @@ MISTAKES = [
   (DIGITS, ['model.num_outputs=7'], '10 classes'),
   (DIGITS, ['task.name=classify.Clasify'], "did you mean 'Classify'"),
   (DIGITS, ['task.name=ppo.PPO'], 'config.'),
-  (DIGITS, ['task.loss=cros_entropy'], 'cross_entropy'),
+  (DIGITS, ['task.criterion=cros_entropy'], 'cross_entropy'),
   (DIGITS, ['task.label_smoothing=lots'], 'config.task.label_smoothing'),
   (DIGITS, ['data.name=sklearn.Digit'], "did you mean 'Digits'"),
   (DIGITS, ['data.name=tfds.Tfds', 'data.dataset=mnits', 'data.data_dir=/nonexistent'], 'mnits'),

@@ -18,7 +18,7 @@ from dl import workdir as workdirs
 ROOT = pathlib.Path(__file__).parents[1]
 
 KINDS = {
-  'classify': ('vision/digits_lenet.py', ['train_for=900 steps', 'model.dense=(24,16)']),
+  'classify': ('vision/digits_lenet.py', ['train_for=900 steps']),
   'lm': (
     'text/stdlib_gpt.py',
     ['train_for=300 steps', 'model.layers=1', 'model.width=32', 'model.heads=2', 'model.length=32', 'data.length=32',

@@ -1,5 +1,7 @@
 """DCGAN's two networks against PyTorch's, on the same weights."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ def test_parameter_counts_are_dcgan_s():
 
 def torch_generator(nn, latent_size=100, features=(512, 256, 128, 64), channels=3, base=4):
   layers, sizes = [], [latent_size, *features, channels]
-  for i, (before, after) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+  for i, (before, after) in enumerate(itertools.pairwise(sizes)):
     kernel = (base, 1, 0) if i == 0 else (4, 2, 1)
     layers.append(nn.ConvTranspose2d(before, after, *kernel, bias=False))
     layers += [nn.Tanh()] if i == len(features) else [nn.BatchNorm2d(after), nn.ReLU()]
@@ -29,7 +31,7 @@ def torch_generator(nn, latent_size=100, features=(512, 256, 128, 64), channels=
 
 def torch_discriminator(nn, features=(64, 128, 256, 512), channels=3, base=4):
   layers, sizes = [], [channels, *features]
-  for i, (before, after) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+  for i, (before, after) in enumerate(itertools.pairwise(sizes)):
     layers.append(nn.Conv2d(before, after, 4, 2, 1, bias=False))
     layers += ([nn.BatchNorm2d(after)] if i else []) + [nn.LeakyReLU(0.2)]
   return nn.Sequential(*layers, nn.Conv2d(features[-1], 1, base, 1, 0, bias=False))

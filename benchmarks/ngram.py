@@ -1,0 +1,128 @@
+"""python -m benchmarks.ngram [--orders=5] [--split=validation]
+
+What a language model has to beat: interpolated n-gram models of bytes on the standard library's source, in bits per
+character. Two ways of smoothing, each with its top order 1..n: Witten-Bell, and modified Kneser-Ney (Chen and Goodman,
+An Empirical Study of Smoothing Techniques for Language Modeling, 1998).
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import app, flags
+from jaxtyping import Float, Int, UInt64
+
+_ORDERS = flags.DEFINE_integer('orders', 5, 'Longest n-gram, in bytes.', lower_bound=1, upper_bound=8)
+_SPLIT = flags.DEFINE_enum('split', 'validation', ['validation', 'test'], 'Part which is predicted.')
+
+
+def ngrams(tokens: Int[np.ndarray, ' n'], order: int) -> UInt64[np.ndarray, ' m']:
+  """Every run of `order` bytes, packed with the oldest byte on top: the context is the number shifted right by 8."""
+  packed = np.zeros(len(tokens) - order + 1, np.uint64)
+  for i in range(order):
+    packed = (packed << np.uint64(8)) | tokens[i : len(tokens) - order + 1 + i].astype(np.uint64)
+  return packed
+
+
+class Table:
+  """How often each n-gram was seen, and what each context adds up to.
+
+  Attributes:
+    grams: the n-grams, sorted. counts: how often each was seen.
+    contexts: their contexts, sorted. totals: sum of the counts after each context. kinds: different bytes after each.
+  """
+
+  def __init__(self, grams: UInt64[np.ndarray, ' g'], counts: Int[np.ndarray, ' g']):
+    self.grams, self.counts = grams, counts.astype(np.float64)
+    context = grams >> np.uint64(8)
+    self.starts = np.flatnonzero(np.r_[True, context[1:] != context[:-1]])  # sorted grams have sorted contexts
+    self.contexts = context[self.starts]
+    self.totals = self.sum_after(self.counts)
+    self.kinds = self.sum_after(np.ones_like(self.counts))
+
+  def sum_after(self, values: Float[np.ndarray, ' g']) -> Float[np.ndarray, ' c']:
+    """Sum of a value over the n-grams of each context."""
+    return np.add.reduceat(values, self.starts)
+
+  def continuations(self) -> 'Table':
+    """The table of one order less, in which an n-gram counts once for each different byte before it."""
+    bits = np.uint64(8 * max(_length(self.grams) - 1, 0))
+    suffix = self.grams & ((np.uint64(1) << bits) - np.uint64(1))
+    return Table(*np.unique(suffix, return_counts=True))
+
+
+def _length(grams: UInt64[np.ndarray, ' g']) -> int:
+  return -(-int(grams[-1]).bit_length() // 8)
+
+
+def look_up(keys: UInt64[np.ndarray, ' k'], values: Float[np.ndarray, ' k'], wanted: UInt64[np.ndarray, ' n']):
+  """The value of each wanted key; 0 for those which are not there."""
+  at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+  return np.where(keys[at] == wanted, values[at], 0.0)
+
+
+def interpolate(
+  table: Table, lower: Float[np.ndarray, ' n'], wanted: UInt64[np.ndarray, ' n'], smoothing: str
+) -> Float[np.ndarray, ' n']:
+  """p(byte | context) of the wanted n-grams, from the probabilities `lower` of those one byte shorter."""
+  context = wanted >> np.uint64(8)
+  total = look_up(table.contexts, table.totals, context)
+  count = look_up(table.grams, table.counts, wanted)
+  if smoothing == 'witten_bell':
+    spare = look_up(table.contexts, table.kinds, context)
+    scale = total + spare
+  else:
+    discount = discounts(table.counts)
+    taken = discount[np.minimum(table.counts, 3).astype(int)]
+    spare = look_up(table.contexts, table.sum_after(taken), context)
+    count = count - discount[np.minimum(count, 3).astype(int)]
+    scale = total
+  return np.where(total > 0, (count + spare * lower) / np.maximum(scale, 1), lower)
+
+
+def discounts(counts: Float[np.ndarray, ' g']) -> Float[np.ndarray, '4']:
+  """What modified Kneser-Ney takes from n-grams seen 0, 1, 2, and 3 or more times."""
+  n1, n2, n3, n4 = (max(int((counts == i).sum()), 1) for i in (1, 2, 3, 4))
+  y = n1 / (n1 + 2 * n2)
+  best = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+  return np.array([0.0, *(np.clip(d, 0.0, i) for i, d in enumerate(best, 1))])
+
+
+def bits_per_character(
+  train: Int[np.ndarray, ' n'], heldout: Int[np.ndarray, ' m'], orders: int, smoothing: str
+) -> list[float]:
+  """Bits per byte of the held-out text for models whose top order is 1, 2, ..., `orders`."""
+  raw = [Table(*np.unique(ngrams(train, k), return_counts=True)) for k in range(1, orders + 1)]
+  if smoothing == 'kneser_ney':
+    lower_tables = [table.continuations() for table in raw[1:]]
+  else:
+    lower_tables = raw[:-1]
+  # All orders predict the same bytes: those with a whole context before them.
+  wanted = [ngrams(heldout, k)[orders - k :] for k in range(1, orders + 1)]
+  lower, result = np.full(len(wanted[0]), 1 / 256), []
+  for k in range(orders):
+    p = interpolate(raw[k], lower, wanted[k], smoothing)
+    result.append(float(-np.log2(p).mean()))
+    if k < orders - 1:
+      lower = interpolate(lower_tables[k], lower, wanted[k], smoothing)
+  return result
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints the sizes and a line an order."""
+  del argv
+  from dl.data.text import StandardLibrary
+
+  began = time.monotonic()
+  train, heldout = (np.asarray(StandardLibrary(128, split=s).tokens) for s in ('train', _SPLIT.value))
+  print(f'train: {len(train):,} bytes, {_SPLIT.value}: {len(heldout):,} bytes')
+  names = ('witten_bell', 'kneser_ney')
+  columns = [bits_per_character(train, heldout, _ORDERS.value, name) for name in names]
+  print('order  ' + '  '.join(f'{n:>11}' for n in names) + '   (bits per character)')
+  for k, row in enumerate(zip(*columns, strict=True), 1):
+    print(f'{k:>5}  ' + '  '.join(f'{v:11.4f}' for v in row))
+  print(f'best: {min(map(min, columns)):.4f} ({time.monotonic() - began:.0f} s)')
+
+
+if __name__ == '__main__':
+  app.run(main)

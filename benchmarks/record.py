@@ -1,0 +1,130 @@
+"""Runs the experiments as a user would, and writes what came out: python -m benchmarks.record [--only=digits_lenet]
+
+Each run is `python -m dl.train` in a process of its own. The numbers go to `experiments/results.json`; the table of
+the README is made from that file alone (--table makes it anew without running anything).
+"""
+
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags
+
+from dl import config as configs
+from dl import logs
+from dl import workdir as workdirs
+
+flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
+flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')
+flags.DEFINE_integer('seeds', 3, 'Seeds of each experiment: 0, 1, ...')
+flags.DEFINE_boolean('table', False, "Only write the README's table from the recorded runs.")
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / 'experiments' / 'results.json'
+BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
+
+EXPERIMENTS = {
+  'vision/digits_perceptron': [''],
+  'vision/digits_mlp': [''],
+  'vision/digits_lenet': [''],
+  'tabular/breast_cancer_mlp': [f':{fold}' for fold in range(5)],
+  'tabular/diabetes_mlp': [''],
+  'text/stdlib_gpt': [''],
+  'generative/digits_gan': [''],
+  'rl/cartpole_ppo': [''],
+}
+"""Experiment -> the config arguments whose results are averaged (folds)."""
+
+
+def run(name: str, argument: str, seed: int) -> dict[str, Any]:
+  """Trains once in a fresh process; the record of it."""
+  workdir = pathlib.Path(flags.FLAGS.runs) / f'{pathlib.Path(name).name}{argument.replace(":", "_")}_seed{seed}'
+  command = [
+    *(sys.executable, '-m', 'dl.train', f'--config=experiments/{name}.py{argument}', f'--workdir={workdir}'),
+    f'--config.seed={seed}',
+  ]
+  began = time.perf_counter()
+  subprocess.run(command, cwd=ROOT, env=os.environ, check=True)
+  seconds = time.perf_counter() - began
+  info = workdirs.read_run(workdir)
+  final = [r for r in logs.read(workdir) if r['split'] != 'train' and r['step'] == info['step']]
+  return {
+    'experiment': name,
+    'argument': argument,
+    'seed': seed,
+    'metrics': {f'{r["split"]}/{k}': v for r in final for k, v in r.items() if isinstance(v, float)},
+    'seconds': round(seconds, 1),
+    'steps': info['step'],
+    'parameters': info['parameters'],
+    'commit': info['commit'],
+    'versions': info['versions'],
+    'devices': info['devices'],
+    'machine': f'{os.cpu_count()} CPU cores ({platform.machine()})',
+    'date': info['finished'][:10],
+  }
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+  """The Markdown table of recorded runs."""
+  lines = [
+    '| experiment | parameters | metric | mean of seeds | each seed | time a run | machine |',
+    '|---|---:|---|---:|---|---:|---|',
+  ]
+  for name, arguments in EXPERIMENTS.items():
+    rows = [r for r in records if r['experiment'] == name]
+    if not rows:
+      lines.append(f'| `{name}.py` | | | not yet run | | | |')
+      continue
+    expected = configs.load(str(ROOT / 'experiments' / f'{name}.py{arguments[0]}'))['expect']
+    for metric in expected:
+      seeds = [
+        statistics.mean(r['metrics'][metric] for r in rows if r['seed'] == seed)
+        for seed in sorted({r['seed'] for r in rows})
+      ]
+      digits = 1 if max(seeds) > 10 else 4
+      folds = f', mean of {len(arguments)} folds' if len(arguments) > 1 else ''
+      each = ', '.join(f'{s:.{digits}f}' for s in seeds)
+      seconds = statistics.median(r['seconds'] for r in rows)
+      lines.append(
+        f'| [`{name}.py`](experiments/{name}.py) | {rows[0]["parameters"]:,} | {metric}{folds} '
+        f'| {statistics.mean(seeds):.{digits}f} | {each} | {seconds:.0f} s | {rows[0]["machine"]} |'
+      )
+  return '\n'.join(lines)
+
+
+def write_table(records: Sequence[dict[str, Any]]) -> None:
+  """Puts the table between its marks in the README."""
+  readme = ROOT / 'README.md'
+  text = readme.read_text()
+  before, rest = text.split(BEGIN)
+  readme.write_text(before + BEGIN + '\n' + table(records) + '\n' + END + rest.split(END)[1])
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs, records, and writes the table."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+  if not flags.FLAGS.table:
+    for name, arguments in EXPERIMENTS.items():
+      if flags.FLAGS.only not in name:
+        continue
+      for seed in range(flags.FLAGS.seeds):
+        for argument in arguments:
+          new = run(name, argument, seed)
+          same = lambda r, new=new: all(r[k] == new[k] for k in ('experiment', 'argument', 'seed'))
+          records = [r for r in records if not same(r)] + [new]
+          records.sort(key=lambda r: (list(EXPERIMENTS).index(r['experiment']), r['seed'], r['argument']))
+          RESULTS.write_text(json.dumps(records, indent=1) + '\n')
+  write_table(records)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,120 @@
+"""From the `data` part of a config to a pipeline."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dl import build
+from dl.data import augment, transforms
+from dl.data.pipeline import Pipeline
+from dl.errors import ConfigError
+from dl.task import as_float
+
+RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads')
+"""Keys of the data which are the pipeline's; all others but `name` and `split` are arguments of the source.
+
+`batch_size`: examples of a step, over all processes. `augment`: list of on-device augmentations, each a dict with a
+`name` (`dl.data.augment`); training alone. `transform`: list of host transforms, likewise (`dl.data.transforms`).
+`prefetch`: batches kept on the devices ahead of the step. `shuffle`: False for the source's own order. `num_threads`:
+threads which read sources that are not in memory.
+"""
+
+
+def make(
+  spec: Mapping[str, Any],
+  *,
+  split: str | None = None,
+  seed: int = 0,
+  train: bool = True,
+  batch_size: int | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+  where: str = 'config.data',
+  own_data: bool = False,
+) -> Pipeline:
+  """Builds the source which `spec` names, and its pipeline.
+
+  Args:
+    spec: plain data: `name` below `dl.data` or from the top, the source's arguments, `split`, and `RESERVED` keys.
+    split: which part of the source; None takes the spec's `split`, or 'train'.
+    seed: of the order.
+    train: endless, shuffled and augmented; False is one pass, in order.
+    batch_size: in place of the spec's.
+    process_index: this process.
+    process_count: how many processes share a batch.
+    where: the config path, for error lines.
+    own_data: whether the spec names other data than the training's; then a source without splits may be evaluated.
+
+  Raises:
+    ConfigError: anything in the spec that cannot be used.
+  """
+  if not isinstance(spec, Mapping) or 'name' not in spec:
+    raise ConfigError(f"{where}: expected a dict with a 'name', such as sklearn.Digits, got {spec!r}")
+  if batch_size is None and 'batch_size' not in spec:
+    raise ConfigError(f'{where}.batch_size: is needed, such as batch_size=64')
+  options = {k: spec[k] for k in RESERVED if k in spec}
+  options['batch_size'] = options.get('batch_size') if batch_size is None else batch_size
+  function = augment.make(options.pop('augment', ()), f'{where}.augment')
+  augmented = train and bool(spec.get('augment'))
+  transform = transforms.make(options.pop('transform', ()), f'{where}.transform')
+  pipeline = Pipeline(
+    _source(spec, spec.get('split', 'train') if split is None else split, where, own_data),
+    **options,
+    seed=seed,
+    train=train,
+    augment=function if augmented else None,
+    transform=transform,
+    process_index=process_index,
+    process_count=process_count,
+    where=where,
+  )
+  if augmented:
+    _check_augment(pipeline, f'{where}.augment')
+  return pipeline
+
+
+def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> Any:
+  if not isinstance(split, str):
+    raise ConfigError(f'{where}.split: expected the name of a split, got {split!r}')
+  arguments = {k: v for k, v in spec.items() if k not in (*RESERVED, 'split')}
+  target = build.resolve(spec['name'], 'dl.data', where)
+  given = {'split': split}
+  if not _takes_split(target, where):
+    if split != 'train' and not own_data:
+      raise ConfigError(
+        f'{where}.split: {spec["name"]} takes no argument split, so it has no {split!r} part; give it one, or give '
+        f'the evaluation data of its own, as in eval=dict({split}=dict(name=...))'
+      )
+    given = {}
+  try:
+    source = build.build(arguments, 'dl.data', where, **given)
+  except OSError as e:
+    raise ConfigError(f'{where}: {spec["name"]}: {build.first_line(e)}') from e
+  if not hasattr(type(source), '__len__') or not hasattr(type(source), '__getitem__'):
+    raise ConfigError(f'{where}: {spec["name"]} is not a source: it needs __len__ and __getitem__ (see dl.data.source)')
+  return source
+
+
+def _takes_split(target: Any, where: str) -> bool:
+  if not isinstance(target, Callable):
+    raise ConfigError(f'{where}: {target!r} is not a class of sources')
+  parameters = inspect.signature(target).parameters
+  return 'split' in parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_augment(pipeline: Pipeline, where: str) -> None:
+  """Traces the augmentation on the shape of a batch, so that a mistake shows before anything is compiled."""
+  rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in pipeline[0].items()}
+
+  def run(key: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    return pipeline.augment(key, {k: as_float(v) if k == 'image' else v for k, v in batch.items()})
+
+  try:
+    jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), rows)
+  except ConfigError as e:
+    raise ConfigError(f'{where}: {e}') from e
+  except (TypeError, ValueError) as e:
+    raise ConfigError(f'{where}: does not fit the data: {build.first_line(e)}') from e

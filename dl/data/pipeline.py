@@ -1,0 +1,227 @@
+"""The input as a pure function of the step: `pipeline[step]` is the batch of that step."""
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from dl.data.source import Example, Source, standard
+from dl.data.transforms import Transform
+from dl.errors import ConfigError
+from dl.info import Info
+
+HostBatch = dict[str, np.ndarray]
+Augment = Callable[[Key[Array, ''], dict[str, Array]], dict[str, Array]]
+T = TypeVar('T')
+FOREVER = 2**62
+
+
+class Pipeline:
+  """Batches of a source: each a function of (seed, step, process) alone, so the step is all the state there is.
+
+  Training reads an endless stream: every epoch is a permutation of the source, which depends on (seed, epoch), and
+  batches go across the ends of epochs, so no example is left out. Evaluation reads the source once, in order; the last
+  batch is filled up with copies of the last example, whose `mask` is 0. Every batch has `mask` [b] float32.
+
+  A source with `vectorized = True` is gathered by one index a batch; any other is read example by example, through
+  Grain, by threads when iterating.
+
+  Attributes:
+    source: the examples.
+    batch_size: examples of one step, over all processes.
+    train: whether this is an endless stream of training batches.
+    augment: on-device augmentation, for the training step to apply; None for none.
+    prefetch: batches to keep on the devices ahead of the step.
+  """
+
+  def __init__(
+    self,
+    source: Source,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    train: bool = True,
+    shuffle: bool = True,
+    augment: Augment | None = None,
+    transform: Transform | None = None,
+    prefetch: int = 2,
+    num_threads: int = 16,
+    process_index: int = 0,
+    process_count: int = 1,
+    where: str = 'config.data',
+  ):
+    """Checks and keeps the arguments; reads nothing.
+
+    Args:
+      source: the examples.
+      batch_size: examples of one step, over all processes.
+      seed: of the order, and of `transform`.
+      train: an endless stream; False is one pass, in order.
+      shuffle: False is the source's own order in every epoch.
+      augment: on-device augmentation of training batches.
+      transform: host transform of each example, given a NumPy generator (None in evaluation).
+      prefetch: batches to keep on the devices ahead of the step.
+      num_threads: threads which read and transform examples; 0 reads in the calling thread.
+      process_index: which contiguous slice of each batch is this process's.
+      process_count: number of processes; it must divide `batch_size`.
+      where: the config path, for error lines.
+
+    Raises:
+      ConfigError: an empty source, or numbers which cannot be.
+    """
+    for name, value, least in (
+      ('batch_size', batch_size, 1),
+      ('seed', seed, 0),
+      ('prefetch', prefetch, 0),
+      ('num_threads', num_threads, 0),
+    ):
+      if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        at = 'config.seed' if name == 'seed' else f'{where}.{name}'
+        raise ConfigError(f'{at}: expected a whole number of at least {least}, got {value!r}')
+    if not isinstance(shuffle, bool):
+      raise ConfigError(f'{where}.shuffle: expected True or False, got {shuffle!r}')
+    if batch_size % process_count:
+      raise ConfigError(f'{where}.batch_size: a batch of {batch_size} cannot be shared by {process_count} processes')
+    if not len(source):
+      raise ConfigError(f'{where}: {type(source).__name__} is empty')
+    self.source, self.batch_size, self.train, self.augment, self.prefetch = source, batch_size, train, augment, prefetch
+    self._n, self._seed, self._shuffle = len(source), seed, train and shuffle
+    self._transform, self._num_threads, self._where = transform, num_threads, where
+    self._rows = batch_size // process_count
+    self._offset = process_index * self._rows
+    self._gathers = bool(getattr(source, 'vectorized', False)) and transform is None
+    self._permutation = functools.lru_cache(maxsize=2)(self._permute)
+
+  @property
+  def info(self) -> Info:
+    """What the source says about itself."""
+    info = getattr(self.source, 'info', None)
+    if info is not None and not isinstance(info, Info):
+      raise ConfigError(f'{self._where}: {type(self.source).__name__}.info must be a dl.info.Info, got {info!r}')
+    return info or Info()
+
+  @property
+  def steps_per_epoch(self) -> float:
+    """Steps which one pass over the source takes; not a whole number where the batch size does not divide it."""
+    return self._n / self.batch_size
+
+  def __len__(self) -> int:
+    """Number of evaluation batches; a training stream has no end, and so no length."""
+    if self.train:
+      raise TypeError('a training pipeline is endless: index it by step, or use iterate(start)')
+    return -(-self._n // self.batch_size)
+
+  def __getitem__(self, step: int) -> HostBatch:
+    """This process's rows of the batch of a step.
+
+    Raises:
+      IndexError: a negative step, or one past the end of an evaluation.
+      ConfigError: an example which cannot be read, or does not fit a batch.
+    """
+    if step < 0 or (not self.train and step >= len(self)):
+      raise IndexError(f'no batch for step {step}')
+    return self._gather(step) if self._gathers else self._batches[step]
+
+  def __iter__(self) -> Iterator[HostBatch]:
+    return self.iterate(0)
+
+  def iterate(self, start: int = 0) -> Iterator[HostBatch]:
+    """The batches from a step on: the same as `pipeline[start]`, `pipeline[start + 1]`, ..., read ahead by threads."""
+    steps = itertools.count(start) if self.train else range(start, len(self))
+    if self._gathers:
+      yield from map(self._gather, steps)
+      return
+    import grain
+
+    # One batch and a thread's worth of examples are read ahead, so that decoding never waits for a step.
+    ahead = self._rows + self._num_threads if self._num_threads else 0
+    examples = self._examples.slice(slice(start * self._rows, None))
+    if not len(examples):
+      return
+    options = grain.ReadOptions(num_threads=self._num_threads, prefetch_buffer_size=ahead)
+    batches = iter(examples.to_iter_dataset(options).batch(self._rows, batch_fn=self._stack))
+    try:
+      yield from batches
+    finally:
+      batches.close()
+
+  def _permute(self, epoch: int) -> Int[np.ndarray, ' n']:
+    index = np.arange(self._n, dtype=np.int32 if self._n < 2**31 else np.int64)
+    return np.random.default_rng([self._seed, epoch]).permutation(index)
+
+  def _gather(self, step: int) -> HostBatch:
+    """The batch of a step by one vectorized index into the source."""
+    stream = step * self.batch_size + self._offset + np.arange(self._rows)
+    if not self.train:
+      index, mask = np.minimum(stream, self._n - 1), (stream < self._n).astype(np.float32)
+    else:
+      epochs, index = np.divmod(stream, self._n)
+      if self._shuffle and epochs[0] == epochs[-1]:
+        index = self._permutation(int(epochs[0]))[index]
+      elif self._shuffle:
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+          of_epoch = epochs == epoch
+          index[of_epoch] = self._permutation(epoch)[index[of_epoch]]
+      mask = np.ones(self._rows, np.float32)
+    batch = self.source[index]
+    return {name: standard(name, values) for name, values in batch.items()} | {'mask': mask}
+
+  @functools.cached_property
+  def _examples(self) -> Any:
+    """This process's stream of examples, by position, as a Grain data set."""
+    import grain
+
+    total = (FOREVER // self._rows if self.train else len(self)) * self._rows
+    return grain.MapDataset.range(0, total).map(self._example)
+
+  @functools.cached_property
+  def _batches(self) -> Any:
+    return self._examples.batch(self._rows, batch_fn=self._stack)
+
+  def _example(self, position: int) -> Example:
+    """The example at a position of this process's stream."""
+    step, row = divmod(int(position), self._rows)
+    stream = step * self.batch_size + self._offset + row
+    if self.train:
+      epoch, index = divmod(stream, self._n)
+      index = int(self._permutation(epoch)[index]) if self._shuffle else index
+    else:
+      index = min(stream, self._n - 1)
+    example = self.source[index]
+    if not isinstance(example, Mapping):
+      raise ConfigError(
+        f'{self._where}: {type(self.source).__name__}[{index}] must be a dict of arrays, got {type(example).__name__}'
+      )
+    if self._transform is not None:
+      generator = np.random.default_rng([self._seed, stream, 1]) if self.train else None
+      example = self._transform(dict(example), generator)
+    real = self.train or stream < self._n
+    return {name: standard(name, value) for name, value in example.items()} | {'mask': np.float32(real)}
+
+  def _stack(self, examples: list[Example]) -> HostBatch:
+    first = examples[0]
+    for example in examples[1:]:
+      if example.keys() != first.keys():
+        raise ConfigError(f'{self._where}: examples have different keys: {sorted(first)} and {sorted(example)}')
+      for name, value in example.items():
+        if name != 'mask' and value.shape != first[name].shape:
+          raise ConfigError(
+            f'{self._where}: examples differ in the shape of {name!r}: {first[name].shape} and {value.shape}; '
+            f'resize them, or crop them with a transform'
+          )
+    return {name: np.stack([e[name] for e in examples]) for name in first}
+
+
+def prefetch(batches: Iterable[Any], put: Callable[[Any], T], size: int = 2) -> Iterator[T]:
+  """Yields `put(batch)` of each batch, having put `size` more already: device transfers run ahead of their use."""
+  ready: collections.deque[T] = collections.deque()
+  for batch in batches:
+    ready.append(put(batch))
+    if len(ready) > size:
+      yield ready.popleft()
+  while ready:
+    yield ready.popleft()

@@ -1,0 +1,91 @@
+"""Host transforms: what must be done to an example before it fits a batch.
+
+A transform is a function `(example, generator, **arguments) -> example`; `generator` is a NumPy generator which is
+seeded by (seed, position in the stream), or None in evaluation, when the transform must not be random. All other
+augmentation runs on the device, see `dl.data.augment`.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dl import build
+from dl.data.source import Example
+from dl.errors import ConfigError
+
+Transform = Callable[[Example, np.random.Generator | None], Example]
+
+
+def make(specs: Sequence[Mapping[str, Any]], where: str = 'config.data.transform') -> Transform | None:
+  """One transform from a list of dicts with a `name`, below `dl.data.transforms` or from the top, and arguments.
+
+  Raises:
+    ConfigError: an unknown name or argument.
+  """
+  if not isinstance(specs, list | tuple):
+    raise ConfigError(f"{where}: expected a list of dicts with a 'name', got {specs!r}")
+  stages = []
+  for i, spec in enumerate(specs):
+    at = f'{where}.{i}'
+    if not isinstance(spec, Mapping) or 'name' not in spec:
+      raise ConfigError(f"{at}: expected a dict with a 'name', got {spec!r}")
+    function = build.resolve(spec['name'], 'dl.data.transforms', at)
+    arguments = {k: v for k, v in spec.items() if k != 'name'}
+    build.check_arguments(function, arguments, at, given=('example', 'generator'))
+    stages.append((function, arguments))
+  if not stages:
+    return None
+
+  def transform(example: Example, generator: np.random.Generator | None) -> Example:
+    for function, arguments in stages:
+      example = function(example, generator, **arguments)
+    return example
+
+  return transform
+
+
+def random_resized_crop(
+  example: Example,
+  generator: np.random.Generator | None,
+  size: tuple[int, int],
+  scale: tuple[float, float] = (0.08, 1.0),
+  ratio: tuple[float, float] = (0.75, 4 / 3),
+) -> Example:
+  """A crop of random area and shape, resized ("Going Deeper with Convolutions", arXiv:1409.4842); central in evaluation.
+
+  Args:
+    example: has `image`, uint8 [h, w, c] of any size.
+    generator: draws the crop; None takes the largest central crop of the shape of `size`.
+    size: (height, width) of the result.
+    scale: smallest and largest share of the area.
+    ratio: smallest and largest width over height.
+  """
+  height, width = example['image'].shape[:2]
+  shape = size[1] / size[0]
+  crop_w, crop_h = min(width, height * shape), min(height, width / shape)
+  left, top = (width - crop_w) / 2, (height - crop_h) / 2
+  for _ in range(10 if generator is not None else 0):
+    area = height * width * generator.uniform(*scale)
+    drawn = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    w, h = math.sqrt(area * drawn), math.sqrt(area / drawn)
+    if w <= width and h <= height:
+      crop_w, crop_h = w, h
+      left, top = generator.uniform(0, width - w), generator.uniform(0, height - h)
+      break
+  box = (left, top, left + crop_w, top + crop_h)
+  return example | {'image': _resize(example['image'], tuple(size), box)}
+
+
+def _resize(
+  image: UInt8[np.ndarray, 'h w c'], size: tuple[int, int], box: tuple[float, ...]
+) -> UInt8[np.ndarray, 'height width c']:
+  from PIL import Image
+
+  whole = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+  # Rounding can push a box over the edge by an ulp, which Pillow refuses.
+  box = (max(box[0], 0), max(box[1], 0), min(box[2], whole.width), min(box[3], whole.height))
+  resized = np.array(whole.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
+  return resized[..., None] if resized.ndim == 2 else resized

@@ -1,0 +1,30 @@
+"""A small MLP on the Wisconsin diagnostic breast cancer set: one fold of a stratified 5-fold cross-validation.
+
+python -m dl.train --config=experiments/tabular/breast_cancer_mlp.py:0 --workdir=runs/breast_cancer_mlp_0
+
+The argument is the fold, 0 to 4; the number to compare is the mean over the five.
+"""
+
+from dl.config import config
+
+
+def get_config(fold='0'):
+  """The experiment on one fold."""
+  return config(
+    seed=0,
+    task=dict(name='classify.Classify', normalize=True, label_smoothing=0.1),
+    model=dict(name='mlp.MLP', hidden=(64, 32), num_outputs=2, dropout=0.3),
+    data=dict(name='sklearn.BreastCancer', batch_size=32, folds=5, fold=int(fold)),
+    optim=dict(
+      adam=dict(
+        name='adamw',
+        weight_decay=0.1,
+        mask='kernel$',
+        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=2e-3, warmup='5%'),
+      )
+    ),
+    train_for='40 epochs',
+    eval=dict(test=dict(split='test')),
+    eval_every='10 epochs',
+    expect={'test/accuracy': (0.975, 0.02)},
+  )

@@ -1,0 +1,30 @@
+"""LeNet-5 on handwritten digits, with sub-pixel shifts (LeCun et al., 1998).
+
+python -m dl.train --config=experiments/vision/digits_lenet.py --workdir=runs/digits_lenet
+"""
+
+from dl.config import config
+
+
+def get_config():
+  """The experiment."""
+  return config(
+    seed=0,
+    task=dict(name='classify.Classify', label_smoothing=0.1),
+    model=dict(name='lenet.LeNet5', num_classes=10, activation='relu', pooling='max', fit='resize'),
+    data=dict(name='sklearn.Digits', batch_size=64, augment=[dict(name='random_shift', pixels=1)]),
+    optim=dict(
+      adam=dict(
+        name='adamw',
+        weight_decay=0.05,
+        mask='kernel$',
+        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=3e-3, warmup='5%'),
+      ),
+      ema=dict(name='params_ema', decay=0.99),
+    ),
+    train_for='40 epochs',
+    eval=dict(test=dict(split='test')),
+    eval_every='2 epochs',
+    keep=dict(last=1, best=1, metric='test/accuracy', mode='max'),
+    expect={'test/accuracy': (0.992, 0.004)},
+  )

@@ -1,0 +1,28 @@
+"""A multilayer perceptron with dropout on handwritten digits.
+
+python -m dl.train --config=experiments/vision/digits_mlp.py --workdir=runs/digits_mlp
+"""
+
+from dl.config import config
+
+
+def get_config():
+  """The experiment."""
+  return config(
+    seed=0,
+    task=dict(name='classify.Classify', label_smoothing=0.1),
+    model=dict(name='mlp.MLP', hidden=(256, 128), num_outputs=10, dropout=0.2),
+    data=dict(name='sklearn.Digits', batch_size=64, augment=[dict(name='random_shift', pixels=0.5)]),
+    optim=dict(
+      adam=dict(
+        name='adamw',
+        weight_decay=0.01,
+        mask='kernel$',
+        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=2e-3, warmup='5%'),
+      )
+    ),
+    train_for='40 epochs',
+    eval=dict(test=dict(split='test')),
+    eval_every='4 epochs',
+    expect={'test/accuracy': (0.98, 0.01)},
+  )
