@@ -16,11 +16,11 @@ _ORDERS = flags.DEFINE_integer('orders', 5, 'Longest n-gram, in bytes.', lower_b
 _SPLIT = flags.DEFINE_enum('split', 'validation', ['validation', 'test'], 'Part which is predicted.')
 
 
-def ngrams(tokens: Int[np.ndarray, ' n'], order: int) -> UInt64[np.ndarray, ' m']:
+def ngrams(tokens: Int[np.ndarray, ' n'], order: int) -> UInt64[np.ndarray, ' n-order+1']:
   """Every run of `order` bytes, packed with the oldest byte on top: the context is the number shifted right by 8."""
   packed = np.zeros(len(tokens) - order + 1, np.uint64)
   for i in range(order):
-    packed = (packed << np.uint64(8)) | tokens[i : len(tokens) - order + 1 + i].astype(np.uint64)
+    packed = (packed << np.uint64(8)) | tokens[i : i + len(packed)].astype(np.uint64)
   return packed
 
 
@@ -28,13 +28,19 @@ class Table:
   """How often each n-gram was seen, and what each context adds up to.
 
   Attributes:
-    grams: the n-grams, sorted. counts: how often each was seen.
-    contexts: their contexts, sorted. totals: sum of the counts after each context. kinds: different bytes after each.
+    order: bytes of an n-gram.
+    grams: the different n-grams, sorted.
+    counts: how often each was seen.
+    contexts: the different contexts, sorted.
+    totals: sum of the counts after each context.
+    kinds: number of different bytes after each context.
   """
 
-  def __init__(self, grams: UInt64[np.ndarray, ' g'], counts: Int[np.ndarray, ' g']):
-    self.grams, self.counts = grams, counts.astype(np.float64)
-    context = grams >> np.uint64(8)
+  def __init__(self, order: int, seen: UInt64[np.ndarray, ' n']):
+    self.order = order
+    self.grams, counts = np.unique(seen, return_counts=True)
+    self.counts = counts.astype(np.float64)
+    context = self.grams >> np.uint64(8)
     self.starts = np.flatnonzero(np.r_[True, context[1:] != context[:-1]])  # sorted grams have sorted contexts
     self.contexts = context[self.starts]
     self.totals = self.sum_after(self.counts)
@@ -46,16 +52,12 @@ class Table:
 
   def continuations(self) -> 'Table':
     """The table of one order less, in which an n-gram counts once for each different byte before it."""
-    bits = np.uint64(8 * max(_length(self.grams) - 1, 0))
-    suffix = self.grams & ((np.uint64(1) << bits) - np.uint64(1))
-    return Table(*np.unique(suffix, return_counts=True))
+    return Table(self.order - 1, self.grams & np.uint64(256 ** (self.order - 1) - 1))
 
 
-def _length(grams: UInt64[np.ndarray, ' g']) -> int:
-  return -(-int(grams[-1]).bit_length() // 8)
-
-
-def look_up(keys: UInt64[np.ndarray, ' k'], values: Float[np.ndarray, ' k'], wanted: UInt64[np.ndarray, ' n']):
+def look_up(
+  keys: UInt64[np.ndarray, ' k'], values: Float[np.ndarray, ' k'], wanted: UInt64[np.ndarray, ' n']
+) -> Float[np.ndarray, ' n']:
   """The value of each wanted key; 0 for those which are not there."""
   at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
   return np.where(keys[at] == wanted, values[at], 0.0)
@@ -82,17 +84,20 @@ def interpolate(
 
 def discounts(counts: Float[np.ndarray, ' g']) -> Float[np.ndarray, '4']:
   """What modified Kneser-Ney takes from n-grams seen 0, 1, 2, and 3 or more times."""
-  n1, n2, n3, n4 = (max(int((counts == i).sum()), 1) for i in (1, 2, 3, 4))
+  n1, n2, n3, n4 = (int((counts == i).sum()) for i in (1, 2, 3, 4))
+  if not n1 * n2 * n3 * n4:  # too little text to tell
+    return np.array([0.0, 0.5, 0.5, 0.5])
   y = n1 / (n1 + 2 * n2)
   best = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-  return np.array([0.0, *(np.clip(d, 0.0, i) for i, d in enumerate(best, 1))])
+  # Never nothing: an unseen byte must stay possible.
+  return np.array([0.0, *(np.clip(d, 0.1, i) for i, d in enumerate(best, 1))])
 
 
 def bits_per_character(
   train: Int[np.ndarray, ' n'], heldout: Int[np.ndarray, ' m'], orders: int, smoothing: str
 ) -> list[float]:
   """Bits per byte of the held-out text for models whose top order is 1, 2, ..., `orders`."""
-  raw = [Table(*np.unique(ngrams(train, k), return_counts=True)) for k in range(1, orders + 1)]
+  raw = [Table(k, ngrams(train, k)) for k in range(1, orders + 1)]
   if smoothing == 'kneser_ney':
     lower_tables = [table.continuations() for table in raw[1:]]
   else:

@@ -208,5 +208,6 @@ def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = Non
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       where=where,
+      own_data='name' in spec,
     )
   return result

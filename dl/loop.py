@@ -124,7 +124,7 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
     stopped = stop is not None and stop[0].should_stop(history, step, stop[1])
     throttle = steps.bounded(depth=8)
     lengths = steps.plan_calls(step, total, config['steps_per_call'], every)
-    batches = prefetch(_host_calls(parts, step, lengths), place, size=parts.pipeline.prefetch if parts.pipeline else 1)
+    batches = prefetch(_host_calls(parts, step, lengths), place, size=1 if parts.pipeline is None else parts.pipeline.prefetch)
     while step < total and not stopped and not told_to_stop():
       length, batch = next(batches)
       state, sums, done = (step_fn if length == 1 else fused_fn)(state, sums, batch)

@@ -3,7 +3,6 @@
 import concurrent.futures
 import io
 import pathlib
-import warnings
 from typing import Any
 
 import numpy as np
@@ -131,23 +130,22 @@ def read_image(path: str | pathlib.Path, size: tuple[int, int] | None, channels:
 
 
 def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> UInt8[np.ndarray, 'h w c']:
-  """An encoded image as bytes [h, w, c], turned upright and resized (bilinear, with antialiasing) to (height, width)."""
+  """An encoded image as bytes [h, w, c], turned upright and resized (bilinear, antialiased) to (height, width)."""
   from PIL import Image, ImageOps
 
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # Pillow's remarks on odd metadata
-    with Image.open(io.BytesIO(content)) as image:
-      image.load()
+  with Image.open(io.BytesIO(content)) as image:
+    image.load()
+    if 'exif' in image.info:
       image = ImageOps.exif_transpose(image)
-      if image.mode.startswith('I'):  # 16 bits, which convert() would clip
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
-      if image.mode == 'P':
-        image = image.convert('RGBA')
-      if image.mode != MODES[channels]:
-        image = image.convert(MODES[channels])
-      if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-      array = np.array(image, np.uint8)
+    if image.mode.startswith('I'):  # 16 bits, which convert() would clip
+      image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.mode == 'P':
+      image = image.convert('RGBA')  # its transparency would be lost with a warning
+    if image.mode != MODES[channels]:
+      image = image.convert(MODES[channels])
+    if size is not None and image.size != (size[1], size[0]):
+      image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    array = np.array(image, np.uint8)
   return array[..., None] if array.ndim == 2 else array
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from dl import build
 from dl.data import augment, transforms
@@ -107,7 +106,7 @@ def _takes_split(target: Any, where: str) -> bool:
 
 def _check_augment(pipeline: Pipeline, where: str) -> None:
   """Traces the augmentation on the shape of a batch, so that a mistake shows before anything is compiled."""
-  rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in pipeline[0].items()}
+  rows = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in pipeline.example().items()}
 
   def run(key: Any, batch: dict[str, Any]) -> dict[str, Any]:
     return pipeline.augment(key, {k: as_float(v) if k == 'image' else v for k, v in batch.items()})

@@ -109,6 +109,9 @@ class Pipeline:
     """Steps which one pass over the source takes; not a whole number where the batch size does not divide it."""
     return self._n / self.batch_size
 
+  def __bool__(self) -> bool:
+    return True  # and not whether it has a length
+
   def __len__(self) -> int:
     """Number of evaluation batches; a training stream has no end, and so no length."""
     if self.train:
@@ -125,6 +128,13 @@ class Pipeline:
     if step < 0 or (not self.train and step >= len(self)):
       raise IndexError(f'no batch for step {step}')
     return self._gather(step) if self._gathers else self._batches[step]
+
+  def example(self) -> HostBatch:
+    """The first example of the stream as a batch of one, for its shapes."""
+    batch = self.source[np.zeros(1, np.int32)] if self._gathers else self._stack([self._example(0)])
+    return {name: standard(name, values) for name, values in batch.items() if name != 'mask'} | {
+      'mask': np.ones(1, np.float32)
+    }
 
   def __iter__(self) -> Iterator[HostBatch]:
     return self.iterate(0)

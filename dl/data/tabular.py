@@ -222,8 +222,8 @@ def _encode(table: Table, name: str) -> tuple[Float[np.ndarray, 'n k'], list[str
     raise ConfigError(f'{table.places[cells.index("")]}, column {name!r}: the cell is empty')
   if len(categories) > MAX_CATEGORIES:
     raise ConfigError(
-      f'{table.places[0]}, column {name!r}: {cells[0]!r} is not a number, and {len(categories)} different texts are too '
-      f'many for categories; leave the column out with features='
+      f'{table.places[0]}, column {name!r}: {cells[0]!r} is not a number, and {len(categories)} different texts are '
+      f'too many for categories; leave the column out with features='
     )
   index = np.searchsorted(categories, cells)
   return np.eye(len(categories), dtype=np.float32)[index], [f'{name}={c}' for c in categories]

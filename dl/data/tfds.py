@@ -1,12 +1,15 @@
 """TensorFlow Datasets by name, read from prepared array_record files without TensorFlow."""
 
 import concurrent.futures
+import contextlib
 import functools
 import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from dl.build import first_line
 from dl.data import images, statistics
@@ -169,21 +172,20 @@ def _open(dataset: str, data_dir: str | None, builder_kwargs: dict[str, Any], sp
   import tensorflow_datasets as tfds
 
   try:
-    found = tfds.data_source(
-      dataset, split=split, data_dir=data_dir, download=False, decoders=decoders, builder_kwargs=builder_kwargs
-    )
-    len(found)
-    return found
+    with _quiet():
+      return tfds.data_source(
+        dataset, split=split, data_dir=data_dir, download=False, decoders=decoders, builder_kwargs=builder_kwargs
+      )
   except tfds.core.DatasetNotFoundError as e:
     raise ConfigError(f'TFDS has no data set {dataset!r}; {nearest(dataset, _known(data_dir))}') from e
-  except (AssertionError, FileNotFoundError, NotImplementedError, ImportError) as e:
+  except (AssertionError, KeyError, FileNotFoundError, NotImplementedError, ImportError) as e:
     folder = data_dir or '~/tensorflow_datasets'
     if 'version' in str(e):
       raise ConfigError(first_line(e).rpartition('": ')[2]) from e
     here = ', '.join(_prepared(data_dir)) or 'none'
     raise ConfigError(
-      f'the data set {dataset!r} is not prepared as array_record in {folder} (prepared there: {here}); prepare it once: '
-      f"pip install 'dl[prepare]' && tfds build {dataset} --file_format=array_record --data_dir={folder}"
+      f'the data set {dataset!r} is not prepared as array_record in {folder} (prepared there: {here}); prepare it '
+      f"once: pip install 'dl[prepare]' && tfds build {dataset} --file_format=array_record --data_dir={folder}"
     ) from e
   except (ValueError, TypeError) as e:
     if 'Paths sequence' in str(e):
@@ -191,6 +193,17 @@ def _open(dataset: str, data_dir: str | None, builder_kwargs: dict[str, Any], sp
     if 'split' in str(e):
       raise ConfigError(f'split: {dataset}: {first_line(e)}') from e
     raise ConfigError(f'{dataset}: {first_line(e)}') from e
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps TFDS's remarks on missing files off stderr; what they mean is in the error."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def _prepared(data_dir: str | None) -> list[str]:

@@ -54,11 +54,11 @@ def random_resized_crop(
   scale: tuple[float, float] = (0.08, 1.0),
   ratio: tuple[float, float] = (0.75, 4 / 3),
 ) -> Example:
-  """A crop of random area and shape, resized ("Going Deeper with Convolutions", arXiv:1409.4842); central in evaluation.
+  """A crop of random area and shape, resized ("Going Deeper with Convolutions", arXiv:1409.4842).
 
   Args:
     example: has `image`, uint8 [h, w, c] of any size.
-    generator: draws the crop; None takes the largest central crop of the shape of `size`.
+    generator: draws the crop; None (in evaluation) takes the largest central crop of the shape of `size`.
     size: (height, width) of the result.
     scale: smallest and largest share of the area.
     ratio: smallest and largest width over height.

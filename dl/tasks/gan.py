@@ -16,7 +16,7 @@ from dl.pictures import grid
 from dl.state import State
 from dl.task import Batch, Metrics, Task, update
 
-_OBJECTIVES = {  # (loss of a real one's logit, of a generated one's, of the generator for it)
+OBJECTIVES = {  # (loss of a real one's logit, of a generated one's, of the generator for it)
   'nonsaturating': (lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn.softplus(-d)),
   'least_squares': (lambda d: 0.5 * (d - 1) ** 2, lambda d: 0.5 * d**2, lambda d: 0.5 * (d - 1) ** 2),
   'hinge': (lambda d: jax.nn.relu(1 - d), lambda d: jax.nn.relu(1 + d), lambda d: -d),
@@ -82,7 +82,7 @@ class GAN(Task):
       raise ConfigError(
         f'config.task.discriminator_steps: a batch of {shape[0]} cannot be cut into {self.discriminator_steps} parts'
       )
-    params, extra = jax.eval_shape(self.init, jax.random.key(0), batch)
+    params, extra = jax.eval_shape(lambda b: self.init(jax.random.key(0), b), batch)
     latents = jax.ShapeDtypeStruct((1, self.model['generator'].latent_size), jnp.float32)
     made = jax.eval_shape(
       lambda p, e, z: self._apply('generator', p['generator'], e['batch_stats'], z, False)[0], params, extra, latents
@@ -98,8 +98,8 @@ class GAN(Task):
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
     inputs = {'generator': jnp.zeros((1, self.model['generator'].latent_size)), 'discriminator': batch['image'][:1]}
     params, stats = {}, {}
-    for (player, module), player_key in zip(self.model.items(), jax.random.split(key), strict=True):
-      variables = module.init({'params': player_key}, inputs[player], train=False)
+    for player, player_key in zip(inputs, jax.random.split(key), strict=True):
+      variables = self.model[player].init({'params': player_key}, inputs[player], train=False)
       params[player], stats[player] = variables['params'], variables.get('batch_stats', {})
     return params, {'batch_stats': stats}
 
@@ -137,7 +137,7 @@ class GAN(Task):
     fake, _ = self._apply('generator', generator, stats, self._latents(latent_key, len(real)), train, keys[0])
     real_logit, stats = self._apply('discriminator', params, stats, real, train, keys[1])
     fake_logit, stats = self._apply('discriminator', params, stats, fake, train, keys[2])
-    real_loss, fake_loss, _ = _OBJECTIVES[self.objective]
+    real_loss, fake_loss, _ = OBJECTIVES[self.objective]
     border = 0.5 if self.objective == 'least_squares' else 0.0
     loss = real_loss(real_logit) + fake_loss(fake_logit)
     found = {
@@ -158,7 +158,7 @@ class GAN(Task):
     latent_key, *keys = jax.random.split(key, 3)
     fake, stats = self._apply('generator', params, stats, self._latents(latent_key, len(mask)), train, keys[0])
     logit, stats = self._apply('discriminator', discriminator, stats, fake, train, keys[1])
-    loss = Mean.of(_OBJECTIVES[self.objective][2](logit), mask)
+    loss = Mean.of(OBJECTIVES[self.objective][2](logit), mask)
     return _value(loss), (stats, {'generator_loss': loss})
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
