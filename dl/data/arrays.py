@@ -96,9 +96,10 @@ def load_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   """Every array of a .npz file; raises ConfigError where it cannot be read."""
   path = files.existing(path)
   try:
-    with np.load(path, allow_pickle=False) as found:
-      if not isinstance(found, np.lib.npyio.NpzFile):
-        raise ConfigError(f'{path} holds a single array; save it with np.savez')
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+      raise ConfigError(f'{path} holds a single array; save it with np.savez')
+    with found:
       return dict(found)
   except ConfigError:
     raise

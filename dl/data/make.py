@@ -100,7 +100,10 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
 def _takes_split(target: Any, where: str) -> bool:
   if not isinstance(target, Callable):
     raise ConfigError(f'{where}: {target!r} is not a class of sources')
-  parameters = inspect.signature(target).parameters
+  try:
+    parameters = inspect.signature(target).parameters
+  except ValueError as e:  # some builtins
+    raise ConfigError(f'{where}: {target!r} is not a class of sources') from e
   return 'split' in parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values())
 
 

@@ -131,10 +131,7 @@ class Pipeline:
 
   def example(self) -> HostBatch:
     """The first example of the stream as a batch of one, for its shapes."""
-    batch = self.source[np.zeros(1, np.int32)] if self._gathers else self._stack([self._example(0)])
-    return {name: standard(name, values) for name, values in batch.items() if name != 'mask'} | {
-      'mask': np.ones(1, np.float32)
-    }
+    return {k: v[:1] for k, v in self._gather(0).items()} if self._gathers else self._stack([self._example(0)])
 
   def __iter__(self) -> Iterator[HostBatch]:
     return self.iterate(0)

@@ -257,7 +257,11 @@ def _columns(facts: Any, inputs: str | None, targets: str | None) -> dict[str, s
     if name is not None and name not in features:
       raise ConfigError(f'{facts.name} has no feature {name!r}; {nearest(name, features)}')
   columns = {}
-  numeric = lambda f: isinstance(f, tfds.features.Tensor) and np.dtype(f.dtype).kind in 'biuf'
+
+  def numeric(feature: Any) -> bool:
+    plain = isinstance(feature, tfds.features.Tensor) and not isinstance(feature, tfds.features.ClassLabel)
+    return plain and np.dtype(feature.np_dtype).kind in 'biuf'  # `dtype` would import TensorFlow
+
   if isinstance(features[inputs], tfds.features.Image):
     columns['image'] = inputs
   elif numeric(features[inputs]) and None not in features[inputs].shape:

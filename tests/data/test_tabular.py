@@ -1,0 +1,121 @@
+"""CSV tables: numbers, categories, what is inferred, and errors which name row and column."""
+
+import numpy as np
+import pytest
+
+from dl.data.tabular import Csv, features_for, read_table
+from dl.errors import ConfigError
+
+ROWS = [('1.5', 'red', 'yes'), ('2', 'blue', 'no'), ('-3e1', 'red', 'yes'), ('4', 'green', 'no')]
+
+
+def write(path, rows=ROWS, header='size,colour,bought', separator=','):
+  path.write_text('\n'.join([header, *(separator.join(r) for r in rows)]) + '\n')
+  return str(path)
+
+
+def test_numbers_and_categories(tmp_path):
+  source = Csv(write(tmp_path / 'a.csv'), 'bought', 'all', test=2)
+  assert source.info.feature_names == ('size', 'colour=blue', 'colour=green', 'colour=red')
+  np.testing.assert_array_equal(
+    source.columns['features'], [[1.5, 0, 0, 1], [2, 1, 0, 0], [-30, 0, 0, 1], [4, 0, 1, 0]]
+  )
+  np.testing.assert_array_equal(source.columns['label'], [1, 0, 1, 0])
+  assert source.info.class_names == ('no', 'yes') and source.info.target_name == 'bought'
+
+
+def test_statistics_are_of_the_training_part(tmp_path):
+  rows = [(str(i), str(i * 0.5)) for i in range(100)]
+  path = write(tmp_path / 'a.csv', rows, 'x,y')
+  train, test = Csv(path, 'y'), Csv(path, 'y', 'test')
+  assert (len(train), len(test)) == (80, 20) and train.info == test.info
+  np.testing.assert_allclose(test.info.mean, train.columns['features'].mean(0), rtol=1e-6)
+  np.testing.assert_allclose(test.info.target_mean, train.columns['target'].mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('target', 'kind', 'key'),
+  [
+    ([str(i % 3) for i in range(60)], None, 'label'),
+    ([str(i) for i in range(60)], None, 'target'),
+    ([str(i % 2 + 0.5) for i in range(60)], None, 'target'),
+    ([str(i % 3) for i in range(60)], 'regression', 'target'),
+    ([str(i % 30) for i in range(60)], 'classification', 'label'),
+    (['ab'[i % 2] for i in range(60)], None, 'label'),
+  ],
+)
+def test_the_kind_of_target_is_inferred_or_given(tmp_path, target, kind, key):
+  path = write(tmp_path / 'a.csv', [(str(i), t) for i, t in enumerate(target)], 'x,y')
+  source = Csv(path, 'y', 'all', kind=kind, stratify=False)
+  assert set(source.columns) == {'features', key}
+  if key == 'label' and target[0].isdigit():
+    assert [source.info.class_names[i] for i in source.columns['label']] == target
+
+
+def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
+  a = write(tmp_path / 'a.csv')
+  b = write(tmp_path / 'b.csv', [('no', 'pink', '7')], 'bought;colour;size', ';')
+  with pytest.raises(ConfigError, match=r"b\.csv has no column 'size'"):
+    Csv({'train': a, 'test': b}, 'bought')
+  b = write(tmp_path / 'b.csv', [('no', 'pink', '7')], 'bought,colour,size')
+  test = Csv({'train': a, 'test': b}, 'bought', 'test')
+  assert test.info.feature_names[-2:] == ('colour=pink', 'colour=red')
+  np.testing.assert_array_equal(test.columns['features'], [[7, 0, 0, 1, 0]])
+  assert test.info.class_counts == (2, 2)
+  only = Csv(a, 'bought', 'all', features=['size'], test=2)
+  assert only.columns['features'].shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+  ('rows', 'header', 'options', 'says'),
+  [
+    ([*ROWS, ('x', 'red', 'no')], None, {}, "a.csv, row 6, column 'size': 'x' is not a finite number"),
+    ([*ROWS, ('nan', 'red', 'no')], None, {}, "row 6, column 'size': 'nan' is not a finite number"),
+    ([*ROWS, ('', 'red', 'no')], None, {}, "row 6, column 'size': the cell is empty"),
+    ([*ROWS, ('1', '', 'no')], None, {}, "row 6, column 'colour': the cell is empty"),
+    ([*ROWS, ('1', 'red', '')], None, {}, "row 6, column 'bought': the cell is empty"),
+    ([*ROWS, ('1', 'red')], None, {}, 'row 6: 2 cells, but the header has 3 columns'),
+    (ROWS, 'size,colour,size', {}, "'size' appears more than once"),
+    ([], None, {}, 'no rows'),
+    (ROWS, None, dict(target='bougth'), "did you mean 'bought'"),
+    (ROWS, None, dict(features=['size', 'color']), "did you mean 'colour'"),
+    (ROWS, None, dict(features=['bought']), 'is the target'),
+    (ROWS, None, dict(features=[]), 'expected distinct columns'),
+    (ROWS, None, dict(kind='regression'), "row 2, column 'bought': 'yes' is not a finite number"),
+    ([('1', f'name {i}', 'yes') for i in range(200)], None, {}, '200 different texts are too many'),
+  ],
+)
+def test_mistakes_are_one_line(tmp_path, rows, header, options, says):
+  path = write(tmp_path / 'a.csv', rows, header or 'size,colour,bought')
+  with pytest.raises(ConfigError) as e:
+    Csv(path, **{'target': 'bought', 'test': 2} | options)
+  assert says in str(e.value) and '\n' not in str(e.value)
+
+
+def test_files_which_are_not_tables(tmp_path):
+  (tmp_path / 'b.csv').write_bytes(b'a,b\n\xff\xfe,1\n')
+  with pytest.raises(ConfigError, match='not UTF-8'):
+    Csv(str(tmp_path / 'b.csv'), 'a')
+  with pytest.raises(ConfigError, match=r"did you mean 'b.csv'"):
+    Csv(str(tmp_path / 'c.csv'), 'a')
+
+
+def test_quotes_byte_order_marks_and_blank_lines(tmp_path):
+  (tmp_path / 'a.csv').write_bytes('\ufeff"a, b",c\r\n1,"x ""y"""\r\n\r\n2,z\r\n'.encode())
+  table = read_table(tmp_path / 'a.csv')
+  assert table.header == ['a, b', 'c'] and table.rows == [['1', 'x "y"'], ['2', 'z']]
+  assert table.places[1].endswith('row 4')
+
+
+def test_features_of_new_rows_by_name(tmp_path):
+  source = Csv(write(tmp_path / 'a.csv'), 'bought', 'all', test=2)
+  names = source.info.feature_names
+  new = read_table(write(tmp_path / 'new.csv', [('?', 'red', '1'), ('?', 'blue', '2')], 'note,colour,size'))
+  np.testing.assert_array_equal(features_for(new, names), [[1, 0, 0, 1], [2, 1, 0, 0]])
+  for header, row, says in (
+    ('colour,sise', ('red', '1'), r"new.csv has no column 'size'; did you mean 'sise'"),
+    ('colour,size', ('rde', '1'), r"row 2, column 'colour': training never saw 'rde'; did you mean 'red'"),
+    ('colour,size', ('red', 'big'), r"row 2, column 'size': 'big'"),
+  ):
+    with pytest.raises(ConfigError, match=says):
+      features_for(read_table(write(tmp_path / 'new.csv', [row], header)), names)
