@@ -1,0 +1,53 @@
+"""The n-gram models that language models are compared with."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from benchmarks.ngram import Table, bits_per_character, interpolate, ngrams
+
+RNG = np.random.default_rng(0)
+TRAIN = RNG.choice(np.frombuffer(b'abcd', np.uint8), 400, p=[0.6, 0.2, 0.15, 0.05])
+
+
+@pytest.mark.parametrize('smoothing', ['witten_bell', 'kneser_ney'])
+def test_probabilities_add_up_to_one(smoothing):
+  tables = [Table(k, ngrams(TRAIN, k)) for k in (1, 2, 3)]
+  if smoothing == 'kneser_ney':
+    tables[:2] = [table.continuations() for table in tables[1:]]
+  every = np.arange(256, dtype=np.uint64)
+  for context in (b'ab', b'dd', b'xy', b'xa'):
+    p, prefix = np.full(256, 1 / 256), int.from_bytes(context, 'big')
+    for table in tables:
+      keep = np.uint64(prefix % 256 ** (table.order - 1))
+      p = interpolate(table, p, (keep << np.uint64(8)) | every, smoothing)
+    assert p.min() > 0
+    assert p.sum() == pytest.approx(1.0)
+
+
+def test_witten_bell_equals_a_plain_one():
+  heldout = RNG.choice(np.frombuffer(b'abcde', np.uint8), 100)
+  seen, after = collections.Counter(), collections.defaultdict(collections.Counter)
+  for k in (1, 2, 3):
+    for i in range(len(TRAIN) - k + 1):
+      gram = bytes(TRAIN[i : i + k])
+      seen[gram] += 1
+      after[gram[:-1]][gram[-1]] += 1
+
+  def p(context, byte):
+    lower = p(context[1:], byte) if context else 1 / 256
+    found = after.get(context)
+    return (found[byte] + len(found) * lower) / (found.total() + len(found)) if found else lower
+
+  expected = [
+    -np.mean([np.log2(p(bytes(heldout[i - k + 1 : i]), heldout[i])) for i in range(2, 100)]) for k in (1, 2, 3)
+  ]
+  np.testing.assert_allclose(bits_per_character(TRAIN, heldout, 3, 'witten_bell'), expected)
+
+
+def test_a_higher_order_predicts_a_periodic_text():
+  text = np.tile(np.frombuffer(b'abacad', np.uint8), 200)
+  for smoothing in ('witten_bell', 'kneser_ney'):
+    one, two, three = bits_per_character(text, text[:60], 3, smoothing)
+    assert one > two > three and three < 0.6
