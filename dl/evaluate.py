@@ -14,13 +14,16 @@ from absl import flags
 
 from dl import cli
 
-flags.DEFINE_string('workdir', None, 'Work directory of a run.')
-flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
-flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given.')
-flags.DEFINE_integer('batch_size', None, "Evaluation batch size, if not the config's.")
-flags.DEFINE_string('classifier', None, "Work directory of a classifier which judges the model's samples.")
-flags.DEFINE_integer('samples', 1000, 'Number of samples the classifier judges.')
-flags.DEFINE_integer('seed', 0, 'Seed of those samples.')
+
+def define_flags() -> None:
+  """The flags of the command: not defined on import, so that a program may import several commands."""
+  flags.DEFINE_string('workdir', None, 'Work directory of a run.')
+  flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
+  flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given.')
+  flags.DEFINE_integer('batch_size', None, "Evaluation batch size, if not the config's.")
+  flags.DEFINE_string('classifier', None, "Work directory of a classifier which judges the model's samples.")
+  flags.DEFINE_integer('samples', 1000, 'Number of samples the classifier judges.')
+  flags.DEFINE_integer('seed', 0, 'Seed of those samples.')
 
 
 def evaluate(
@@ -41,7 +44,7 @@ def evaluate(
     for spec in config['eval'].values():
       spec.pop('batch_size', None)
   pipelines = make_eval_pipelines(config, list(names) or None)
-  mesh = sharding.make_mesh(config['mesh'])
+  mesh = sharding.make_mesh(sharding.fitting(config['mesh'], jax.device_count()))
   for name, pipeline in pipelines.items():
     if pipeline is not None:
       sharding.check_batch(pipeline.batch_size, mesh, f'config.eval.{name}.batch_size')
@@ -88,4 +91,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

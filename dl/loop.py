@@ -71,6 +71,7 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
   step_fn = jax.jit(train_step, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   fused_fn = jax.jit(steps.fuse(train_step), donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   eval_fn = jax.jit(steps.make_eval_step(parts.task, config['seed']), out_shardings=whole)
+  finite_fn = jax.jit(steps.all_finite, out_shardings=whole)
   new_sums = jax.jit(lambda: steps.zero_sums(parts), out_shardings=whole)
 
   def place(host: tuple[int, Any]) -> tuple[int, Any]:
@@ -114,17 +115,31 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
 
     def check_finite(found: steps.Sums) -> None:
       if found.bad_step >= 0:
-        workdir.update_run(directory, status='failed')
-        raise TrainingError(_not_finite(parts, int(found.bad_step), found, saved))
+        names = [k for k, m in found.metrics.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(m))]
+        fail(', '.join(names), int(found.bad_step))
+
+    def fail(what: str, at: int) -> None:
+      workdir.update_run(directory, status='failed')
+      raise TrainingError(_not_finite(parts, what, at, saved))
+
+    def save() -> None:
+      check_finite(jax.device_get(sums))
+      if not jax.device_get(finite_fn(state.params)):  # an update can overflow though its loss did not
+        fail('a parameter', step)
+      log.sync()
+      saved.save(step, {'state': state, 'sums': sums}, keep.value(history, step))
 
     # -- The loop. Nothing in it waits for the device, but logging, evaluating and saving.
     seconds_before = max((r.get('seconds', 0.0) for r in logs.read(directory)), default=0.0)
     began = logged_at = time.monotonic()
     logged_step = step
-    stopped = stop is not None and stop[0].should_stop(history, step, stop[1])
+    evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
+    stopped = stop is not None and stop[0].should_stop(history, evaluated, stop[1])
     throttle = steps.bounded(depth=8)
     lengths = steps.plan_calls(step, total, config['steps_per_call'], every)
-    batches = prefetch(_host_calls(parts, step, lengths), place, size=1 if parts.pipeline is None else parts.pipeline.prefetch)
+    batches = prefetch(
+      _host_calls(parts, step, lengths), place, size=1 if parts.pipeline is None else parts.pipeline.prefetch
+    )
     while step < total and not stopped and not told_to_stop():
       length, batch = next(batches)
       state, sums, done = (step_fn if length == 1 else fused_fn)(state, sums, batch)
@@ -157,19 +172,15 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
             progress.update(step, {f'{name} {k}': v for k, v in values.items() if not isinstance(v, list)})
         stopped = stop is not None and stop[0].should_stop(history, step, stop[1])
 
-      if 'artifacts' in due:
+      if 'artifacts' in due or stopped:
         artifacts.write(directory, step, _artifacts(parts, state))
 
       if due & {'checkpoint'} or stopped or (evals and 'eval' in due and keep.is_best(history, step)):
-        check_finite(jax.device_get(sums))
-        log.sync()
-        saved.save(step, {'state': state, 'sums': sums}, keep.value(history, step))
+        save()
 
     # -- Save and report.
     if saved.latest != step:
-      check_finite(jax.device_get(sums))
-      log.sync()
-      saved.save(step, {'state': state, 'sums': sums}, keep.value(history, step))
+      save()
     saved.wait()
     status = 'complete' if step == total or stopped else 'interrupted'
     workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
@@ -228,11 +239,10 @@ def _artifacts(parts: Parts, state: State) -> dict[str, Any]:
   return parts.task.artifacts(state.averaged(), key)
 
 
-def _not_finite(parts: Parts, step: int, found: steps.Sums, saved: Checkpoints) -> str:
+def _not_finite(parts: Parts, what: str, step: int, saved: Checkpoints) -> str:
   """One line: what, when, the last good checkpoint, and which config key to look at."""
   saved.wait()
-  names = [k for k, m in found.metrics.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(m))]
   stages = parts.config['optim']
   keys = [f'config.optim.{k}.learning_rate' for k, v in stages.items() if 'learning_rate' in v] or ['config.optim']
   last = f'the last good checkpoint is of step {saved.latest}' if saved.latest else 'there is no checkpoint yet'
-  return f'{", ".join(names)} is not finite at step {step}; {last}; look at {keys[0]} or clip gradients'
+  return f'{what} is not finite at step {step}; {last}; look at {keys[0]} or clip gradients'

@@ -77,7 +77,7 @@ class Optimizer:
 
   def rates(self, step: int) -> dict[str, float]:
     """The learning rates used in the last of `step` training steps."""
-    return {k: float(f(max(int(step * per) - 1, 0))) for k, (f, per) in self.learning_rates.items()}
+    return {k: float(f(max(int(step * per + 1e-6) - 1, 0))) for k, (f, per) in self.learning_rates.items()}
 
 
 def make(

@@ -6,10 +6,11 @@ columns, an .npz, or text files; each becomes one row (.csv) or one JSON object 
 
 import csv
 import json
+import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -17,11 +18,14 @@ from absl import flags
 
 from dl import cli
 
-flags.DEFINE_string('workdir', None, 'Work directory of a run.')
-flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
-flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob; may be given several times.')
-flags.DEFINE_string('output', None, '.csv or .jsonl file to write; JSON lines on standard output if not given.')
-flags.DEFINE_integer('batch_size', 256, 'Inputs predicted at once.', lower_bound=1)
+
+def define_flags() -> None:
+  """The flags of the command: not defined on import, so that a program may import several commands."""
+  flags.DEFINE_string('workdir', None, 'Work directory of a run.')
+  flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
+  flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob; may be given several times.')
+  flags.DEFINE_string('output', None, '.csv or .jsonl file to write; JSON lines on standard output if not given.')
+  flags.DEFINE_integer('batch_size', 256, 'Inputs predicted at once.', lower_bound=1)
 
 
 def predict(
@@ -69,20 +73,30 @@ def main(argv: Sequence[str]) -> None:
     for row in rows:
       print(json.dumps(row))
     return
-  count = 0
-  with output.open('w', newline='', encoding='utf-8') as file:
-    if output.suffix == '.jsonl':
-      for count, row in enumerate(rows, 1):
-        file.write(json.dumps(row) + '\n')
-    else:
-      writer = None
-      for count, row in enumerate(rows, 1):
-        flat = flatten(row)
-        if writer is None:
-          writer = csv.DictWriter(file, list(flat))
-          writer.writeheader()
-        writer.writerow(flat)
+  new = output.with_name(output.name + '.new')  # so that a mistake leaves an old file as it was
+  try:
+    with new.open('w', newline='', encoding='utf-8') as file:
+      count = write(rows, file, output.suffix)
+    os.replace(new, output)
+  finally:
+    new.unlink(missing_ok=True)
   print(f'{count} predictions: {output}', file=sys.stderr)
+
+
+def write(rows: Iterable[dict[str, Any]], file: TextIO, suffix: str) -> int:
+  """Writes rows as a table ('.csv') or as JSON lines ('.jsonl'); returns how many."""
+  count, writer = 0, None
+  for row in rows:
+    count += 1
+    if suffix == '.jsonl':
+      file.write(json.dumps(row) + '\n')
+      continue
+    flat = flatten(row)
+    if writer is None:
+      writer = csv.DictWriter(file, list(flat))
+      writer.writeheader()
+    writer.writerow(flat)
+  return count
 
 
 def flatten(row: dict[str, Any]) -> dict[str, Any]:
@@ -94,4 +108,5 @@ def flatten(row: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

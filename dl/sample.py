@@ -4,6 +4,7 @@ Samples a generative model: a grid of images, an .npz of images, or texts (print
 A language model takes --prompt, --length, --temperature and --top_k.
 """
 
+import inspect
 import pathlib
 from collections.abc import Sequence
 
@@ -13,15 +14,18 @@ from absl import flags
 
 from dl import cli
 
-flags.DEFINE_string('workdir', None, 'Work directory of a run.')
-flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
-flags.DEFINE_string('output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given).')
-flags.DEFINE_integer('count', 16, 'Number of samples.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
-flags.DEFINE_string('prompt', None, 'Text to continue.')
-flags.DEFINE_integer('length', None, 'Tokens to add to the prompt.', lower_bound=1)
-flags.DEFINE_float('temperature', None, 'Softmax temperature; lower is safer.', lower_bound=0)
-flags.DEFINE_integer('top_k', None, 'Sample among the k likeliest tokens alone.', lower_bound=1)
+
+def define_flags() -> None:
+  """The flags of the command: not defined on import, so that a program may import several commands."""
+  flags.DEFINE_string('workdir', None, 'Work directory of a run.')
+  flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
+  flags.DEFINE_string('output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given).')
+  flags.DEFINE_integer('count', 16, 'Number of samples.', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
+  flags.DEFINE_string('prompt', None, 'Text to continue.')
+  flags.DEFINE_integer('length', None, 'Tokens to add to the prompt.', lower_bound=1)
+  flags.DEFINE_float('temperature', None, 'Softmax temperature; lower is safer.', lower_bound=0)
+  flags.DEFINE_integer('top_k', None, 'Sample among the k likeliest tokens alone.', lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,7 +33,6 @@ def main(argv: Sequence[str]) -> None:
   cli.no_more(argv)
   FLAGS = flags.FLAGS
   from dl import pictures, restore
-  from dl.build import check_arguments
   from dl.errors import ConfigError
 
   output = pathlib.Path(FLAGS.output) if FLAGS.output else None
@@ -37,7 +40,10 @@ def main(argv: Sequence[str]) -> None:
     raise ConfigError(f'--output: no directory {output.parent}')
   task, state = restore.load(cli.required('workdir'), cli.step(FLAGS.step))
   options = {k: FLAGS[k].value for k in ('prompt', 'length', 'temperature', 'top_k') if FLAGS[k].value is not None}
-  check_arguments(task.sample, options, '--', given=('state', 'key', 'count'))
+  takes = inspect.signature(task.sample).parameters
+  for name in options:
+    if name not in takes and 'options' not in takes:
+      raise ConfigError(f'--{name}: the samples of {type(task).__name__} have no such option')
   try:
     samples = task.sample(state, jax.random.key(FLAGS.seed), FLAGS.count, **options)
   except NotImplementedError as e:
@@ -59,4 +65,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

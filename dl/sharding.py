@@ -41,6 +41,13 @@ def make_mesh(spec: Mapping[str, int], devices: Sequence[jax.Device] | None = No
   return Mesh(np.asarray(devices).reshape(sizes), tuple(spec), axis_types=(AxisType.Auto,) * len(sizes))
 
 
+def fitting(spec: Mapping[str, int], count: int) -> dict[str, int]:
+  """A config's mesh if it fits this many devices; else all of them along 'data': for a run which trained on others."""
+  known = int(np.prod([s for s in spec.values() if s != -1]))
+  fits = count % known == 0 if -1 in spec.values() else count == known
+  return dict(spec) if fits else dict.fromkeys(spec, 1) | {'data': -1}
+
+
 def check_batch(batch_size: int, mesh: Mesh, where: str) -> None:
   """Raises ConfigError unless the data axis can share the batch evenly."""
   ways = mesh.shape['data']

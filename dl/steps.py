@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from dl import metrics, sharding
 from dl.assemble import Parts, to_float
@@ -45,11 +45,16 @@ def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, S
     if augment is not None:
       batch = augment(augment_key, batch)
     new, found = task.step(state, batch, step_key, chains)
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(found)]))
+    finite = all_finite(found)
     bad_step = jnp.where((sums.bad_step < 0) & ~finite, new.step, sums.bad_step)
     return new, Sums(metrics.add(sums.metrics, found), bad_step), finite
 
   return train_step
+
+
+def all_finite(tree: Any) -> Bool[Array, '']:
+  """Whether every number in a tree of arrays is finite."""
+  return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)], bool))
 
 
 def fuse(train_step: Callable) -> Callable:

@@ -11,9 +11,12 @@ from absl import flags
 
 from dl import cli
 
-cli.define_config()
-flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
-flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
+
+def define_flags() -> None:
+  """The flags of the command: not defined on import, so that a program may import several commands."""
+  cli.define_config()
+  flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
+  flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,4 +35,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

@@ -1,0 +1,60 @@
+"""What tests share: a cache of compiled code, and small trained runs, each trained once a session."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before JAX is imported
+
+import jax
+import pytest
+from small import small
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+CACHE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Tests which compile the same code share it; each process has its own folder, since entries are not locked."""
+  config.stash[CACHE] = tempfile.mkdtemp(prefix='dl_tests_')
+  for name, value in cache_settings(config.stash[CACHE]).items():
+    jax.config.update(name, value)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+  shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+def cache_settings(folder: str) -> dict[str, Any]:
+  return {
+    'jax_compilation_cache_dir': folder,
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+    'jax_persistent_cache_min_entry_size_bytes': -1,
+  }
+
+
+@pytest.fixture(scope='session')
+def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+  """Environment variables for a subprocess (one that is not killed): this code, CPU, the cache of this process."""
+  cache = {k.upper(): str(v) for k, v in cache_settings(request.config.stash[CACHE]).items()}
+  return os.environ | cache | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+
+
+@pytest.fixture(scope='session')
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
+  """A function from a kind to the work directory of its complete run, which no test may change."""
+  from dl import loop
+
+  done: dict[str, pathlib.Path] = {}
+
+  def trained(kind: str) -> pathlib.Path:
+    if kind not in done:
+      done[kind] = tmp_path_factory.mktemp('runs') / kind
+      loop.train(small(kind), done[kind], show_progress=False)
+    return done[kind]
+
+  return trained
