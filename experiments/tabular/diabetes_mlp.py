@@ -1,6 +1,9 @@
 """A small MLP that predicts the progression of diabetes from ten measurements (442 patients).
 
 python -m dl.train --config=experiments/tabular/diabetes_mlp.py --workdir=runs/diabetes_mlp
+
+The network is that of scikit-learn's MLPRegressor, with an L2 penalty which 353 patients call for;
+`python -m benchmarks.sklearn_baselines` prints what MLPRegressor reaches on the same split.
 """
 
 from dl.config import config
@@ -11,19 +14,14 @@ def get_config():
   return config(
     seed=0,
     task=dict(name='regress.Regress', normalize=True, normalize_target=True),
-    model=dict(name='mlp.MLP', hidden=(32,), num_outputs=1, activation='tanh'),
+    model=dict(name='mlp.MLP', hidden=(100,), num_outputs=1),
     data=dict(name='sklearn.Diabetes', batch_size=32),
     optim=dict(
-      adam=dict(
-        name='adamw',
-        weight_decay=0.3,
-        mask='kernel$',
-        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=3e-3, warmup='5%'),
-      ),
-      ema=dict(name='params_ema', decay=0.98),
+      l2=dict(name='add_decayed_weights', weight_decay=0.1, mask='kernel$'),
+      adam=dict(name='adam', learning_rate=dict(name='cosine_decay_schedule', init_value=3e-3)),
     ),
-    train_for='30 epochs',
+    train_for='100 epochs',
     eval=dict(test=dict(split='test')),
-    eval_every='5 epochs',
-    expect={'test/r2': (0.45, 0.05)},
+    eval_every='10 epochs',
+    expect={'test/r2': (0.35, 0.02)},
   )
