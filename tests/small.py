@@ -29,7 +29,8 @@ SMALL = {
   'gan': (
     'generative/digits_gan.py',
     [
-      'model.generator.latent_size=8', 'model.generator.features=(8, 8)', 'model.discriminator.features=(8, 8)',
+      'model.generator.latent_size=8', 'model.generator.features=(8,)', 'model.generator.base=4',
+      'model.discriminator.features=(8,)', 'model.discriminator.base=4',
       'data.batch_size=16', 'train_for=12', 'log_every=4', 'eval_every=6', 'artifacts_every=6',
     ],
   ),
