@@ -94,6 +94,7 @@ _ARGUMENTS = {
   'gradient_penalty': ('gulrajani2017improved',),
   'label_smoothing': ('szegedy2016rethinking',),
   'layer_norm': ('ba2016layer',),
+  'rope': ('su2024roformer',),
   'spectral_norm': ('miyato2018spectral',),
   'tie_embeddings': ('press2017using',),
 }

@@ -46,6 +46,8 @@ class Block(nn.Module):
 class GPT(nn.Module):
   """A decoder-only transformer with norms before each sublayer; the defaults are GPT-2's of 124,439,808 parameters.
 
+  Cite: radford2019language, vaswani2017attention
+
   Attributes:
     vocab_size: number of token ids.
     length: the most tokens it can read at once (the context).

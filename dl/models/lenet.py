@@ -22,6 +22,8 @@ class LeNet5(nn.Module):
   Images of another size are brought to 32x32: 'pad' puts them in the middle of zeros (28x28 digits, as in the paper);
   'resize' stretches them bilinearly, for images whose content fills them, such as 8x8 digits.
 
+  Cite: lecun1998gradient
+
   Attributes:
     num_classes: number of logits.
     activation: name, dotted path or function (`dl.nn.activations`).

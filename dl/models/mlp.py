@@ -17,6 +17,8 @@ class MLP(nn.Module):
 
   Hidden layers start from He's initialization (Delving Deep into Rectifiers, arXiv 1502.01852).
 
+  Cite: rumelhart1986learning, he2015delving
+
   Attributes:
     hidden: width of each hidden layer, from the input on; () is a linear model.
     num_outputs: logits of a classifier, or targets of a regression.

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 class Perceptron(nn.Module):
   """One linear layer; with cross entropy it is multinomial logistic regression.
 
+  Cite: rosenblatt1958perceptron
+
   Attributes:
     num_classes: number of logits.
     dtype: compute type.

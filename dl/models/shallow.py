@@ -12,6 +12,8 @@ from dl.nn import activations
 class Shallow(nn.Module):
   """One hidden layer (Approximation by Superpositions of a Sigmoidal Function, Cybenko 1989).
 
+  Cite: cybenko1989approximation, hornik1991approximation
+
   Attributes:
     features: width of the hidden layer.
     num_classes: number of logits.
