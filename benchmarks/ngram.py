@@ -1,4 +1,4 @@
-"""python -m benchmarks.ngram [--orders=5] [--split=validation]
+"""python -m benchmarks.ngram [--orders=5] [--split=validation] [--packages]
 
 What a language model has to beat: interpolated n-gram models of bytes on the standard library's source, in bits per
 character. Two ways of smoothing, each with its top order 1..n: Witten-Bell, and modified Kneser-Ney (Chen and Goodman,
@@ -13,6 +13,7 @@ from absl import app, flags
 from jaxtyping import Float, Int, UInt64
 
 _ORDERS = flags.DEFINE_integer('orders', 5, 'Longest n-gram, in bytes.', lower_bound=1, upper_bound=8)
+_PACKAGES = flags.DEFINE_boolean('packages', False, 'Whether packages are in the corpus too; stdlib_gpt leaves them out.')
 _SPLIT = flags.DEFINE_enum('split', 'validation', ['validation', 'test'], 'Part which is predicted.')
 
 
@@ -119,7 +120,8 @@ def main(argv: Sequence[str]) -> None:
   from dl.data.text import StandardLibrary
 
   began = time.monotonic()
-  train, heldout = (np.asarray(StandardLibrary(128, split=s).tokens) for s in ('train', _SPLIT.value))
+  part = lambda split: np.asarray(StandardLibrary(256, split, packages=_PACKAGES.value).tokens)
+  train, heldout = part('train'), part(_SPLIT.value)
   print(f'train: {len(train):,} bytes, {_SPLIT.value}: {len(heldout):,} bytes')
   names = ('witten_bell', 'kneser_ney')
   columns = [bits_per_character(train, heldout, _ORDERS.value, name) for name in names]

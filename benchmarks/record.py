@@ -23,7 +23,7 @@ from dl import workdir as workdirs
 
 flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
 flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')
-flags.DEFINE_integer('seeds', 3, 'Seeds of each experiment: 0, 1, ...')
+flags.DEFINE_list('seeds', ['0', '1', '2'], 'Seeds of each experiment.')
 flags.DEFINE_boolean('table', False, "Only write the README's table from the recorded runs.")
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -116,9 +116,10 @@ def main(argv: Sequence[str]) -> None:
     for name, arguments in EXPERIMENTS.items():
       if flags.FLAGS.only not in name:
         continue
-      for seed in range(flags.FLAGS.seeds):
+      for seed in map(int, flags.FLAGS.seeds):
         for argument in arguments:
           new = run(name, argument, seed)
+          records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []  # another process may have written
           same = lambda r, new=new: all(r[k] == new[k] for k in ('experiment', 'argument', 'seed'))
           records = [r for r in records if not same(r)] + [new]
           records.sort(key=lambda r: (list(EXPERIMENTS).index(r['experiment']), r['seed'], r['argument']))

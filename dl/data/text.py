@@ -112,15 +112,22 @@ class StandardLibrary(Windows):
   a file into the training (90 %), validation (5 %) or test part (5 %). The text depends on the version of Python.
   """
 
-  def __init__(self, length: int, split: str = 'train', *, stride: int | None = None):
+  def __init__(self, length: int, split: str = 'train', *, stride: int | None = None, packages: bool = True):
     """Reads the files of the part; `length` and `stride` are those of `TextFiles`.
+
+    Args:
+      length: tokens which a window predicts.
+      split: 'train', 'validation', 'test' or 'all'.
+      stride: tokens from one window to the next.
+      packages: False leaves out packages, and with them generated tables: the modules of one file remain.
 
     Raises:
       ConfigError: an unknown split, or no source to be found.
     """
     if split not in SPLITS:
       raise ConfigError(f'split: there is no split {split!r}; {nearest(split, SPLITS)}')
-    content = [text for name, text in library_files() if split in ('all', split_of(name))]
+    found = [(name, text) for name, text in library_files() if packages or '/' not in name]
+    content = [text for name, text in found if split in ('all', split_of(name))]
     if not content:
       raise ConfigError(f'this Python ({sys.executable}) has no source of its standard library')
     super().__init__(np.frombuffer(b''.join(content), np.uint8), length, stride, Info(vocab_size=256))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.attention import CausalSelfAttention
+from dl.nn.ngrams import HashedNgrams
 
 
 class Block(nn.Module):
@@ -59,6 +60,8 @@ class GPT(nn.Module):
     use_bias: whether dense layers and norms have biases.
     rope: rotary positions (RoFormer, arXiv 2104.09864) in place of learned ones.
     activation: of the MLP; 'gelu' is the tanh approximation, as in GPT-2.
+    ngrams: orders of the hashed n-grams whose embeddings are added to the token's (`dl.nn.ngrams`); () for none.
+    ngram_buckets: rows of each of their tables.
     dtype: compute type; softmax and logits are float32.
   """
 
@@ -72,6 +75,8 @@ class GPT(nn.Module):
   use_bias: bool = True
   rope: bool = False
   activation: activations.Activation = 'gelu'
+  ngrams: tuple[int, ...] = ()
+  ngram_buckets: int = 2**14
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -95,6 +100,10 @@ class GPT(nn.Module):
       index.value = start + n
     embed = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name='token')
     x = embed(tokens)
+    if self.ngrams:
+      if min(self.ngrams) < 2:
+        raise ConfigError(f'config.model.ngrams: orders start at 2, got {min(self.ngrams)}')
+      x = x + HashedNgrams(tuple(self.ngrams), self.ngram_buckets, self.width, self.dtype, name='ngrams')(tokens, start)
     if not self.rope:
       positions = jnp.arange(n) + (0 if start is None else start)
       x = x + nn.Embed(self.length, self.width, embedding_init=init, dtype=self.dtype, name='position')(positions)
