@@ -108,11 +108,11 @@ def ours(steps: int) -> float:
   return (lines[-1]['step'] - lines[0]['step']) / (lines[-1]['seconds'] - lines[0]['seconds'])
 
 
-def timed(command: Sequence[str], first: str | None = None) -> tuple[float, str]:
-  """(seconds, output) of a fresh process."""
+def timed(command: Sequence[str]) -> float:
+  """Seconds of a fresh process."""
   began = time.perf_counter()
-  done = subprocess.run([sys.executable, *command], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True)
-  return time.perf_counter() - began, done.stdout
+  subprocess.run([sys.executable, *command], cwd=ROOT, env=os.environ, capture_output=True, check=True)
+  return time.perf_counter() - began
 
 
 def start() -> None:
@@ -124,8 +124,8 @@ def start() -> None:
       with tempfile.TemporaryDirectory() as directory:
         short = [f'--config.train_for={steps}', '--config.eval={}', '--config.keep={}'] if steps else []
         command = ['-m', 'dl.train', config, f'--workdir={directory}/run', '--noprogress', *short]
-        mine.append(timed(command)[0])
-      theirs.append(timed(['benchmarks/plain_flax.py', f'--steps={steps or 898}'])[0])
+        mine.append(timed(command))
+      theirs.append(timed(['benchmarks/plain_flax.py', f'--steps={steps or 898}']))
     a, b = statistics.median(mine), statistics.median(theirs)
     print(f'{label}: dl {a:.1f} s, plain Flax script {b:.1f} s, ratio {a / b:.2f}', flush=True)
 

@@ -13,7 +13,7 @@ from absl import app, flags
 from jaxtyping import Float, Int, UInt64
 
 _ORDERS = flags.DEFINE_integer('orders', 5, 'Longest n-gram, in bytes.', lower_bound=1, upper_bound=8)
-_PACKAGES = flags.DEFINE_boolean('packages', False, 'Whether packages are in the corpus too; stdlib_gpt leaves them out.')
+_PACKAGES = flags.DEFINE_boolean('packages', False, 'Packages too; stdlib_gpt leaves them out.')
 _SPLIT = flags.DEFINE_enum('split', 'validation', ['validation', 'test'], 'Part which is predicted.')
 
 

@@ -74,7 +74,9 @@ def compilations():
   jax.monitoring.unregister_event_duration_listener(listener)
 
 
-@pytest.mark.parametrize(('path', 'overrides', 'says'), MISTAKES, ids=lambda v: v[0][:40] if isinstance(v, list) else '')
+@pytest.mark.parametrize(
+  ('path', 'overrides', 'says'), MISTAKES, ids=lambda v: v[0][:40] if isinstance(v, list) else ''
+)
 def test_a_mistake_is_one_line_before_anything_happens(path, overrides, says, tmp_path, compilations):
   workdir = tmp_path / 'run'
   with pytest.raises(ConfigError) as e:
