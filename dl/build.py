@@ -51,6 +51,8 @@ def build(spec: Mapping[str, Any], package: str, where: str, **given: Any) -> An
   target = resolve(spec['name'], package, where)
   arguments = {k: v for k, v in spec.items() if k != 'name'}
   check_arguments(target, arguments, where, given)
+  hints = type_hints(target)
+  arguments = {k: to_tuples(v, hints.get(k)) for k, v in arguments.items()}
   try:
     return target(**arguments, **given)
   except ConfigError as e:
@@ -122,6 +124,19 @@ def matches(value: Any, hint: Any) -> bool:
   if base is Callable:
     return callable(value)
   return True
+
+
+def to_tuples(value: Any, hint: Any) -> Any:
+  """Lists, which is how a resolved config holds tuples, as tuples where the hint asks for one: modules are hashed."""
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if not isinstance(value, list | tuple):
+    return value
+  if origin in (typing.Union, types.UnionType):
+    return next((to_tuples(value, a) for a in args if matches(value, a)), value)
+  if (origin or hint) not in (tuple, Sequence):
+    return value
+  each = args if args and args[-1] is not Ellipsis and origin is tuple else (args[0] if args else None,) * len(value)
+  return tuple(to_tuples(v, h) for v, h in zip(value, each, strict=True))
 
 
 def _is_numpy_scalar(hint: Any) -> bool:

@@ -1,6 +1,7 @@
 """Building by dotted path, checked by signature."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -68,3 +69,26 @@ def test_matches():
   assert build.matches(None, int | None) and not build.matches(None, int)
   assert build.matches(1, float) and not build.matches(1.0, int)
   assert build.matches(2.0, jax.Array) and not build.matches('fast', jax.Array)
+
+
+@pytest.mark.parametrize(
+  ('value', 'hint', 'expected'),
+  [
+    ([1, 2], tuple[int, ...], (1, 2)),
+    ([1, 'a'], tuple[int, str], (1, 'a')),
+    ([[1, 2], [3]], tuple[tuple[int, ...], ...], ((1, 2), (3,))),
+    ([2], str | tuple[float, ...] | None, (2,)),
+    ([2], Sequence[int], (2,)),
+    ([], tuple, ()),
+    ([2], list[int], [2]),
+    ([2], None, [2]),
+    ('ab', str | tuple[str, ...], 'ab'),
+  ],
+)
+def test_lists_of_a_config_become_tuples_where_tuples_are_asked_for(value, hint, expected):
+  found = build.to_tuples(value, hint)
+  assert found == expected and type(found) is type(expected)
+
+
+def test_a_module_from_a_saved_config_can_be_hashed():
+  hash(build.build({'name': 'mlp.MLP', 'hidden': [3, 4]}, 'dl.models', 'config.model'))
