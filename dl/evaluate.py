@@ -60,17 +60,26 @@ def judge(
 
   Returns:
     shares: fraction of the samples in each class; confidence: mean probability of the class chosen.
+
+  Raises:
+    ConfigError: no such run, a model without samples, or one which does not classify such images.
   """
   import numpy as np
 
   from dl import restore
   from dl.errors import ConfigError
 
+  if restore.input_kind(classifier) != 'image':
+    raise ConfigError(f'--classifier: {classifier} does not read images')
   task, state = restore.load(workdir, step)
   judging, judging_state = restore.load(classifier)
   key, judge_key = jax.random.split(jax.random.key(seed))
   try:
-    seen = judging.predict(judging_state, task.sample(state, key, count), judge_key)
+    samples = task.sample(state, key, count)
+    shape, wanted = np.shape(samples)[1:], (*(judging.info.image_size or ()), judging.info.channels)
+    if len(wanted) == 3 and shape != wanted:
+      raise ConfigError(f'--classifier: {classifier} reads images of shape {wanted}, the samples have {shape}')
+    seen = judging.predict(judging_state, samples, judge_key)
   except NotImplementedError as e:
     raise ConfigError(str(e)) from e
   probability = np.asarray(seen['probability'], np.float64)

@@ -1,0 +1,388 @@
+"""The commands as a user runs them, on small trained runs."""
+
+import csv
+import importlib
+import json
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+from small import SMALL, records, small
+
+import dl
+from dl import assemble, cite, config
+from dl import workdir as workdirs
+from dl.data.sklearn import BreastCancer, Diabetes, Digits
+
+ROOT = pathlib.Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+  """Runs `python -m MODULE ARGUMENTS` in this process, which saves the start: (exit code, stdout, stderr)."""
+
+  def run(module, *arguments):
+    path = ROOT.joinpath(*module.split('.'))
+    before = set(flags.FLAGS)
+    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+    capsys.readouterr()
+    try:
+      with pytest.raises(SystemExit) as e:
+        runpy.run_path(str(path / '__main__.py' if path.is_dir() else path.with_suffix('.py')), run_name='__main__')
+    finally:
+      flags.FLAGS.unparse_flags()
+      for name in set(flags.FLAGS) - before:
+        if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
+          delattr(flags.FLAGS, name)
+    out, err = capsys.readouterr()
+    return e.value.code or 0, out, err
+
+  return run
+
+
+def objects(text):
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_mistake(done, *says):
+  """One line on stderr, nothing on stdout, exit code 2."""
+  code, out, err = done
+  assert (code, out) == (2, '')
+  assert err.startswith('error: ') and err.count('\n') == 1
+  for text in says:
+    assert text in err
+
+
+def test_the_commands_can_be_imported_side_by_side():
+  for name in ('train', 'evaluate', 'predict', 'sample', 'cite', 'report'):
+    assert importlib.import_module(f'dl.{name}').__doc__
+  vars(dl).pop('train')  # the module took the place of the function
+  importlib.reload(dl)
+
+
+# -- dl.train
+
+
+def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, command):
+  path, overrides = SMALL['perceptron']
+  arguments = [f'--config=experiments/{path}', f'--workdir={tmp_path}/run', *(f'--config.{o}' for o in overrides)]
+  done = subprocess.run(
+    [sys.executable, '-m', 'dl.train', *arguments],
+    cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  line = records(tmp_path / 'run', 'test')[-1]
+  numbers, end = done.stdout.splitlines()
+  assert end == f'complete at step 40: {tmp_path}/run'
+  assert re.fullmatch(r'test: +\S.*', numbers)
+  assert f'accuracy {line["accuracy"]:.4g}' in numbers and f'loss {line["loss"]:.4g}' in numbers
+  assert '40/40' in done.stderr and 'loss' in done.stderr and 'Traceback' not in done.stderr
+  assert workdirs.read_config(tmp_path / 'run') == small('perceptron')
+  assert ' -m dl.train ' in workdirs.read_run(tmp_path / 'run')['command']
+  arguments[0] = f'--config={ROOT}/experiments/{path}'
+  assert command('dl.train', *arguments, '--noprogress') == (0, done.stdout, '')
+
+
+def test_train_exits_with_1_where_the_loss_is_not_finite(tmp_path, command):
+  code, out, err = command(
+    'dl.train', f'--config={ROOT}/experiments/vision/digits_mlp.py', f'--workdir={tmp_path}/run', '--noprogress',
+    '--config.optim.adam.learning_rate=1e30', '--config.model.hidden=(8, 8)', '--config.train_for=30',
+  )  # fmt: skip
+  assert (code, out) == (1, '')
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert re.search(r'loss.* not finite at step \d+; .*; look at config\.optim\.adam\.learning_rate', err)
+
+
+# -- dl.evaluate
+
+
+@pytest.mark.parametrize('kind', ['digits', 'gan', 'gpt', 'ppo'])
+def test_evaluate_prints_what_training_measured(runs, command, kind):
+  code, out, err = command('dl.evaluate', f'--workdir={runs(kind)}')
+  assert (code, err) == (0, '')
+  (line,) = objects(out)
+  wanted = [r for r in records(runs(kind)) if r['split'] != 'train'][-1]
+  assert line == {k: v for k, v in wanted.items() if k != 'step'}
+
+
+def test_evaluate_takes_a_step_a_set_and_a_batch_size(runs, command):
+  at = {r['step']: r for r in records(runs('digits'), 'test')}
+  best = max(at, key=lambda s: (at[s]['accuracy'], -s))
+  (line,) = objects(command('dl.evaluate', f'--workdir={runs("digits")}', '--step=best', '--eval=test')[1])
+  assert {'step': best} | line == at[best]
+  (line,) = objects(command('dl.evaluate', f'--workdir={runs("digits")}', '--step=60', '--batch_size=7')[1])
+  assert line['accuracy'] == at[60]['accuracy']
+  np.testing.assert_allclose(line['loss'], at[60]['loss'], rtol=1e-5)
+  assert_mistake(command('dl.evaluate', f'--workdir={runs("digits")}', '--eval=tset'), "did you mean 'test'")
+  assert_mistake(command('dl.evaluate', f'--workdir={runs("digits")}', '--step=7'), 'no checkpoint of step 7', '60')
+
+
+def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
+  arguments = [f'--workdir={runs("gan")}', f'--classifier={runs("digits")}', '--samples=70', '--seed=3']
+  code, out, err = command('dl.evaluate', *arguments)
+  assert (code, err) == (0, '')
+  (seen,) = objects(out)
+  gan, state = dl.load(runs('gan'))
+  classifier, weights = dl.load(runs('digits'))
+  images = gan.sample(state, jax.random.split(jax.random.key(3))[0], 70)
+  probability = np.asarray(classifier.predict(weights, images, KEY)['probability'])
+  assert seen['samples'] == 70 and len(seen['shares']) == 10
+  np.testing.assert_allclose(seen['shares'], np.bincount(probability.argmax(1), minlength=10) / 70, atol=1e-3)
+  np.testing.assert_allclose(seen['confidence'], probability.max(1).mean(), rtol=1e-5)
+  judged_by = lambda kind, of='gan': command(
+    'dl.evaluate', f'--workdir={runs(of)}', f'--classifier={runs(kind)}', '--samples=2'
+  )
+  assert_mistake(judged_by('digits', of='perceptron'), 'has no sample')
+  assert_mistake(judged_by('gan'), 'predict')
+  assert_mistake(judged_by('cancer'), '--classifier', 'does not read images')
+  assert_mistake(judged_by('digits', of='gpt'), '--classifier', '(8, 8, 1)')
+
+
+# -- dl.predict
+
+
+@pytest.fixture(scope='module')
+def scans(tmp_path_factory):
+  """A folder of twelve digits as grayscale PNG files, and their labels."""
+  folder = tmp_path_factory.mktemp('scans')
+  test = Digits('test').columns
+  for i in range(12):
+    Image.fromarray(np.rint(test['image'][i, :, :, 0] * 255).astype(np.uint8)).save(folder / f'{i:02}.png')
+  return folder, test['image'][:12], test['label'][:12]
+
+
+def test_predict_reads_images(runs, command, scans, tmp_path):
+  folder, images, labels = scans
+  task, state = dl.load(runs('digits'))
+  expected = task.predict(state, np.rint(images * 255).astype(np.uint8), KEY)
+  given = [f'--workdir={runs("digits")}', f'--inputs={folder}']
+
+  code, out, err = command('dl.predict', *given, '--batch_size=5')
+  assert (code, err) == (0, '')
+  rows = objects(out)
+  assert [r['input'] for r in rows] == [str(folder / f'{i:02}.png') for i in range(12)]
+  assert [r['label'] for r in rows] == np.asarray(expected['label']).tolist()
+  assert [r['class'] for r in rows] == [str(r['label']) for r in rows]
+  np.testing.assert_allclose([r['probability'] for r in rows], expected['probability'], rtol=1e-4, atol=1e-6)
+  assert np.mean(np.asarray([r['label'] for r in rows]) == labels) >= 0.5
+
+  code, out, err = command('dl.predict', *given, f'--output={tmp_path}/rows.jsonl')
+  assert (code, out, err) == (0, '', f'12 predictions: {tmp_path}/rows.jsonl\n')
+  assert [r['label'] for r in objects((tmp_path / 'rows.jsonl').read_text())] == [r['label'] for r in rows]
+
+  code, out, err = command('dl.predict', *given, f'--output={tmp_path}/rows.csv', '--step=best')
+  assert (code, out) == (0, '')
+  best, weights = dl.load(runs('digits'), step='best')
+  expected = best.predict(weights, np.rint(images * 255).astype(np.uint8), KEY)
+  with open(tmp_path / 'rows.csv', newline='') as file:
+    table = list(csv.DictReader(file))
+  assert list(table[0]) == ['input', 'label', *(f'probability_{i}' for i in range(10)), 'class']
+  assert [int(r['label']) for r in table] == np.asarray(expected['label']).tolist()
+  np.testing.assert_allclose(
+    [float(r['probability_3']) for r in table], expected['probability'][:, 3], rtol=1e-4, atol=1e-6
+  )
+
+  one, several = f'--inputs={folder}/03.png', f'--inputs={folder}/1*.png'
+  code, out, err = command('dl.predict', given[0], one, several)
+  assert [pathlib.Path(r['input']).name for r in objects(out)] == ['03.png', '10.png', '11.png']
+
+
+def test_predict_reads_a_table_by_the_names_of_its_columns(runs, command, tmp_path):
+  source = BreastCancer('test', folds=5, fold=1)
+  features, names = source.columns['features'], source.info.feature_names
+  with open(tmp_path / 'patients.csv', 'w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['patient', *reversed(names)])
+    writer.writerows([f'number {i}', *map(str, reversed(row.tolist()))] for i, row in enumerate(features))
+  np.savez(tmp_path / 'patients.npz', x=features, other=features[:2])
+  task, state = dl.load(runs('cancer'))
+  expected = np.asarray(task.predict(state, features, KEY)['probability'])
+  accuracy = (expected.argmax(1) == source.columns['label']).mean()
+  np.testing.assert_allclose(accuracy, records(runs('cancer'), 'test')[-1]['accuracy'], rtol=1e-6)
+
+  for name, count in (('patients.csv', len(features)), ('patients.npz', len(features)), ('patients.npz:other', 2)):
+    code, out, err = command(
+      'dl.predict', f'--workdir={runs("cancer")}', f'--inputs={tmp_path}/{name}', '--batch_size=50'
+    )
+    assert (code, err) == (0, '')
+    rows = objects(out)
+    assert len(rows) == count
+    np.testing.assert_allclose([r['probability'] for r in rows], expected[:count], rtol=1e-4, atol=1e-6)
+    assert [r['class'] for r in rows] == [('malignant', 'benign')[i] for i in expected[:count].argmax(1)]
+
+
+def test_predict_gives_the_target_of_a_regression(runs, command, tmp_path):
+  test = Diabetes('test').columns
+  np.savez(tmp_path / 'x.npz', test['features'][:3])
+  task, state = dl.load(runs('diabetes'))
+  rows = objects(command('dl.predict', f'--workdir={runs("diabetes")}', f'--inputs={tmp_path}/x.npz')[1])
+  expected = np.asarray(task.predict(state, test['features'][:3], KEY)['target'])
+  assert [r['input'] for r in rows] == [f'{tmp_path}/x.npz:{i}' for i in range(3)]
+  np.testing.assert_allclose([r['target'] for r in rows], expected, rtol=1e-5)
+
+
+def test_predict_reads_text(runs, command, tmp_path):
+  texts = {'a.txt': 'def f(x):\n  return x\n', 'b.txt': 'import json, sys\n' * 9}  # the second beyond the context
+  for name, text in texts.items():
+    (tmp_path / name).write_text(text)
+  code, out, err = command('dl.predict', f'--workdir={runs("gpt")}', f'--inputs={tmp_path}/*.txt')
+  assert (code, err) == (0, '')
+  rows = objects(out)
+  assert [pathlib.Path(r['input']).name for r in rows] == ['a.txt', 'b.txt']
+  task, state = dl.load(runs('gpt'))
+  for row, text in zip(rows, texts.values(), strict=True):
+    tokens = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+    alone = task.predict(state, tokens[None], KEY)
+    assert row['tokens'] == len(text) - 1
+    np.testing.assert_allclose(row['log_likelihood'], alone['log_likelihood'][0], rtol=1e-4)
+    np.testing.assert_allclose(row['bits_per_character'], -row['log_likelihood'] / row['tokens'] / np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(row['perplexity'], 2 ** row['bits_per_character'], rtol=1e-5)
+
+
+def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, tmp_path):
+  folder, *_ = scans
+  old = tmp_path / 'old.csv'
+  old.write_text('precious')
+  (tmp_path / 'torn.png').write_bytes(b'\x89PNG torn')
+  (tmp_path / 'short.csv').write_text('mean radius\n1.0\n')
+  run = lambda kind, *a: command('dl.predict', f'--workdir={runs(kind)}', *a, f'--output={old}')
+  assert_mistake(run('digits', f'--inputs={tmp_path}/nothing.png'), 'nothing.png')
+  assert_mistake(run('digits', f'--inputs={folder}', f'--inputs={tmp_path}/torn.png'), 'torn.png')
+  assert_mistake(run('digits', f'--inputs={tmp_path}/short.csv'), 'images')
+  assert_mistake(run('cancer', f'--inputs={tmp_path}/short.csv'), 'mean texture')
+  assert_mistake(run('ppo', f'--inputs={folder}'), 'reads no files')
+  assert_mistake(run('digits'), '--inputs is needed')
+  given = [f'--workdir={runs("digits")}', f'--inputs={folder}']
+  assert_mistake(command('dl.predict', *given, '--output=rows.txt'), '.csv or .jsonl')
+  assert_mistake(command('dl.predict', *given, f'--output={tmp_path}/nowhere/rows.csv'), 'no directory')
+  assert old.read_text() == 'precious'
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['old.csv', 'short.csv', 'torn.png']
+
+
+# -- dl.sample
+
+
+def test_sample_draws_images(runs, command, tmp_path):
+  given = [f'--workdir={runs("gan")}', '--count=10', '--seed=4']
+  assert command('dl.sample', *given, f'--output={tmp_path}/grid.png') == (0, f'10 samples: {tmp_path}/grid.png\n', '')
+  with Image.open(tmp_path / 'grid.png') as image:
+    assert image.format == 'PNG' and image.width > image.height >= 3 * 8  # four a row
+  assert command('dl.sample', *given, f'--output={tmp_path}/x.npz')[0] == 0
+  images = np.load(tmp_path / 'x.npz')['x']
+  assert images.shape == (10, 8, 8, 1) and images.min() >= 0 and images.max() <= 1
+  task, state = dl.load(runs('gan'))
+  np.testing.assert_array_equal(images, task.sample(state, jax.random.key(4), 10))
+  assert_mistake(command('dl.sample', *given), '.png or .npz')
+  assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png', '--prompt=a'), '--prompt: ')
+
+
+def test_sample_writes_texts(runs, command, tmp_path):
+  given = [f'--workdir={runs("gpt")}', '--count=3', '--length=20', '--prompt=def ', '--top_k=40']
+  code, out, err = command('dl.sample', *given)
+  assert (code, err) == (0, '')
+  texts = out.removesuffix('\n').split('\n' + '-' * 80 + '\n')
+  assert len(texts) == 3 and len(set(texts)) == 3
+  assert all(t.startswith('def ') and len(t) <= 24 for t in texts)
+  assert command('dl.sample', *given)[1] == out
+  assert command('dl.sample', *given, '--seed=1')[1] != out
+  assert command('dl.sample', *given, f'--output={tmp_path}/x.txt') == (0, '', '')
+  assert (tmp_path / 'x.txt').read_text() == out
+  cold = [*given[:3], '--temperature=0']
+  assert (
+    len(set(command('dl.sample', *cold)[1].split('\n' + '-' * 80 + '\n'))) <= 2
+  )  # the same, but for the last newline
+  assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png'), '.txt')
+  assert_mistake(command('dl.sample', f'--workdir={runs("ppo")}'), 'has no sample')
+  assert_mistake(command('dl.sample', *given, '--top_k=0'), 'top_k')
+
+
+# -- dl.report and dl.cite
+
+
+def test_report_compares_runs(runs, command, tmp_path):
+  code, out, err = command('dl.report', runs('digits'), runs('perceptron'), f'--output={tmp_path}/both.html')
+  assert (code, err) == (0, f'wrote {tmp_path}/both.html\n')
+  header, rule, *rows = out.strip().splitlines()
+  assert 'test accuracy' in header and set(rule) <= set('|-:')
+  assert [row.split('|')[1].strip() for row in rows] == ['digits', 'perceptron']
+  for row, kind in zip(rows, ('digits', 'perceptron'), strict=True):
+    assert f'{records(runs(kind), "test")[-1]["accuracy"]:.4f}' in row
+  page = (tmp_path / 'both.html').read_text()
+  assert 'digits' in page and 'perceptron' in page and 'mlp.MLP' in page
+  assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+CITED = {
+  'digits_perceptron': {'rosenblatt1958perceptron', 'alpaydin1998optical', 'kingma2015adam'},
+  'digits_mlp': {'rumelhart1986learning', 'srivastava2014dropout', 'szegedy2016rethinking', 'loshchilov2019decoupled'},
+  'digits_lenet': {'lecun1998gradient', 'alpaydin1998optical', 'loshchilov2019decoupled', 'polyak1992acceleration'},
+  'breast_cancer_mlp': {'street1993nuclear', 'rumelhart1986learning', 'pedregosa2011scikit'},
+  'diabetes_mlp': {'efron2004least', 'rumelhart1986learning', 'pedregosa2011scikit'},
+  'stdlib_gpt': {'radford2019language', 'vaswani2017attention', 'pascanu2013difficulty'},
+  'digits_gan': {'goodfellow2014generative', 'radford2016unsupervised', 'alpaydin1998optical'},
+  'cartpole_ppo': {'schulman2017proximal', 'schulman2016high', 'barto1983neuronlike', 'towers2024gymnasium'},
+}
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: p.stem)
+def test_cite_prints_what_an_experiment_builds_on(path, command):
+  code, out, err = command('dl.cite', f'--config={path}')
+  assert (code, err) == (0, '')
+  keys = re.findall(r'^@\w+\{([^,]+),$', out, re.MULTILINE)
+  assert len(keys) == len(set(keys)) and set(keys) <= cite.entries().keys()
+  assert {'dl2026', 'jax2018github', 'flax2020github'} | CITED.get(path.stem, set()) <= set(keys)
+  assert out.count('{') == out.count('}')
+
+
+# -- Experiments, and checkpoints without their data.
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: p.stem)
+def test_an_experiment_assembles_and_names_its_command(path):
+  docstring = re.sub(r'\\\n\s*', '', config_docstring(path))
+  relative = path.relative_to(ROOT)
+  assert re.search(rf'python -m dl\.train --config={re.escape(str(relative))}(:\w+)? --workdir=\S+', docstring)
+  resolved = config.load(str(path))
+  parts = assemble.assemble(resolved)
+  assert parts.total_steps > 10
+  pipelines = assemble.make_eval_pipelines(resolved)
+  assert pipelines, 'it is never evaluated'
+  for claim, (value, tolerance) in resolved['expect'].items():
+    assert claim.split('/')[0] in pipelines and tolerance > 0 and np.isfinite(value)
+
+
+def config_docstring(path):
+  return cite._docstring(str(path))
+
+
+def test_a_model_loads_without_its_data_and_the_packages_which_read_it(runs, environment, tmp_path):
+  """In a process in which scikit-learn, Grain and TFDS do not exist, from a directory which was moved."""
+  shutil.copytree(runs('digits'), tmp_path / 'moved')
+  image = Digits('test').columns['image'][:20]
+  np.save(tmp_path / 'image.npy', image)
+  code = """
+import sys
+for name in ('sklearn', 'grain', 'tensorflow_datasets', 'tensorflow'):
+  sys.modules[name] = None
+import dl, jax, numpy as np
+task, state = dl.load('moved')
+found = task.predict(state, np.load('image.npy'), jax.random.key(0))
+np.save('probability.npy', found['probability'])
+print(int(state.step), task.info.num_classes)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+  )
+  assert (done.returncode, done.stdout) == (0, '60 10\n'), done.stderr
+  task, state = dl.load(runs('digits'))
+  np.testing.assert_array_equal(np.load(tmp_path / 'probability.npy'), task.predict(state, image, KEY)['probability'])
