@@ -1,4 +1,4 @@
-"""Runs the experiments as a user would, and writes what came out: python -m benchmarks.record [--only=digits_lenet]
+"""python -m benchmarks.record [--only=digits_lenet]: runs the experiments as a user would, and writes what came out.
 
 Each run is `python -m dl.train` in a process of its own. The numbers go to `experiments/results.json`; the table of
 the README is made from that file alone (--table makes it anew without running anything).
@@ -11,19 +11,20 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
 
 from dl import config as configs
-from dl import logs
+from dl import evaluate, logs
 from dl import workdir as workdirs
+from dl.errors import ConfigError
 
 flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
 flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')
 flags.DEFINE_list('seeds', ['0', '1', '2'], 'Seeds of each experiment.')
+flags.DEFINE_boolean('collect', False, 'Read the work directories of finished runs again, and run nothing.')
 flags.DEFINE_boolean('table', False, "Only write the README's table from the recorded runs.")
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,6 +44,15 @@ EXPERIMENTS = {
 """Experiment -> the config arguments whose results are averaged (folds)."""
 
 
+JUDGED = {'generative/digits_gan': 'digits_lenet_seed0'}
+"""Generative experiment -> the run of the classifier which judges 1,000 of its samples."""
+
+
+def judged(seen: dict[str, Any]) -> dict[str, float]:
+  """The three numbers of a classifier's verdict."""
+  return {'min_share': min(seen['shares']), 'max_share': max(seen['shares']), 'confidence': seen['confidence']}
+
+
 def run(name: str, argument: str, seed: int) -> dict[str, Any]:
   """Trains once in a fresh process; the record of it."""
   workdir = pathlib.Path(flags.FLAGS.runs) / f'{pathlib.Path(name).name}{argument.replace(":", "_")}_seed{seed}'
@@ -50,17 +60,23 @@ def run(name: str, argument: str, seed: int) -> dict[str, Any]:
     *(sys.executable, '-m', 'dl.train', f'--config=experiments/{name}.py{argument}', f'--workdir={workdir}'),
     f'--config.seed={seed}',
   ]
-  began = time.perf_counter()
-  subprocess.run(command, cwd=ROOT, env=os.environ, check=True)
-  seconds = time.perf_counter() - began
-  info = workdirs.read_run(workdir)
-  final = [r for r in logs.read(workdir) if r['split'] != 'train' and r['step'] == info['step']]
+  if not flags.FLAGS.collect:
+    subprocess.run(command, cwd=ROOT, env=os.environ, check=True)
+  info, lines = workdirs.read_run(workdir), logs.read(workdir)
+  if info['status'] != 'complete':
+    raise ConfigError(f'{workdir}: this run is {info["status"]}, not complete')
+  final = [r for r in lines if r['split'] != 'train' and r['step'] == info['step']]
+  metrics = {f'{r["split"]}/{k}': v for r in final for k, v in r.items() if isinstance(v, float)}
+  if name in JUDGED:
+    classifier = pathlib.Path(flags.FLAGS.runs) / JUDGED[name]
+    seen = evaluate.judge(workdir, classifier, 1000)
+    metrics |= {f'judge/{k}': v for k, v in judged(seen).items()}
   return {
     'experiment': name,
     'argument': argument,
     'seed': seed,
-    'metrics': {f'{r["split"]}/{k}': v for r in final for k, v in r.items() if isinstance(v, float)},
-    'seconds': round(seconds, 1),
+    'metrics': metrics,
+    'seconds': round(max(r.get('seconds', 0.0) for r in lines), 1),
     'steps': info['step'],
     'parameters': info['parameters'],
     'commit': info['commit'],
@@ -74,7 +90,7 @@ def run(name: str, argument: str, seed: int) -> dict[str, Any]:
 def table(records: Sequence[dict[str, Any]]) -> str:
   """The Markdown table of recorded runs."""
   lines = [
-    '| experiment | parameters | metric | mean of seeds | each seed | time a run | machine |',
+    '| experiment | parameters | metric | mean of seeds | each seed | training time | machine |',
     '|---|---:|---|---:|---|---:|---|',
   ]
   for name, arguments in EXPERIMENTS.items():
@@ -83,7 +99,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
       lines.append(f'| `{name}.py` | | | not yet run | | | |')
       continue
     expected = configs.load(str(ROOT / 'experiments' / f'{name}.py{arguments[0]}'))['expect']
-    for metric in expected:
+    for metric in [*expected, *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
       seeds = [
         statistics.mean(r['metrics'][metric] for r in rows if r['seed'] == seed)
         for seed in sorted({r['seed'] for r in rows})

@@ -17,7 +17,7 @@ def load(workdir: str | os.PathLike, step: int | str | None = None, averaged: bo
   return restore.load(workdir, step, averaged)
 
 
-def train(config: Any, workdir: str | os.PathLike, **options: Any) -> Any:
+def run(config: Any, workdir: str | os.PathLike, **options: Any) -> Any:
   """Trains a config (a ConfigDict, or resolved plain data) in a work directory: see `dl.loop.train`."""
   from dl import config as configs
   from dl import loop

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dl import atomic
 from dl.pictures import png
 
 
@@ -40,9 +41,7 @@ def write(workdir: str | os.PathLike, step: int, artifacts: Mapping[str, Any]) -
     else:
       suffix, content = '.png', png(value)
     path = folder / f'{step:08d}_{name}{suffix}'
-    new = path.with_name(path.name + '.new')
-    new.write_bytes(content)
-    os.replace(new, path)
+    atomic.write(path, content)
     paths.append(path)
   return paths
 

@@ -51,13 +51,17 @@ class Parts:
     return initial_state(self.task, self.optimizer.chains, self.config['seed'], self.batch)
 
   def steps(self, key: str) -> int | None:
-    """The duration under a top-level config key, in steps; None where it is None."""
+    """The duration under a top-level config key, a multiple of `steps_per_call` steps; None where it is None."""
     if self.config[key] is None:
       return None
     steps = self.duration(self.config[key], f'config.{key}')
     if steps < 1:
       raise ConfigError(f'config.{key}: must be at least one step, got {self.config[key]!r}')
-    return steps
+    fused = self.config['steps_per_call']
+    if steps % fused and (isinstance(self.config[key], int) or 'step' in self.config[key]):
+      near = max(round(steps / fused), 1) * fused
+      raise ConfigError(f'config.{key}: {steps} steps is no multiple of steps_per_call, {fused}; try {near}')
+    return max(round(steps / fused), 1) * fused  # an epoch or a percentage is rounded anyway
 
   def duration(self, value: str | int, where: str) -> int:
     """A duration in steps of this run."""
@@ -104,7 +108,7 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
       process_count=jax.process_count(),
     )
     rows = config['data']['batch_size']
-    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline[0].items()}
+    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
     info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch
   task = _build_task(config, info)
   if task.needs_data and not batch:
@@ -117,11 +121,12 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
     raise ConfigError('config.train_for: must be at least one step')
   float_batch = jax.eval_shape(to_float, batch)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  task.check(float_batch)
+  abstractly(lambda: task.check(float_batch))
   params, _ = abstractly(task.init, key, float_batch)
   length = optim.Length(total, steps_per_epoch, examples)
   optimizer = optim.make(config['optim'], params, length, task.updates_per_step)
   state = abstractly(lambda: initial_state(task, optimizer.chains, config['seed'], float_batch))
+  abstractly(lambda s, b, k: task.step(s, b, k, optimizer.chains), state, float_batch, key, where='config.task')
   return Parts(dict(config), task, optimizer, batch, state, total, steps_per_epoch, pipeline)
 
 
@@ -138,17 +143,20 @@ def to_float(batch: Mapping[str, Any]) -> dict[str, Any]:
   return {k: as_float(v) if k == 'image' else v for k, v in batch.items()}
 
 
-def abstractly(function: Callable, *arguments: Any) -> Any:
+def abstractly(function: Callable, *arguments: Any, where: str = 'config.model') -> Any:
   """`jax.eval_shape`; an error inside becomes a ConfigError that names the line at fault."""
   try:
     return jax.eval_shape(function, *arguments)
   except ConfigError:
     raise
   except (TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError, flax.errors.FlaxError) as e:
-    frames = [f for f in traceback.extract_tb(e.__traceback__) if 'site-packages' not in f.filename]
+    trace = traceback.extract_tb(e.__traceback__)
+    frames = [f for f in trace if 'site-packages' not in f.filename]
+    if any('optax' in pathlib.Path(f.filename).parts for f in trace):
+      where = 'config.optim'
     at = f' ({pathlib.Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
     raise ConfigError(
-      f'config.model: does not fit the task or the data: {type(e).__name__}: {build.first_line(e)}{at}; '
+      f'{where}: does not fit the other parts: {type(e).__name__}: {build.first_line(e)}{at}; '
       f'--debug shows the traceback'
     ) from e
 

@@ -82,11 +82,16 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, 
   hints = type_hints(target)
   for name, value in arguments.items():
     if name in hints and not matches(value, hints[name]):
-      wanted = getattr(hints[name], '__name__', None) if isinstance(hints[name], type) else None
-      raise ConfigError(
-        f'{where}.{name}: expected {wanted or str(hints[name]).replace("typing.", "")}, '
-        f'got {value!r} ({type(value).__name__})'
-      )
+      raise ConfigError(f'{where}.{name}: expected {describe(hints[name])}, got {value!r} ({type(value).__name__})')
+
+
+def describe(hint: Any) -> str:
+  """A type hint in few words."""
+  if isinstance(hint, type) and not typing.get_args(hint):
+    return hint.__name__
+  if float in typing.get_args(hint) and jax.Array in typing.get_args(hint):  # optax's numbers
+    return 'a number'
+  return str(hint).replace('typing.', '')
 
 
 def matches(value: Any, hint: Any) -> bool:

@@ -33,7 +33,9 @@ class Checkpoints:
     policies = ocp.training.preservation_policies
     keep = [policies.LatestN(last)]
     if best:
-      value = lambda metrics: metrics['value']
+      # Orbax keeps the last of the sorted: the best, and the earliest of equals.
+      sign = 1 if mode == 'min' else -1
+      value = lambda metrics: (metrics['value'], sign * metrics['step'])
       keep.append(
         policies.BestN(get_metric_fn=value, reverse=mode == 'min', n=best, keep_checkpoints_without_metrics=False)
       )
@@ -75,7 +77,7 @@ class Checkpoints:
     if step in self.steps:
       return
     self.wait()
-    metrics = None if value is None else {'value': value}
+    metrics = None if value is None else {'value': value, 'step': step}
     self._checkpointer.save_checkpointables_async(step, dict(items), metrics=metrics, force=True)
 
   def wait(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import ml_collections
 
+from dl import atomic
 from dl.build import check_arguments, first_line
 from dl.errors import ConfigError, nearest
 
@@ -201,8 +202,8 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
 
 
 def save(plain: Mapping[str, Any], path: pathlib.Path) -> None:
-  """Writes a resolved config as JSON."""
-  path.write_text(json.dumps(plain, indent=2) + '\n')
+  """Writes a resolved config as JSON, in one move."""
+  atomic.write(path, json.dumps(plain, indent=2) + '\n')
 
 
 def _line_in(path: str, error: BaseException) -> str:

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from dl import artifacts, logs, metrics, policy, report, sharding, steps, workdir
-from dl.assemble import Parts, assemble, make_eval_pipelines
+from dl.assemble import Parts, abstractly, assemble, make_eval_pipelines
 from dl.checkpoint import Checkpoints, abstract
+from dl.config import flatten
 from dl.data.pipeline import prefetch
 from dl.errors import TrainingError
 from dl.progress import Progress
@@ -69,7 +70,8 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
   shardings = sharding.state_shardings(config['sharding'], mesh, parts.state)
   train_step = steps.make_train_step(parts)
   step_fn = jax.jit(train_step, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
-  fused_fn = jax.jit(steps.fuse(train_step), donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
+  fused = steps.fuse(train_step, config['steps_per_call'])
+  fused_fn = jax.jit(fused, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   eval_fn = jax.jit(steps.make_eval_step(parts.task, config['seed']), out_shardings=whole)
   finite_fn = jax.jit(steps.all_finite, out_shardings=whole)
   new_sums = jax.jit(lambda: steps.zero_sums(parts), out_shardings=whole)
@@ -100,14 +102,18 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
       state, sums = jax.jit(parts.init, out_shardings=shardings)(), new_sums()
     log = stack.enter_context(logs.Logs(directory, resume_step=step or None))
     history = [r for r in logs.read(directory) if r['split'] != 'train']
-    workdir.update_run(
-      directory,
-      **workdir.session(config),
-      status='running',
-      total_steps=total,
-      parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
-      data=parts.record(),
-    )
+    evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
+    stopped = stop is not None and stop[0].should_stop(history, evaluated, stop[1])
+    already_complete = step == total or stopped
+    if not already_complete:
+      workdir.begin_session(
+        directory,
+        config,
+        total_steps=total,
+        parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
+        data=parts.record(),
+      )
+      stack.push(lambda kind, *_: kind is not None and workdir.update_run(directory, status='failed') and False)
     progress = stack.enter_context(Progress(total, step)) if show_progress else None
     told_to_stop = stack.enter_context(interruption())
     if step and progress:
@@ -119,7 +125,6 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
         fail(', '.join(names), int(found.bad_step))
 
     def fail(what: str, at: int) -> None:
-      workdir.update_run(directory, status='failed')
       raise TrainingError(_not_finite(parts, what, at, saved))
 
     def save() -> None:
@@ -133,8 +138,6 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
     seconds_before = max((r.get('seconds', 0.0) for r in logs.read(directory)), default=0.0)
     began = logged_at = time.monotonic()
     logged_step = step
-    evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
-    stopped = stop is not None and stop[0].should_stop(history, evaluated, stop[1])
     throttle = steps.bounded(depth=8)
     lengths = steps.plan_calls(step, total, config['steps_per_call'], every)
     batches = prefetch(
@@ -183,7 +186,8 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
       save()
     saved.wait()
     status = 'complete' if step == total or stopped else 'interrupted'
-    workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
+    if not already_complete:
+      workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
     report.write([directory], directory / 'report.html')
   return Result(
     status, step, state, {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in history}
@@ -226,7 +230,9 @@ def _policies(parts: Parts, evals: Mapping[str, Any]) -> tuple[policy.Keep, tupl
   names = {}
   for name, pipeline in evals.items():
     batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])
-    names[name] = list(jax.eval_shape(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32)))
+    found = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=f'config.eval.{name}')
+    names[name] = [k for k, m in found.items() if not isinstance(m, metrics.Confusion)]
+  policy.check_expect(config['expect'], names)
   keep = policy.make(policy.Keep, config['keep'], 'config.keep', names)
   if config['early_stop'] is None:
     return keep, None
@@ -242,7 +248,7 @@ def _artifacts(parts: Parts, state: State) -> dict[str, Any]:
 def _not_finite(parts: Parts, what: str, step: int, saved: Checkpoints) -> str:
   """One line: what, when, the last good checkpoint, and which config key to look at."""
   saved.wait()
-  stages = parts.config['optim']
-  keys = [f'config.optim.{k}.learning_rate' for k, v in stages.items() if 'learning_rate' in v] or ['config.optim']
+  found = [k.split('.learning_rate')[0] for k in flatten(parts.config['optim']) if 'learning_rate' in k]
+  keys = [f'config.optim.{k}.learning_rate' for k in found] or ['config.optim']
   last = f'the last good checkpoint is of step {saved.latest}' if saved.latest else 'there is no checkpoint yet'
   return f'{what} is not finite at step {step}; {last}; look at {keys[0]} or clip gradients'

@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import PyTree
 
@@ -183,6 +182,8 @@ def assign(pairs: Sequence[Sequence[Any]], params: PyTree, where: str) -> PyTree
   Raises:
     ConfigError: a parameter that no pattern matches, or a pattern that is the first match of none.
   """
+  if not _is_pairs(pairs):
+    raise ConfigError(f'{where}: expected a list of [pattern, value] pairs, got {pairs!r}')
   regexes = [compile_pattern(p, f'{where}.{i}') for i, (p, _) in enumerate(pairs)]
 
   def first(path, _):
@@ -223,12 +224,19 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedu
       arguments[name] = max(length.total - arguments.get('transition_begin', 0), 1)
   if 'warmup_steps' in parameters and 'init_value' in parameters:
     arguments.setdefault('init_value', 0.0)
+  if 'warmup_steps' in arguments and 'decay_steps' in arguments:  # the warm-up of a very short run
+    arguments['warmup_steps'] = min(arguments['warmup_steps'], arguments['decay_steps'] - 1)
   if 'boundaries_and_scales' in arguments:
+    if not isinstance(arguments['boundaries_and_scales'], Mapping):
+      raise ConfigError(f"{where}.boundaries_and_scales: expected a dict such as {{'50%': 0.1}}")
     arguments['boundaries_and_scales'] = {
       length.steps(k if not k.isdecimal() else int(k), f'{where}.boundaries_and_scales'): v
       for k, v in arguments['boundaries_and_scales'].items()
     }
   if 'schedules' in arguments:
+    for name, kind in (('schedules', Mapping), ('boundaries', str | int)):
+      if not isinstance(arguments.get(name, []), list | tuple) or not all(isinstance(v, kind) for v in arguments[name]):
+        raise ConfigError(f'{where}.{name}: expected a list, of schedules and of the durations between them')
     arguments['schedules'] = [
       make_schedule(s, length, f'{where}.schedules.{i}') for i, s in enumerate(arguments['schedules'])
     ]
@@ -250,6 +258,10 @@ def _chain(
     if not isinstance(stage, Mapping) or 'name' not in stage:
       raise ConfigError(f"{at}: a stage is a dict with a 'name', got {stage!r}")
     target = _resolve(stage['name'], at)
+    if target is params_ema and (i + 1 < len(stages) or 'mask' in stage or _is_pairs(stage.get('decay'))):
+      raise ConfigError(f'{at}: params_ema is the last stage, and averages all parameters alike')
+    if target is accumulate and any('learning_rate' in s for _, s in stages[:i]):
+      raise ConfigError(f'{at}: accumulate comes before the optimizer, whose gradients it averages')
     inner = {}
     if 'inner' in inspect.signature(target).parameters:
       if i + 1 == len(stages):
@@ -350,9 +362,3 @@ def _path(path: Sequence[Any]) -> str:
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
   return ', '.join(names[:limit]) + (', ...' if len(names) > limit else '')
-
-
-def curve(schedule: Schedule, steps: int, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-  """(steps, values) of a schedule, for plots."""
-  at = np.unique(np.linspace(0, max(steps - 1, 0), points).astype(int))
-  return at, np.asarray([float(schedule(i)) for i in at])

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from dl.build import check_arguments
+from dl.build import check_arguments, matches
 from dl.errors import ConfigError, nearest
 
 History = Sequence[Mapping[str, Any]]
@@ -32,10 +32,12 @@ class Keep:
     return None if self.metric is None else dict(values(history, self.metric)).get(step)
 
   def is_best(self, history: History, step: int) -> bool:
-    """Whether the evaluation at `step` is better than all before it."""
+    """Whether the evaluation at `step` is among the `best` best so far; earlier ones win ties."""
     if not self.best or self.value(history, step) is None:
       return False
-    return best_step(values(history, self.metric), self.mode) == step
+    sign = 1 if self.mode == 'min' else -1
+    ranked = sorted(values(history, self.metric), key=lambda point: (sign * point[1], point[0]))
+    return step in [s for s, _ in ranked[: self.best]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
   """
   check_arguments(cls, spec, where)
   policy = cls(**spec)
+  if cls is Keep and (policy.last < 1 or policy.best < 0):
+    raise ConfigError(f'{where}: last must be at least 1, or nothing could resume, and best at least 0')
   if policy.metric is None:
     if policy.best:
       raise ConfigError(f"{where}.best: needs a metric, such as metric='validation/loss'")
@@ -75,9 +79,17 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
   valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
   if policy.metric not in valid:
     raise ConfigError(f'{where}.metric: no evaluation has {policy.metric!r}; {nearest(policy.metric, valid)}')
-  if cls is Keep and policy.last < 1:
-    raise ConfigError(f'{where}.last: at least one checkpoint must be kept, or nothing could resume')
   return policy
+
+
+def check_expect(expect: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
+  """Raises ConfigError unless `expect` maps metrics that the evaluations have to (value, tolerance)."""
+  valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
+  for name, claim in expect.items():
+    if metrics and name not in valid:
+      raise ConfigError(f'config.expect: no evaluation has {name!r}; {nearest(name, valid)}')
+    if not matches(claim, tuple[float, float]) or claim[1] < 0:
+      raise ConfigError(f'config.expect: {name!r} needs (value, tolerance), got {claim!r}')
 
 
 def values(history: History, metric: str) -> list[tuple[int, float]]:

@@ -19,6 +19,8 @@ MIN_SHARDED_SIZE = 2**14
 def make_mesh(spec: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh of named axes; one size may be -1, for all the devices that the others leave.
 
+  Sizes which multiply to fewer than all devices take the first ones.
+
   Raises:
     ConfigError: no 'data' axis, or sizes which do not multiply to the number of devices.
   """
@@ -36,8 +38,10 @@ def make_mesh(spec: Mapping[str, int], devices: Sequence[jax.Device] | None = No
     if len(devices) % known:
       raise ConfigError(f'config.mesh: {len(devices)} devices cannot be divided by {known}')
     sizes[sizes.index(-1)] = len(devices) // known
-  if int(np.prod(sizes)) != len(devices):
-    raise ConfigError(f'config.mesh: {dict(spec)} takes {int(np.prod(sizes))} devices, and there are {len(devices)}')
+  count = int(np.prod(sizes))
+  if count > len(devices) or (count < len(devices) and jax.process_count() > 1):
+    raise ConfigError(f'config.mesh: {dict(spec)} takes {count} devices, and there are {len(devices)}')
+  devices = devices[:count]
   return Mesh(np.asarray(devices).reshape(sizes), tuple(spec), axis_types=(AxisType.Auto,) * len(sizes))
 
 
@@ -127,7 +131,7 @@ def _spec(axes: Any, mesh: Mesh, where: str) -> P:
   if not isinstance(axes, list | tuple):
     raise ConfigError(f'{where}: expected a list of mesh axes, one a dimension, got {axes!r}')
   for axis in axes:
-    if axis is not None and axis not in mesh.shape:
+    if axis is not None and (not isinstance(axis, str) or axis not in mesh.shape):
       raise ConfigError(f'{where}: no mesh axis {axis!r}; {nearest(axis, mesh.shape)}')
   return P(*axes)
 

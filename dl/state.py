@@ -37,5 +37,5 @@ class State:
       is_ema = lambda x: isinstance(x, ParamsEmaState)
       averages = [x.average for x in jax.tree.leaves(opt, is_leaf=is_ema) if is_ema(x)]
       if averages:
-        params[player] = averages[-1]
+        (params[player],) = averages
     return self.replace(params=params)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 
 from dl import metrics, sharding
 from dl.assemble import Parts, to_float
-from dl.data.pipeline import Pipeline
+from dl.data.pipeline import Pipeline, prefetch
 from dl.state import State
 from dl.task import Metrics, Task
 
@@ -57,15 +57,15 @@ def all_finite(tree: Any) -> Bool[Array, '']:
   return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)], bool))
 
 
-def fuse(train_step: Callable) -> Callable:
-  """Several steps as one call: the batches carry a leading dimension of steps."""
+def fuse(train_step: Callable, length: int) -> Callable:
+  """`length` steps as one call: the batches carry a leading dimension of steps."""
 
   def fused(state: State, sums: Sums, batches: Any) -> tuple[State, Sums, Array]:
     def body(carry, batch):
       state, sums, finite = train_step(*carry, batch)
       return (state, sums), finite
 
-    (state, sums), finite = jax.lax.scan(body, (state, sums), batches)
+    (state, sums), finite = jax.lax.scan(body, (state, sums), batches, length=length)
     return state, sums, finite.all()
 
   return fused
@@ -99,10 +99,12 @@ def evaluate(eval_step: Callable, state: State, pipeline: Pipeline | None, mesh:
     pipeline: the evaluation data; None calls the task once with an empty batch.
     mesh: where batches are split.
   """
-  placement = sharding.batch_sharding(mesh)
-  parts = []
-  for index, batch in enumerate([{}] if pipeline is None else pipeline.iterate(0)):
-    parts.append(eval_step(state, sharding.place(batch, placement), jnp.int32(index)))
+  place = lambda batch: sharding.place(batch, sharding.batch_sharding(mesh))
+  batches = map(place, [{}]) if pipeline is None else prefetch(pipeline.iterate(0), place, pipeline.prefetch)
+  throttle, parts = bounded(depth=8), []
+  for index, batch in enumerate(batches):
+    parts.append(eval_step(state, batch, jnp.int32(index)))
+    throttle(parts[-1])
   return metrics.compute(metrics.total(jax.device_get(parts)))
 
 

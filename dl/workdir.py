@@ -14,13 +14,14 @@ from typing import Any
 
 import jax
 
-from dl.config import differences, save
+from dl import atomic
+from dl.config import differences, resolve, save
 from dl.errors import ConfigError
 
 CONFIG = 'config.json'
 RUN = 'run.json'
-FREE_TO_CHANGE = ('mesh', 'sharding')
-"""Config keys which say where a run computes, not what: they may change between the sessions of a run."""
+FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'cite')
+"""Config keys which say where a run computes or what is claimed of it, not what it does: a resume may change them."""
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
 
@@ -38,7 +39,7 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       raise ConfigError(
         f'--workdir: {workdir} holds a run of another config: {shown}{more}; choose another directory, or delete it'
       )
-  elif workdir.is_dir() and any(workdir.iterdir()):
+  elif workdir.is_dir() and any(p.suffix != atomic.SUFFIX for p in workdir.iterdir()):
     raise ConfigError(f'--workdir: {workdir} is not empty and holds no run; choose another directory')
 
 
@@ -46,14 +47,15 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Creates the directory and writes `config.json` into it."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    save(config, workdir / CONFIG)
+    if not (workdir / CONFIG).exists() or read_config(workdir) != config:
+      save(config, workdir / CONFIG)
   except OSError as e:
     raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-  """The resolved config of a run."""
-  return _read(workdir, CONFIG)
+  """The resolved config of a run, with today's defaults for keys which are newer than it."""
+  return resolve(_read(workdir, CONFIG))
 
 
 def read_run(workdir: pathlib.Path) -> dict[str, Any]:
@@ -65,9 +67,15 @@ def update_run(workdir: pathlib.Path, **fields: Any) -> None:
   """Sets fields of `run.json`, atomically."""
   path = workdir / RUN
   values = (json.loads(path.read_text()) if path.exists() else {}) | fields
-  new = path.with_suffix('.json.new')
-  new.write_text(json.dumps(values, indent=2) + '\n')
-  os.replace(new, path)
+  atomic.write(path, json.dumps(values, indent=2) + '\n')
+
+
+def begin_session(workdir: pathlib.Path, config: Mapping[str, Any], **facts: Any) -> None:
+  """Says in `run.json` that a run begins or goes on: the fields are of its first session, `sessions` has them all."""
+  now = session(config)
+  first = json.loads((workdir / RUN).read_text()) if (workdir / RUN).exists() else now
+  sessions = [*first.get('sessions', []), now]
+  update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
 
 
 def session(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +104,8 @@ def commit() -> str | None:
     git = lambda *a: subprocess.run(
       ['git', '-C', str(here), *a], capture_output=True, text=True, timeout=5, check=True
     ).stdout.strip()
+    if pathlib.Path(git('rev-parse', '--show-toplevel')) != here.parent.resolve():
+      return None  # a copy installed inside somebody's own repository
     return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno') else '')
   except (OSError, subprocess.SubprocessError):
     return None
