@@ -171,7 +171,8 @@ def _child(node: Any, name: str, where: str) -> Any:
 def to_plain(value: Any) -> Any:
   """Plain JSON data from a ConfigDict or nested containers; raises ConfigError for anything else."""
   if isinstance(value, ml_collections.ConfigDict):
-    return to_plain(value.to_dict())
+    # Its own iteration is sorted by name, and the order of optimizer stages counts.
+    return {k: to_plain(value[k]) for k in value._fields}
   if isinstance(value, Mapping):
     bad = [k for k in value if not isinstance(k, str)]
     if bad:

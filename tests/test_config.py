@@ -106,6 +106,12 @@ def test_missing_file_names_the_near_ones(path):
     config.load(path.replace('small', 'smal'))
 
 
+def test_the_order_of_stages_is_kept():
+  stages = dict(l2=dict(name='add_decayed_weights'), clip=dict(name='clip'), adam=dict(name='adam'))
+  kept = config.resolve(config.config(task={}, optim=stages, train_for=1))
+  assert list(kept['optim']) == list(config.resolve(kept)['optim']) == ['l2', 'clip', 'adam']
+
+
 def test_differences():
   a, b = {'x': {'y': 1, 'z': [1, 2]}, 'w': 1}, {'x': {'y': 2, 'z': [1, 2]}}
   assert config.differences(a, b) == {'x.y': (1, 2), 'w': (1, None)}
