@@ -46,16 +46,6 @@ class Mean(Metric):
 
 
 @flax.struct.dataclass
-class Sum(Metric):
-  """A plain sum, for counts."""
-
-  total: Any
-
-  def compute(self) -> float:
-    return float(self.total)
-
-
-@flax.struct.dataclass
 class ExpMean(Mean):
   """`base ** mean`: perplexity, from token losses in nats."""
 
@@ -116,6 +106,11 @@ class Confusion(Metric):
     counts = np.asarray(self.counts, np.float64)
     with np.errstate(invalid='ignore'):
       return (np.diagonal(counts) / counts.sum(1)).tolist()
+
+
+def average(mean: Mean) -> Float[Array, '']:
+  """The value of a mean inside compiled code; 0 if nothing was counted."""
+  return mean.total / jnp.where(mean.weight > 0, mean.weight, 1.0)
 
 
 def add(a: Any, b: Any) -> Any:

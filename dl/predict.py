@@ -26,29 +26,44 @@ def define_flags() -> None:
   flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob; may be given several times.')
   flags.DEFINE_string('output', None, '.csv or .jsonl file to write; JSON lines on standard output if not given.')
   flags.DEFINE_integer('batch_size', 256, 'Inputs predicted at once.', lower_bound=1)
+  flags.DEFINE_bool('lines', False, 'Whether each line of a text file is an input of its own.')
 
 
 def predict(
-  workdir: str | pathlib.Path, inputs: Sequence[str], step: int | str | None = None, batch_size: int = 256
+  workdir: str | pathlib.Path,
+  inputs: Sequence[str],
+  step: int | str | None = None,
+  batch_size: int = 256,
+  lines: bool = False,
 ) -> Iterator[dict[str, Any]]:
   """One dict of plain values an input: `input` (its name) and what the task predicts.
 
-  Labels come with `class`, their name, where the data set has names.
+  Labels come with `class`, their name, where the data set has names. With `lines`, each line of a text file is an
+  input of its own.
 
   Raises:
-    ConfigError: no such run or checkpoint, or inputs which the model cannot take.
+    ConfigError: no such run or checkpoint, a task without predictions, or inputs which the model cannot take.
   """
   from dl import restore
+  from dl.build import first_line
   from dl.data.reading import read_inputs
+  from dl.errors import ConfigError
 
   task, state = restore.load(workdir, step)
   predict_batch = jax.jit(task.predict)
   key = jax.random.key(0)
   kind = restore.input_kind(workdir)
-  for names, batch in read_inputs(inputs, task.info, kind, batch_size=batch_size):
-    rows = len(names)
-    padded = np.concatenate([batch, np.repeat(batch[:1], batch_size - rows, 0)]) if rows < batch_size else batch
-    outputs = jax.device_get(predict_batch(state, padded, key))
+  compiled = set()  # shapes of a row of full batches: a short one is padded to such a batch, or compiled once more
+  for names, batch in read_inputs(inputs, task.info, kind, batch_size=batch_size, lines=lines):
+    rows, shape = len(names), batch.shape[1:]
+    if rows == batch_size:
+      compiled.add(shape)
+    size = batch_size if shape in compiled else min(1 << (rows - 1).bit_length(), batch_size)
+    padded = np.concatenate([batch, np.repeat(batch[:1], size - rows, 0)])
+    try:
+      outputs = jax.device_get(predict_batch(state, padded, key))
+    except NotImplementedError as e:
+      raise ConfigError(first_line(e)) from e
     for i, name in enumerate(names):
       row = {'input': name} | {k: np.asarray(v[i]).tolist() for k, v in outputs.items()}
       if 'label' in row and task.info.class_names:
@@ -68,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
   if output and not output.parent.is_dir():
     raise ConfigError(f'--output: no directory {output.parent}')
   cli.required('inputs')
-  rows = predict(cli.required('workdir'), FLAGS.inputs, cli.step(FLAGS.step), FLAGS.batch_size)
+  rows = predict(cli.required('workdir'), FLAGS.inputs, cli.step(FLAGS.step), FLAGS.batch_size, FLAGS.lines)
   if output is None:
     for row in rows:
       print(json.dumps(row))

@@ -81,7 +81,7 @@ def begin_session(workdir: pathlib.Path, config: Mapping[str, Any], **facts: Any
 def session(config: Mapping[str, Any]) -> dict[str, Any]:
   """What `run.json` says of the command, code, versions and devices that a run (or its latest part) used."""
   return {
-    'command': shlex.join([sys.executable, *sys.orig_argv[1:]]),
+    'command': shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]]),
     'commit': commit(),
     'versions': {'python': platform.python_version()} | {p: _version(p) for p in ('dl', *_PACKAGES)},
     'devices': {

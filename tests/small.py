@@ -1,36 +1,55 @@
 """Each kind of learning, as small as it can be, for tests which train."""
 
+import contextlib
 import json
+import os
 import pathlib
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dl import config, logs
+from dl import config, logs, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = pathlib.Path(json.__file__).parent / '*.py'  # a little real code
 
-# kind -> (config below experiments/, overrides)
+# kind -> (config below experiments/, overrides), which leave nothing that is tuned there to it.
 SMALL = {
   # All at once that a run must get right: augmentation, dropout, batch norm, accumulation, averages, the best kept.
   'digits': (
     'vision/digits_mlp.py',
     [
-      'model.hidden=(32, 16)', 'model.batch_norm=True', 'data.batch_size=32', 'train_for=60', 'log_every=7',
-      'eval_every=15', 'checkpoint_every=11', "keep={'best': 1, 'metric': 'test/accuracy', 'mode': 'max'}",
+      "task={'name': 'classify.Classify', 'label_smoothing': 0.1}",
+      "model={'name': 'mlp.MLP', 'hidden': (32, 16), 'num_outputs': 10, 'batch_norm': True, 'dropout': 0.2}",
+      "data={'name': 'sklearn.Digits', 'batch_size': 32, 'augment': [{'name': 'random_shift', 'pixels': 0.5}]}",
       "optim={'clip': {'name': 'clip_by_global_norm', 'max_norm': 1.0}, 'accumulate': {'name': 'accumulate', "
       "'steps': 2}, 'adam': {'name': 'adamw', 'learning_rate': {'name': 'warmup_cosine_decay_schedule', "
       "'peak_value': 0.01, 'warmup': '10%'}}, 'ema': {'name': 'params_ema', 'decay': 0.9}}",
+      "keep={'best': 1, 'metric': 'test/accuracy', 'mode': 'max'}",
+      'train_for=60', 'log_every=7', 'eval_every=15', 'checkpoint_every=11',
     ],
   ),
-  'perceptron': ('vision/digits_perceptron.py', ['train_for=40', 'eval_every=20', 'log_every=10']),
-  'cancer': ('tabular/breast_cancer_mlp.py:1', ['model.hidden=(8,)', 'train_for=40', 'eval_every=40', 'log_every=20']),
+  'perceptron': (
+    'vision/digits_perceptron.py',
+    [
+      "task={'name': 'classify.Classify'}", 'data.batch_size=64',
+      "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 0.01}}}",
+      'train_for=40', 'eval_every=20', 'log_every=10', 'checkpoint_every=20',
+    ],
+  ),
+  'cancer': (
+    'tabular/breast_cancer_mlp.py:1', ['model.hidden=(8,)', 'train_for=40', 'eval_every=40', 'log_every=20'],
+  ),
   'diabetes': ('tabular/diabetes_mlp.py', ['model.hidden=(8,)', 'train_for=40', 'eval_every=20', 'log_every=20']),
   'gan': (
     'generative/digits_gan.py',
     [
-      'model.generator.latent_size=8', 'model.generator.features=(8,)', 'model.generator.base=4',
-      'model.discriminator.features=(8,)', 'model.discriminator.base=4',
+      "task={'name': 'gan.GAN'}",
+      "model={'generator': {'name': 'gan.ConvGenerator', 'latent_size': 8, 'features': (8,), 'channels': 1}, "
+      "'discriminator': {'name': 'gan.ConvDiscriminator', 'features': (8, 8), 'base': 2}}",
+      "optim={'generator': {'adam': {'name': 'adam', 'learning_rate': {'name': 'linear_schedule', 'init_value': 1e-3, "
+      "'end_value': 0.0}}, 'ema': {'name': 'params_ema', 'decay': 0.9}}, "
+      "'discriminator': {'adam': {'name': 'adam', 'learning_rate': 5e-4}}}",
       'data.batch_size=16', 'train_for=12', 'log_every=4', 'eval_every=6', 'artifacts_every=6',
     ],
   ),
@@ -38,15 +57,18 @@ SMALL = {
     'text/stdlib_gpt.py',
     [
       f"data={{'name': 'text.TextFiles', 'path': {str(TEXT)!r}, 'length': 32, 'batch_size': 8}}",
-      'model.layers=1', 'model.heads=2', 'model.width=32', 'model.length=32', 'task.sample_length=24',
-      'train_for=12', 'log_every=4', 'eval_every=6',
+      "model={'name': 'gpt.GPT', 'vocab_size': 256, 'layers': 1, 'heads': 2, 'width': 32, 'length': 32, 'rope': True}",
+      "optim={'clip': {'name': 'clip_by_global_norm', 'max_norm': 1.0}, 'adam': {'name': 'adam', "
+      "'learning_rate': 3e-3}}",
+      "eval={'validation': {'batch_size': 32}}", 'task.sample_length=24', 'train_for=12', 'log_every=4', 'eval_every=6',
     ],
   ),
   'ppo': (
     'rl/cartpole_ppo.py',
     [
       'task.num_envs=4', 'task.rollout_length=16', 'task.epochs=2', 'task.minibatches=2', 'task.eval_episodes=4',
-      'model.features=(8,)', 'train_for=6', 'log_every=2', 'eval_every=3',
+      'model.features=(8,)', "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'linear_schedule', "
+      "'init_value': 1e-3, 'end_value': 0.0}}}", 'train_for=6', 'log_every=2', 'eval_every=3',
     ],
   ),
 }  # fmt: skip
@@ -67,3 +89,32 @@ def records(
     for r in logs.read(workdir)
     if split is None or r['split'] == split
   ]
+
+
+@contextlib.contextmanager
+def each_call(then: Callable[[int, Any], None]) -> Iterator[None]:
+  """Calls `then(number, its last result)` after each compiled call of the training inside, which is one training."""
+  bounded = steps.bounded
+
+  def counting(depth):
+    steps.bounded = bounded  # evaluations have theirs
+    push, number = bounded(depth), 0
+
+    def pushed(result):
+      nonlocal number
+      push(result)
+      number += 1
+      then(number, result)
+
+    return pushed
+
+  steps.bounded = counting
+  try:
+    yield
+  finally:
+    steps.bounded = bounded
+
+
+def interrupted(after: int) -> contextlib.AbstractContextManager[None]:
+  """Sends this process SIGTERM after so many compiled calls of the training inside."""
+  return each_call(lambda number, _: os.kill(os.getpid(), signal.SIGTERM) if number == after else None)

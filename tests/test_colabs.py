@@ -18,8 +18,9 @@ def test_notebook(path, monkeypatch):
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   notebook = nbformat.read(path, as_version=4)
   nbclient.NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(path.parent)}}).execute()
-  results = [o['data']['text/plain'] for c in notebook.cells for o in c.get('outputs', ()) if o.output_type == 'execute_result']
-  pictures = [o for c in notebook.cells for o in c.get('outputs', ()) if 'image/png' in o.get('data', {})]
+  outputs = [o for c in notebook.cells for o in c.get('outputs', ())]
+  results = [o['data']['text/plain'] for o in outputs if o.output_type == 'execute_result']
+  pictures = [o for o in outputs if 'image/png' in o.get('data', {})]
   if path.stem == 'digits':
     assert len(pictures) == 4
     accuracy = eval(results[-1], {'__builtins__': {}})

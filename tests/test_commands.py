@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from small import SMALL, records, small
 
 import dl
-from dl import assemble, cite, config
+from dl import assemble, cite, config, predict
 from dl import workdir as workdirs
 from dl.data.sklearn import BreastCancer, Diabetes, Digits
 
@@ -142,6 +143,7 @@ def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
   judged_by = lambda kind, of='gan': command(
     'dl.evaluate', f'--workdir={runs(of)}', f'--classifier={runs(kind)}', '--samples=2'
   )
+  assert command('dl.evaluate', *arguments[:2], '--samples=0')[0] != 0
   assert_mistake(judged_by('digits', of='perceptron'), 'has no sample')
   assert_mistake(judged_by('gan'), 'predict')
   assert_mistake(judged_by('cancer'), '--classifier', 'does not read images')
@@ -247,6 +249,21 @@ def test_predict_reads_text(runs, command, tmp_path):
     np.testing.assert_allclose(row['log_likelihood'], alone['log_likelihood'][0], rtol=1e-4)
     np.testing.assert_allclose(row['bits_per_character'], -row['log_likelihood'] / row['tokens'] / np.log(2), rtol=1e-5)
     np.testing.assert_allclose(row['perplexity'], 2 ** row['bits_per_character'], rtol=1e-5)
+  code, out, err = command('dl.predict', f'--workdir={runs("gpt")}', f'--inputs={tmp_path}/a.txt', '--lines')
+  assert (code, err) == (0, '')
+  assert [(pathlib.Path(r['input']).name, r['tokens']) for r in objects(out)] == [('a.txt:1', 8), ('a.txt:2', 9)]
+
+
+@pytest.mark.parametrize(('count', 'batch_size', 'sizes'), [(1, 256, [1]), (3, 256, [4]), (5, 6, [6]), (5, 4, [4, 4])])
+def test_predict_pads_no_more_than_it_must(runs, monkeypatch, scans, count, batch_size, sizes):
+  task, state = dl.load(runs('digits'))
+  shapes = []
+  seen = lambda state, inputs, key: shapes.append(inputs.shape) or task.predict(state, inputs, key)
+  monkeypatch.setattr('dl.restore.load', lambda *_: (types.SimpleNamespace(info=task.info, predict=seen), state))
+  monkeypatch.setattr(jax, 'jit', lambda f: f)
+  paths = [str(scans[0] / f'{i:02}.png') for i in range(count)]
+  assert len(list(predict.predict(runs('digits'), paths, batch_size=batch_size))) == count
+  assert shapes == [(n, 8, 8, 1) for n in sizes]
 
 
 def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, tmp_path):
@@ -261,6 +278,8 @@ def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, t
   assert_mistake(run('digits', f'--inputs={tmp_path}/short.csv'), 'images')
   assert_mistake(run('cancer', f'--inputs={tmp_path}/short.csv'), 'mean texture')
   assert_mistake(run('ppo', f'--inputs={folder}'), 'reads no files')
+  assert_mistake(run('gan', f'--inputs={folder}'), 'GAN has no predict')
+  assert_mistake(run('digits', f'--inputs={folder}', '--lines'), 'lines', 'images')
   assert_mistake(run('digits'), '--inputs is needed')
   given = [f'--workdir={runs("digits")}', f'--inputs={folder}']
   assert_mistake(command('dl.predict', *given, '--output=rows.txt'), '.csv or .jsonl')

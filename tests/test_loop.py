@@ -3,16 +3,14 @@
 import itertools
 import json
 import math
-import os
 import shutil
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import records, small
+from small import each_call, interrupted, records, small
 
 import dl
 from dl import assemble, evaluate, logs, loop, restore, steps
@@ -51,25 +49,6 @@ def assert_close(a, b, **tolerance):
         assert x[name] == y[name]
       else:
         np.testing.assert_allclose(x[name], y[name], **tolerance, err_msg=f'{name} in {x}')
-
-
-def interrupt(monkeypatch, after):
-  """Sends this process SIGTERM after so many compiled calls."""
-  bounded = steps.bounded
-
-  def counting(depth):
-    push, calls = bounded(depth), 0
-
-    def wait(result):
-      nonlocal calls
-      push(result)
-      calls += 1
-      if calls == after:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    return wait
-
-  monkeypatch.setattr(steps, 'bounded', counting)
 
 
 # -- What a run leaves.
@@ -150,10 +129,11 @@ def test_the_logged_learning_rate_is_the_schedule(runs, tmp_path):
   for r in records(runs('perceptron'), 'train'):
     np.testing.assert_allclose(r['learning_rate'], schedule(r['step'] - 1), rtol=1e-6)
   for r in records(runs('gan'), 'train'):
-    for name, peak in (('generator_learning_rate', 1e-3), ('discriminator_learning_rate', 5e-4)):
-      np.testing.assert_allclose(r[name], optax.linear_schedule(peak, 0.0, 12)(r['step'] - 1), rtol=1e-6)
+    expected = optax.linear_schedule(1e-3, 0.0, 12)(r['step'] - 1)
+    np.testing.assert_allclose(r['generator_learning_rate'], expected, rtol=1e-6)
+    np.testing.assert_allclose(r['discriminator_learning_rate'], 5e-4, rtol=1e-6)
   for r in records(runs('ppo'), 'train'):  # four updates a step
-    np.testing.assert_allclose(r['learning_rate'], optax.linear_schedule(2.5e-3, 0.0, 24)(4 * r['step'] - 1), rtol=1e-6)
+    np.testing.assert_allclose(r['learning_rate'], optax.linear_schedule(1e-3, 0.0, 24)(4 * r['step'] - 1), rtol=1e-6)
 
 
 # -- Continuing.
@@ -173,7 +153,7 @@ def test_a_complete_run_stays_as_it_is(runs, tmp_path):
 
 
 @pytest.mark.parametrize('overrides', [(), ('steps_per_call=4',)], ids=['single', 'fused'])
-def test_a_run_cut_anywhere_continues_bit_for_bit(runs, tmp_path, monkeypatch, overrides):
+def test_a_run_cut_anywhere_continues_bit_for_bit(runs, tmp_path, overrides):
   config = small('digits', *overrides)
   if overrides:
     whole = tmp_path / 'whole'
@@ -182,8 +162,7 @@ def test_a_run_cut_anywhere_continues_bit_for_bit(runs, tmp_path, monkeypatch, o
     whole = runs('digits')
   cut, at = tmp_path / 'cut', []
   for after in (5, 1, 17, 2, 9):
-    with monkeypatch.context() as patch:
-      interrupt(patch, after)
+    with interrupted(after):
       result = train(config, cut)
     assert result.status == workdirs.read_run(cut)['status'] == 'interrupted'
     at.append(result.step)
@@ -199,24 +178,24 @@ def test_a_run_cut_anywhere_continues_bit_for_bit(runs, tmp_path, monkeypatch, o
   assert saved(whole) == saved(cut)
 
 
-def test_sums_of_an_unfinished_line_survive(runs, tmp_path, monkeypatch):
+def test_sums_of_an_unfinished_line_survive(runs, tmp_path):
   """The line of step 14 is of steps 8 to 14, though the run was cut after 10."""
-  interrupt(monkeypatch, 10)
-  train(small('digits'), tmp_path / 'run')
+  with interrupted(10):
+    train(small('digits'), tmp_path / 'run')
   with Checkpoints(tmp_path / 'run/checkpoints', read_only=True) as checkpoints:
     assert checkpoints.latest == 10
-  monkeypatch.undo()
-  interrupt(monkeypatch, 4)
-  train(small('digits'), tmp_path / 'run')
+  with interrupted(4):
+    train(small('digits'), tmp_path / 'run')
   assert records(tmp_path / 'run')[1] == records(runs('digits'))[1]
 
 
-def test_fused_steps_give_the_same_numbers(runs, tmp_path):
-  train(small('digits', 'steps_per_call=4'), tmp_path / 'run')
-  assert_close(records(tmp_path / 'run'), records(runs('digits')), rtol=2e-4, atol=1e-6)
+@pytest.mark.parametrize(('kind', 'together'), [('digits', 4), ('ppo', 2)])
+def test_fused_steps_give_the_same_numbers(runs, tmp_path, kind, together):
+  train(small(kind, f'steps_per_call={together}'), tmp_path / 'run')
+  assert_close(records(tmp_path / 'run'), records(runs(kind)), rtol=2e-4, atol=1e-5)
 
 
-def test_early_stopping_stops_and_stays_stopped(tmp_path, monkeypatch):
+def test_early_stopping_stops_and_stays_stopped(tmp_path):
   rule = "early_stop={'metric': 'test/loss', 'patience': '15 steps', 'min_delta': 100.0}"
   config = small('perceptron', rule, 'eval_every=10', 'checkpoint_every=100')
   result = train(config, tmp_path / 'whole')  # the first evaluation is the best, so: 10, 20, stop at 30
@@ -228,8 +207,7 @@ def test_early_stopping_stops_and_stays_stopped(tmp_path, monkeypatch):
   assert_same(result.state, again.state)
   assert records(tmp_path / 'whole') == lines
   # A run which is cut between two evaluations does not stop there, though the patience has run out meanwhile.
-  with monkeypatch.context() as patch:
-    interrupt(patch, 26)
+  with interrupted(26):
     assert train(config, tmp_path / 'cut').status == 'interrupted'
   cut = train(config, tmp_path / 'cut')
   assert (cut.status, cut.step) == ('complete', 30)
@@ -352,21 +330,16 @@ def test_no_checkpoint_holds_numbers_that_are_not_finite(tmp_path):
 def test_the_loop_does_not_wait_for_the_newest_step(tmp_path, monkeypatch):
   """Between two lines of the log nothing is fetched, and what it waits for was dispatched eight calls before."""
   fetched, waited, dispatched = [], [], []
-  get, block, bounded = jax.device_get, jax.block_until_ready, steps.bounded
-
-  def watching(depth):
-    push = bounded(depth)
-    return lambda done: (dispatched.append(done), push(done))
-
-  monkeypatch.setattr(steps, 'bounded', watching)
+  get, block = jax.device_get, jax.block_until_ready
   monkeypatch.setattr(jax, 'device_get', lambda x: (fetched.append(len(dispatched)), get(x))[1])
   monkeypatch.setattr(jax, 'block_until_ready', lambda x: (waited.append((len(dispatched), x)), block(x))[1])
   last = [f'{k}_every=30' for k in ('log', 'eval', 'checkpoint')]
-  train(small('perceptron', 'train_for=30', *last), tmp_path / 'run')
+  with each_call(lambda _, done: dispatched.append(done)):
+    train(small('perceptron', 'train_for=30', *last), tmp_path / 'run')
   assert len(dispatched) == 30 and set(fetched) == {30}
   during = [(n, x) for n, x in waited if n < 30]
-  assert [n for n, _ in during] == list(range(9, 30))
-  assert all(x is dispatched[n - 9] for n, x in during)
+  assert [n for n, _ in during] == list(range(8, 30))
+  assert all(x is dispatched[n - 8] for n, x in during)
 
 
 # -- Evaluating.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from dl import build
+from dl.data.stages import find
 from dl.errors import ConfigError
 
 Batch = dict[str, Array]
@@ -26,17 +26,7 @@ def make(
   Raises:
     ConfigError: an unknown name or argument, or a value of a wrong type.
   """
-  if not isinstance(specs, list | tuple):
-    raise ConfigError(f"{where}: expected a list of dicts with a 'name', got {specs!r}")
-  stages = []
-  for i, spec in enumerate(specs):
-    at = f'{where}.{i}'
-    if not isinstance(spec, Mapping) or 'name' not in spec:
-      raise ConfigError(f"{at}: expected a dict with a 'name', got {spec!r}")
-    function = build.resolve(spec['name'], 'dl.data.augment', at)
-    arguments = {k: v for k, v in spec.items() if k != 'name'}
-    build.check_arguments(function, arguments, at, given=('key', 'batch'))
-    stages.append((function, arguments))
+  stages = find(specs, 'dl.data.augment', where, given=('key', 'batch'))
 
   def augment(key: Key[Array, ''], batch: Batch) -> Batch:
     for i, (function, arguments) in enumerate(stages):

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 
 from dl.data import arrays, files, images, tabular, text
 from dl.data.source import standard
 from dl.errors import ConfigError, nearest
 from dl.info import Info
+from dl.vocabulary import encode
 
 Kind = Literal['image', 'features', 'tokens']
 Rows = Iterator[tuple[str, np.ndarray]]
@@ -41,6 +42,8 @@ def read_inputs(
   """
   if kind not in READS:
     raise ConfigError(f'inputs: nothing reads {kind!r}; {nearest(kind, READS)}')
+  if lines and kind != 'tokens':
+    raise ConfigError(f'lines: this model reads {READS[kind]}, not lines of text')
   if kind == 'image' and (info.image_size is None or info.channels is None):
     raise ConfigError('inputs: the run did not record the size of its images')
   if kind == 'features' and info.mean is None and info.feature_names is None:
@@ -108,22 +111,6 @@ def _from_text(path: pathlib.Path, info: Info, lines: bool) -> Rows:
       yield name, tokens
     elif not lines or piece:
       raise ConfigError(f'{name}: needs at least two tokens, and has {len(tokens)}')
-
-
-def encode(content: bytes, info: Info, name: str) -> Int[np.ndarray, ' n']:
-  """Text as token ids; raises ConfigError for a character which is not in the vocabulary."""
-  if info.vocabulary is None:
-    return np.frombuffer(content, np.uint8).astype(np.int32)
-  points = text.code_points(content, name)
-  known = np.asarray([ord(c) for c in info.vocabulary], np.uint32)
-  order = np.argsort(known)
-  place = np.searchsorted(known[order], points).clip(0, len(known) - 1)
-  ids = order[place].astype(np.int32)
-  unknown = known[ids] != points
-  if unknown.any():
-    at = int(unknown.argmax())
-    raise ConfigError(f'{name}: the character {chr(points[at])!r} (position {at}) is not in the vocabulary')
-  return ids
 
 
 def _from_npz(path: pathlib.Path, name: str | None, info: Info, kind: str) -> Num[np.ndarray, 'n ...']:

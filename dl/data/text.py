@@ -109,7 +109,8 @@ class StandardLibrary(Windows):
   """The source of the running Python's standard library, byte by byte: real code which every machine has.
 
   Every .py file which is UTF-8, in order of its path, without tests and installed packages. A hash of its path puts
-  a file into the training (90 %), validation (5 %) or test part (5 %). The text depends on the version of Python.
+  a file into the training (90 %), validation (5 %) or test part (5 %). The text depends on the version of Python
+  and, by `_sysconfigdata*.py` (how this Python was built), a little on the machine: numbers compare on one machine.
   """
 
   def __init__(self, length: int, split: str = 'train', *, stride: int | None = None, packages: bool = True):

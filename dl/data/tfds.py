@@ -185,7 +185,7 @@ def _open(dataset: str, data_dir: str | None, builder_kwargs: dict[str, Any], sp
     here = ', '.join(_prepared(data_dir)) or 'none'
     raise ConfigError(
       f'the data set {dataset!r} is not prepared as array_record in {folder} (prepared there: {here}); prepare it '
-      f"once: pip install 'dl[prepare]' && tfds build {dataset} --file_format=array_record --data_dir={folder}"
+      f"once: pip install -e '.[prepare]' && tfds build {dataset} --file_format=array_record --data_dir={folder}"
     ) from e
   except (ValueError, TypeError) as e:
     if 'Paths sequence' in str(e):

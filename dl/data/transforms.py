@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from dl import build
 from dl.data.source import Example
-from dl.errors import ConfigError
+from dl.data.stages import find
 
 Transform = Callable[[Example, np.random.Generator | None], Example]
 
@@ -25,17 +24,7 @@ def make(specs: Sequence[Mapping[str, Any]], where: str = 'config.data.transform
   Raises:
     ConfigError: an unknown name or argument.
   """
-  if not isinstance(specs, list | tuple):
-    raise ConfigError(f"{where}: expected a list of dicts with a 'name', got {specs!r}")
-  stages = []
-  for i, spec in enumerate(specs):
-    at = f'{where}.{i}'
-    if not isinstance(spec, Mapping) or 'name' not in spec:
-      raise ConfigError(f"{at}: expected a dict with a 'name', got {spec!r}")
-    function = build.resolve(spec['name'], 'dl.data.transforms', at)
-    arguments = {k: v for k, v in spec.items() if k != 'name'}
-    build.check_arguments(function, arguments, at, given=('example', 'generator'))
-    stages.append((function, arguments))
+  stages = find(specs, 'dl.data.transforms', where, given=('example', 'generator'))
   if not stages:
     return None
 

@@ -17,18 +17,23 @@ from dl import cli, report
 from dl.errors import ConfigError
 from dl.report import runs
 
-_OUTPUT = flags.DEFINE_string('output', None, 'The HTML file.')
+
+def define_flags() -> None:
+  """The flags of the command: not defined on import, so that a program may import several commands."""
+  flags.DEFINE_string('output', None, 'The HTML file.')
 
 
 def main(argv: Sequence[str]) -> None:
+  """Writes the page and prints the table."""
   if len(argv) < 2:
     raise ConfigError('name one work directory or more: python -m dl.report RUN... [--output=FILE]')
   loaded = runs.load(argv[1:])
   default = loaded[0].path / report.FILE if len(loaded) == 1 else pathlib.Path(report.FILE)
-  path = report.save(loaded, _OUTPUT.value or default)
+  path = report.save(loaded, flags.FLAGS.output or default)
   print(runs.markdown(loaded))
   print(f'wrote {path}', file=sys.stderr)
 
 
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from dl.errors import ConfigError
-from dl.metrics import Mean
+from dl.metrics import Mean, average
 from dl.pictures import grid
 from dl.state import State
 from dl.task import Batch, Metrics, Task, update
@@ -149,7 +149,7 @@ class GAN(Task):
       found['penalty'] = Mean.of(penalty, mask)
       loss = loss + penalty
     found['discriminator_loss'] = Mean.of(loss, mask)
-    return _value(found['discriminator_loss']), (stats, found)
+    return average(found['discriminator_loss']), (stats, found)
 
   def generator_loss(
     self, params: PyTree, discriminator: PyTree, stats: Any, mask: Float[Array, ' b'], key: Key[Array, ''], train: bool
@@ -159,7 +159,7 @@ class GAN(Task):
     fake, stats = self._apply('generator', params, stats, self._latents(latent_key, len(mask)), train, keys[0])
     logit, stats = self._apply('discriminator', discriminator, stats, fake, train, keys[1])
     loss = Mean.of(OBJECTIVES[self.objective][2](logit), mask)
-    return _value(loss), (stats, {'generator_loss': loss})
+    return average(loss), (stats, {'generator_loss': loss})
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     """The losses, without penalties, and accuracies on real images and as many generated ones."""
@@ -221,8 +221,3 @@ class GAN(Task):
       variables, inputs, train=True, mutable=['batch_stats'], rngs={'dropout': key}
     )
     return outputs, stats | {player: changed.get('batch_stats', {})}
-
-
-def _value(mean: Mean) -> Float[Array, '']:
-  """The number a mean stands for; 0 where there is nothing."""
-  return mean.total / jnp.maximum(mean.weight, 1.0)

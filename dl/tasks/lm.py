@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dl.errors import ConfigError
-from dl.info import Info
 from dl.losses import cross_entropy
-from dl.metrics import ExpMean, Mean
+from dl.metrics import ExpMean, Mean, average
 from dl.nn.generation import generate
 from dl.state import State
 from dl.task import Batch, Metrics
-from dl.tasks.supervised import Network, average, without_padding
+from dl.tasks.supervised import Network, without_padding
+from dl.vocabulary import beginning, by_character, decode, encode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,38 +146,3 @@ class LanguageModel(Network):
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     texts = self.sample(state, key, 4, self.prompt, self.sample_length, self.temperature)
     return {'samples': ('\n' + '-' * 80 + '\n').join(texts) + '\n'}
-
-
-def by_character(info: Info) -> bool:
-  """Whether each token is one byte or one character."""
-  return info.vocabulary is None or all(len(token) == 1 for token in info.vocabulary)
-
-
-def beginning(info: Info) -> int:
-  """The token which stands for an empty prompt: the end of a line, or 0 if the vocabulary has none."""
-  if info.vocabulary is None:
-    return ord('\n')
-  return info.vocabulary.index('\n') if '\n' in info.vocabulary else 0
-
-
-def encode(text: str, info: Info, where: str) -> list[int]:
-  """Token ids of a text: UTF-8 bytes, or the characters or (between spaces) words of the vocabulary.
-
-  Raises:
-    ConfigError: something that the vocabulary does not have; an '<unk>' in it stands for any word.
-  """
-  if info.vocabulary is None:
-    return list(text.encode('utf-8'))
-  index = {token: i for i, token in enumerate(info.vocabulary)}
-  pieces = list(text) if by_character(info) else text.split()
-  unknown = [p for p in pieces if p not in index]
-  if unknown and '<unk>' not in index:
-    raise ConfigError(f'{where}: {unknown[0]!r} is not in the vocabulary of {len(index)} tokens')
-  return [index.get(p, index.get('<unk>', 0)) for p in pieces]
-
-
-def decode(tokens: Int[np.ndarray, ' n'], info: Info) -> str:
-  """The text of token ids; bytes which are no UTF-8 become U+FFFD."""
-  if info.vocabulary is None:
-    return bytes(int(t) for t in tokens if 0 <= t < 256).decode('utf-8', errors='replace')
-  return ('' if by_character(info) else ' ').join(info.vocabulary[t] for t in tokens if t >= 0)

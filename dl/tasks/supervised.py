@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, Num, PyTree
 from dl import losses
 from dl.build import first_line
 from dl.errors import ConfigError
-from dl.metrics import Mean
+from dl.metrics import Mean, average
 from dl.task import Batch, Metrics, Task, as_float
 
 
@@ -130,11 +130,6 @@ class Supervised(Network):
     outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
     loss = Mean.of(self.criterion_function()(outputs, self.targets(batch)), batch['mask'])
     return outputs, extra, average(loss), {'loss': loss} | self.measure(outputs, batch)
-
-
-def average(loss: Mean) -> Float[Array, '']:
-  """The value of a mean inside compiled code; 0 if nothing was counted."""
-  return loss.total / jnp.where(loss.weight > 0, loss.weight, 1.0)
 
 
 def without_padding(batch: Batch) -> Batch:

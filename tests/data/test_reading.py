@@ -14,6 +14,7 @@ IMAGE = Info(image_size=(4, 5), channels=1)
 TABLE = Info(feature_names=('a', 'b'), mean=(0.0, 0.0), std=(1.0, 1.0))
 BYTES = Info(vocab_size=256)
 CHARACTERS = Info(vocab_size=3, vocabulary=('c', 'a', 'ż'))
+WORDS = Info(vocab_size=2, vocabulary=('the', 'cat'))
 
 
 def whole(*arguments, **options):
@@ -91,6 +92,8 @@ def test_text(tmp_path):
   assert names == [f'{tmp_path}/a.txt:1', f'{tmp_path}/a.txt:2'] and rows[1][:3].tolist() == list(b'you')
   (tmp_path / 'c.txt').write_text('żac', encoding='utf-8')
   assert whole([tmp_path / 'c.txt'], CHARACTERS, 'tokens')[1][0].tolist() == [2, 1, 0, -1]
+  (tmp_path / 'd.txt').write_text('cat the\ncat')
+  assert whole([tmp_path / 'd.txt'], WORDS, 'tokens')[1][0].tolist() == [1, 0, 1, -1]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,8 @@ def test_text(tmp_path):
     ('x.png', b'', TABLE, 'features', 'the model reads a .csv or .npz, not .png'),
     ('x.csv', b'a,c\n1,2\n', TABLE, 'features', "no column 'b'"),
     ('x.csv', b'a,b\n1,two\n', TABLE, 'features', "row 2, column 'b': 'two'"),
-    ('x.txt', 'ćc'.encode(), CHARACTERS, 'tokens', "the character 'ć' (position 0) is not in the vocabulary"),
+    ('x.txt', 'ćc'.encode(), CHARACTERS, 'tokens', "x.txt: character 1, 'ć', is not in the vocabulary"),
+    ('x.txt', b'the dog', WORDS, 'tokens', "x.txt: word 2, 'dog', is not in the vocabulary"),
     ('x.txt', b'c', CHARACTERS, 'tokens', 'at least two tokens'),
     ('x.txt', b'\xff\xff', CHARACTERS, 'tokens', 'not UTF-8'),
     ('x.npz', b'', IMAGE, 'image', 'cannot be read as .npz'),

@@ -13,7 +13,7 @@ from dl.errors import ConfigError
 from dl.info import Info
 from dl.models.gpt import GPT
 from dl.nn.generation import generate
-from dl.tasks.lm import LanguageModel, decode, encode
+from dl.tasks.lm import LanguageModel
 
 KEY = jax.random.key(0)
 TEXT = b'def add(a, b):\n  return a + b\n\n' * 40
@@ -114,17 +114,6 @@ def test_predict_scores_each_token_once():
   assert float(out['log_likelihood'][0]) == pytest.approx(expected, rel=1e-4)
   alone = jax.jit(task.predict)(state, text[None, :11], KEY)
   assert float(alone['log_likelihood'][0]) == pytest.approx(float(out['log_likelihood'][2]), rel=1e-4)
-
-
-def test_texts_and_tokens():
-  assert encode('é\n', BYTES, 'x') == [0xC3, 0xA9, 10]
-  assert decode(np.array([0xC3, 0xA9, 0xC3, 97]), BYTES) == 'é\ufffda'
-  letters = Info(vocab_size=3, vocabulary=('a', 'b', '\n'))
-  assert encode('ab\n', letters, 'x') == [0, 1, 2] and decode(np.array([1, 0]), letters) == 'ba'
-  words = Info(vocab_size=3, vocabulary=('the', 'cat', '<unk>'))
-  assert encode('the dog', words, 'x') == [0, 2] and decode(np.array([0, 1]), words) == 'the cat'
-  with pytest.raises(ConfigError, match="prompt: 'c' is not in the vocabulary of 3 tokens"):
-    encode('abc', letters, 'prompt')
 
 
 def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_them():
