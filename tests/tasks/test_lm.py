@@ -124,7 +124,7 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   assert set(evaluate(task, state, [batch])) == {'loss', 'perplexity', 'accuracy'}
   (text,) = task.sample(state, KEY, 1, length=12)
   assert len(text.split()) == 12 and set(text.split()) <= {'the', 'cat', 'sat'}
-  with pytest.raises(ConfigError, match="prompt: 'dog' is not in the vocabulary"):
+  with pytest.raises(ConfigError, match="prompt: word 2, 'dog', is not in the vocabulary"):
     task.sample(state, KEY, 1, prompt='the dog')
   with pytest.raises(ConfigError, match='sample: length and top_k must be positive'):
     task.sample(state, KEY, 1, top_k=0)
