@@ -51,16 +51,23 @@ class Parts:
     return initial_state(self.task, self.optimizer.chains, self.config['seed'], self.batch)
 
   def steps(self, key: str) -> int | None:
-    """The duration under a top-level config key, a multiple of `steps_per_call` steps; None where it is None."""
+    """The duration under a top-level config key, in steps; None where it is None.
+
+    Durations which are rounded anyway become multiples of `steps_per_call`.
+    """
     if self.config[key] is None:
       return None
     steps = self.duration(self.config[key], f'config.{key}')
     if steps < 1:
       raise ConfigError(f'config.{key}: must be at least one step, got {self.config[key]!r}')
     fused = self.config['steps_per_call']
-    if steps % fused and (isinstance(self.config[key], int) or 'step' in self.config[key]):
-      near = max(round(steps / fused), 1) * fused
-      raise ConfigError(f'config.{key}: {steps} steps is no multiple of steps_per_call, {fused}; try {near}')
+    if isinstance(self.config[key], int) or 'step' in self.config[key]:
+      if steps < fused:
+        raise ConfigError(
+          f'config.{key}: {steps} steps is less than steps_per_call, {fused}, so no steps could be fused; '
+          f'take a multiple of {fused}'
+        )
+      return steps
     return max(round(steps / fused), 1) * fused  # an epoch or a percentage is rounded anyway
 
   def duration(self, value: str | int, where: str) -> int:

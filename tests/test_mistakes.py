@@ -76,7 +76,7 @@ MISTAKES = [
   (DIGITS, ["keep={'best': 1, 'metric': 'test/class_accuracy'}"], "'test/accuracy'"),
   (DIGITS, ["expect={'tset/acuracy': (1.0, 0.1)}"], "'test/accuracy'"),
   (DIGITS, ["expect={'test/accuracy': 3}"], 'tolerance'),
-  (DIGITS, ['steps_per_call=10', 'log_every=15 steps'], 'multiple of steps_per_call'),
+  (DIGITS, ['steps_per_call=10', 'log_every=5 steps'], 'less than steps_per_call'),
   (GAN, ['model.discriminator.base=4'], 'config.'),
   (GPT, ['model.vocab_size=5'], '256'),
 ]
