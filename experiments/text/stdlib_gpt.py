@@ -3,9 +3,9 @@
 python -m dl.train --config=experiments/text/stdlib_gpt.py --workdir=runs/stdlib_gpt
 python -m dl.sample --workdir=runs/stdlib_gpt --prompt='def ' --length=400
 
-To beat, on the same split: 1.99 bits per character, a modified Kneser-Ney 5-gram (`python -m benchmarks.ngram`).
-Embeddings of hashed n-grams (Byte Latent Transformer, arXiv 2412.09871) and Muon are what lets a few minutes of a
-CPU get well below it.
+Expect: validation 1.72 +/- 0.03 bits per character, in about 10 minutes on one CPU core. To beat, on the same split:
+1.99, a modified Kneser-Ney 5-gram (`python -m benchmarks.ngram`). Embeddings of hashed n-grams (Byte Latent
+Transformer, arXiv 2412.09871) and Muon are what lets so little computing get well below it.
 """
 
 from dl.config import config
@@ -42,6 +42,6 @@ def get_config():
     train_for='800 steps',
     eval=dict(validation=dict(split='validation', batch_size=64)),
     eval_every='25%',
-    expect={'validation/bits_per_character': (1.72, 0.04)},
+    expect={'validation/bits_per_character': (1.72, 0.03)},
     cite=('jordan2024muon', 'pagnoni2025byte'),
   )

@@ -4,7 +4,7 @@ Two hidden layers, trained by backpropagation, on the 8x8 digits of scikit-learn
 
 python -m dl.train --config=experiments/vision/digits_mlp.py --workdir=runs/digits_mlp
 
-Expect: test accuracy 0.98 +/- 0.01 (the mean of 3 seeds was 0.990), in about 10 s on 2 CPU cores.
+Expect: test accuracy 0.988 +/- 0.006 (the mean of 3 seeds was 0.990), in about 10 s on 2 CPU cores.
 Cite: rumelhart1986learning, srivastava2014dropout, alpaydin1998optical, pedregosa2011scikit
 """
 
@@ -29,5 +29,5 @@ def get_config():
     train_for='40 epochs',
     eval=dict(test=dict(split='test')),
     eval_every='4 epochs',
-    expect={'test/accuracy': (0.98, 0.01)},
+    expect={'test/accuracy': (0.988, 0.006)},
   )
