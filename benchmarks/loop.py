@@ -21,10 +21,9 @@ import numpy as np
 import optax
 from absl import app, flags
 
+from benchmarks.images import RandomImages
 from dl import config as configs
 from dl import logs, loop
-from dl.data.source import Arrays
-from dl.info import Info
 
 flags.DEFINE_integer('steps', 1000, 'Steps a measurement.')
 flags.DEFINE_integer('rounds', 5, 'Measurements of each side.')
@@ -40,24 +39,13 @@ MODELS = {
 }
 
 
-class RandomImages(Arrays):
-  """10,000 random 28x28 images."""
-
-  def __init__(self, split: str):
-    rng = np.random.default_rng(0)
-    super().__init__(
-      dict(image=rng.integers(0, 256, (10_000, 28, 28, 1), np.uint8), label=rng.integers(0, 10, 10_000, np.int32)),
-      info=Info(num_classes=10),
-    )
-
-
 def experiment(steps: int) -> dict:
   """The measured config."""
   return configs.resolve(
     dict(
       task=dict(name='classify.Classify'),
       model=MODELS[flags.FLAGS.model],
-      data=dict(name='benchmarks.loop.RandomImages', batch_size=BATCH),
+      data=dict(name='benchmarks.images.RandomImages', batch_size=BATCH),
       optim=dict(adam=dict(name='adam', learning_rate=1e-3)),
       train_for=steps,
       log_every=max(steps // 10, 1),
