@@ -1,42 +1,74 @@
 """What the loop costs: python -m benchmarks.loop
 
-Side by side in one process, in turns, so that a noisy machine disturbs both alike:
+Side by side in one process, in turns of few steps, so that a noisy machine disturbs both alike:
   * steps per second of `dl.loop.train` over those of a bare hand-written jitted loop (LeNet-5, 28x28, batch 64);
 and, with --start, as fresh processes:
   * seconds from the command to the first step, and to the end of the digits run, beside `benchmarks/plain_flax.py`.
 """
 
-import os
+import itertools
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks.images import RandomImages
 from dl import config as configs
-from dl import logs, loop
+from dl import loop
 
-flags.DEFINE_integer('steps', 1000, 'Steps a measurement.')
-flags.DEFINE_integer('rounds', 5, 'Measurements of each side.')
+flags.DEFINE_integer('steps', 50, 'Steps of a turn.')
+flags.DEFINE_integer('turns', 60, 'Measured turns of each side.')
 flags.DEFINE_string('model', 'lenet', "'lenet' or 'mlp'.")
 flags.DEFINE_integer('steps_per_call', 1, 'Steps which dl fuses into one call.')
 flags.DEFINE_boolean('start', False, 'Measure the start and the digits run as fresh processes too.')
 
 ROOT = pathlib.Path(__file__).parents[1]
 BATCH = 64
+LOG_EVERY = 100
 MODELS = {
   'lenet': dict(name='lenet.LeNet5', num_classes=10),
   'mlp': dict(name='mlp.MLP', hidden=(512, 512), num_outputs=10),
 }
+
+
+class Turns:
+  """Two loops in two threads of one process, which take turns of equally many steps."""
+
+  def __init__(self, steps: int, turns: int):
+    """Each loop has `turns` measured turns of `steps` steps, one before them and one after, for the start and end."""
+    self.seconds = {'dl': [], 'bare': []}
+    self.total = steps * (turns + 2)
+    self._steps, self._done = steps, {'dl': 0, 'bare': 0}
+    self._mine = {'dl': threading.Semaphore(1), 'bare': threading.Semaphore(0)}
+
+  def step(self, side: str) -> None:
+    """To be called by a loop before each of its steps: passes the turn on when it is over."""
+    if self._done[side] % self._steps == 0:
+      if self._done[side]:
+        self.end(side)
+      self._mine[side].acquire()
+      self._began = time.perf_counter()
+    self._done[side] += 1
+
+  def end(self, side: str) -> None:
+    """Ends the turn of a loop, once the device has done what it was given."""
+    jax.block_until_ready(jax.live_arrays())
+    self.seconds[side].append(time.perf_counter() - self._began)
+    self._mine['bare' if side == 'dl' else 'dl'].release()
+
+  def ratios(self) -> list[float]:
+    """Seconds of the bare loop over those of dl, turn by turn."""
+    return [b / a for a, b in list(zip(self.seconds['dl'], self.seconds['bare'], strict=True))[1:-1]]
 
 
 def experiment(steps: int) -> dict:
@@ -48,15 +80,15 @@ def experiment(steps: int) -> dict:
       data=dict(name='benchmarks.images.RandomImages', batch_size=BATCH),
       optim=dict(adam=dict(name='adam', learning_rate=1e-3)),
       train_for=steps,
-      log_every=max(steps // 10, 1),
+      log_every=LOG_EVERY,
       checkpoint_every=steps,
       steps_per_call=flags.FLAGS.steps_per_call,
     )
   )
 
 
-def bare(steps: int) -> float:
-  """Steps per second of a hand-written loop, without the compilation."""
+def bare(turns: Turns) -> None:
+  """A hand-written loop."""
   from dl import build
 
   source = RandomImages('train')
@@ -77,59 +109,80 @@ def bare(steps: int) -> float:
 
   step = jax.jit(step, donate_argnums=(0, 1))
   order = np.random.default_rng(0).permutation(len(images))
-  began = None
-  for i in range(steps + 1):
+  for i in range(turns.total):
+    turns.step('bare')
     index = order[np.arange(i * BATCH, (i + 1) * BATCH) % len(order)]
-    params, opt, value = step(params, opt, images[index], labels[index])
-    if i == 0:
-      jax.block_until_ready(value)
-      began = time.perf_counter()
-  jax.block_until_ready(value)
-  return steps / (time.perf_counter() - began)
+    params, opt, _ = step(params, opt, images[index], labels[index])
+  turns.end('bare')
 
 
-def ours(steps: int) -> float:
-  """Steps per second of the loop, from its own log, without the first tenth (which holds the compilation)."""
+def ours(turns: Turns) -> None:
+  """The same by `dl.loop.train`; it reads its batches a few steps ahead, in each turn alike."""
+  reads = itertools.count()
+  RandomImages.on_read = lambda: turns.step('dl') if next(reads) else None  # the first read is for shapes
   with tempfile.TemporaryDirectory() as directory:
-    loop.train(experiment(steps), pathlib.Path(directory) / 'run', show_progress=False)
-    lines = [r for r in logs.read(pathlib.Path(directory) / 'run') if r['split'] == 'train']
-  return (lines[-1]['step'] - lines[0]['step']) / (lines[-1]['seconds'] - lines[0]['seconds'])
+    loop.train(experiment(turns.total), pathlib.Path(directory) / 'run', show_progress=False)
+  turns.end('dl')
 
 
-def timed(command: Sequence[str]) -> float:
-  """Seconds of a fresh process."""
-  began = time.perf_counter()
-  subprocess.run([sys.executable, *command], cwd=ROOT, env=os.environ, capture_output=True, check=True)
-  return time.perf_counter() - began
+def processes(workdir: pathlib.Path) -> dict[str, list[str]]:
+  """The commands which train LeNet-5 on digits: dl, and a plain script."""
+  return {
+    'dl': ['-m', 'dl.train', '--config=experiments/vision/digits_lenet.py', f'--workdir={workdir}', '--noprogress'],
+    'plain': ['benchmarks/plain_flax.py', '--steps=898'],
+  }
 
 
-def start() -> None:
-  """Prints the seconds of whole processes: one step, and the digits run."""
-  config = '--config=experiments/vision/digits_lenet.py'
-  for label, steps in (('one step', 1), ('the whole digits run', None)):
-    theirs, mine = [], []
-    for _ in range(3):
-      with tempfile.TemporaryDirectory() as directory:
-        short = [f'--config.train_for={steps}', '--config.eval={}', '--config.keep={}'] if steps else []
-        command = ['-m', 'dl.train', config, f'--workdir={directory}/run', '--noprogress', *short]
-        mine.append(timed(command))
-      theirs.append(timed(['benchmarks/plain_flax.py', f'--steps={steps or 898}']))
-    a, b = statistics.median(mine), statistics.median(theirs)
-    print(f'{label}: dl {a:.1f} s, plain Flax script {b:.1f} s, ratio {a / b:.2f}', flush=True)
+def seconds(command: Sequence[str], output: pathlib.Path, first_step: Callable[[], bool]) -> tuple[float, float]:
+  """Seconds of a fresh process to its first step, which `first_step()` tells of, and to its end."""
+  began, stepped = time.perf_counter(), None
+  with output.open('wb') as out:
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+  while process.poll() is None:
+    if stepped is None and first_step():
+      stepped = time.perf_counter() - began
+    time.sleep(0.01)
+  ended = time.perf_counter() - began
+  if process.returncode or stepped is None:
+    sys.exit(output.read_text())
+  return stepped, ended
+
+
+def start(rounds: int) -> None:
+  """Prints the seconds of whole processes."""
+  found = {'dl': [], 'plain': []}
+  for _ in range(rounds):
+    with tempfile.TemporaryDirectory() as folder:
+      output, metrics = pathlib.Path(folder) / 'output', pathlib.Path(folder) / 'run' / 'metrics.jsonl'
+      stepped = {
+        'dl': lambda file=metrics: file.exists() and file.stat().st_size > 0,
+        'plain': lambda file=output: b'first step' in file.read_bytes(),
+      }
+      for side, command in processes(metrics.parent).items():
+        found[side].append(seconds(command, output, stepped[side]))
+  for i, label in enumerate(('to the first step (dl: to the log of its first nine)', 'to the end of the digits run')):
+    mine, theirs = (statistics.median(times[i] for times in found[side]) for side in ('dl', 'plain'))
+    print(f'seconds {label}: dl {mine:.2f}, plain Flax script {theirs:.2f}, ratio {mine / theirs:.2f}')
 
 
 def main(_: Sequence[str]) -> None:
   """Prints the measurements and their ratios."""
   FLAGS = flags.FLAGS
-  pairs = []
-  for i in range(FLAGS.rounds):
-    a, b = ours(FLAGS.steps), bare(FLAGS.steps)
-    pairs.append((a, b))
-    print(f'round {i + 1}: dl {a:.1f} steps/s, bare loop {b:.1f} steps/s, ratio {a / b:.3f}', flush=True)
-  ratio = statistics.median(a / b for a, b in pairs)
-  print(f'{FLAGS.model}, batch {BATCH}, {FLAGS.steps_per_call} steps a call: median ratio dl / bare loop {ratio:.3f}')
+  logging.set_verbosity(logging.WARNING)  # Orbax logs every detail of a save
+  turns = Turns(FLAGS.steps, FLAGS.turns)
+  other = threading.Thread(target=bare, args=(turns,))
+  other.start()
+  ours(turns)
+  other.join()
+  mine, theirs = (FLAGS.steps / statistics.median(turns.seconds[side][1:-1]) for side in ('dl', 'bare'))
+  low, ratio, high = statistics.quantiles(turns.ratios(), n=4)
+  print(f'{FLAGS.model}, batch {BATCH}, {FLAGS.steps_per_call} steps a call, a log every {LOG_EVERY} steps')
+  print(
+    f'dl {mine:.1f} steps/s, bare loop {theirs:.1f} steps/s (medians of {FLAGS.turns} turns of {FLAGS.steps} steps)'
+  )
+  print(f'ratio dl / bare loop: median {ratio:.3f}, quartiles {low:.3f} to {high:.3f}')
   if FLAGS.start:
-    start()
+    start(rounds=3)
 
 
 if __name__ == '__main__':

@@ -49,8 +49,9 @@ class Progress:
         total=total, initial=start, file=self._stream, unit='step', dynamic_ncols=True, smoothing=0.05, mininterval=0.2
       )
 
-  def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
-    """Tells the number of completed steps, and the latest numbers where there are new ones; cheap to call each step."""
+  def update(self, step: int | None = None, values: Mapping[str, Any] | None = None) -> None:
+    """Tells the number of completed steps, or the latest numbers, or both; cheap to call each step."""
+    step = self._step if step is None else step
     advanced, self._step = step - self._step, step
     first = values is not None and not self._values
     if values is not None:

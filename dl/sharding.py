@@ -111,7 +111,12 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: PyTree) -> PyT
 
 
 def place(batch: PyTree, sharding: NamedSharding) -> PyTree:
-  """Host arrays (this process's rows) to one global device array each."""
+  """Host arrays (this process's rows) to one global device array each.
+
+  On a mesh of one CPU device they stay as they are: a compiled function takes them so, and a copy would cost time.
+  """
+  if sharding.mesh.size == 1 and sharding.mesh.devices.item().platform == 'cpu':
+    return batch
   if jax.process_count() == 1:
     return jax.device_put(batch, sharding)
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -1,17 +1,22 @@
 """The compiled steps: training with its running sums, and evaluation over a whole set."""
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
 from dl import metrics, sharding
 from dl.assemble import Parts, to_float
+from dl.checkpoint import abstract
 from dl.data.pipeline import Pipeline, prefetch
 from dl.state import State
 from dl.task import Metrics, Task
@@ -28,6 +33,48 @@ class Sums:
 
   metrics: Metrics
   bad_step: Int[Array, '']
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """The functions of a run, jitted for its mesh; each is compiled at its first call.
+
+  Attributes:
+    init: () -> the initial state.
+    new_sums: () -> sums of no steps.
+    train: (state, sums, batch) -> (state, sums, a flag to wait for): one step; the first two are donated.
+    train_fused: the same for `steps_per_call` steps, whose batches are stacked.
+    evaluate: (state, batch, index) -> metrics of one evaluation batch.
+    finite: tree -> whether every number in it is finite.
+    like: shapes and shardings of the (state, sums), to restore into.
+  """
+
+  init: Callable[[], State]
+  new_sums: Callable[[], Sums]
+  train: Callable[[State, Sums, Any], tuple[State, Sums, Array]]
+  train_fused: Callable[[State, Sums, Any], tuple[State, Sums, Array]]
+  evaluate: Callable[[State, Any, Any], Metrics]
+  finite: Callable[[Any], Array]
+  like: tuple[State, Sums]
+
+
+def compiled(parts: Parts, mesh: Mesh) -> Compiled:
+  """The functions of a run on a mesh; raises ConfigError for sharding rules which do not fit."""
+  whole = sharding.replicated(mesh)
+  shardings = sharding.state_shardings(parts.config['sharding'], mesh, parts.state)
+  train = make_train_step(parts)
+  new_sums = lambda: zero_sums(parts)
+  jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
+  sums = jax.eval_shape(new_sums)
+  return Compiled(
+    init=jax.jit(parts.init, out_shardings=shardings),
+    new_sums=jax.jit(new_sums, out_shardings=whole),
+    train=jit_train(train),
+    train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
+    evaluate=jax.jit(make_eval_step(parts.task, parts.config['seed']), out_shardings=whole),
+    finite=jax.jit(all_finite, out_shardings=whole),
+    like=(abstract(parts.state, shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
+  )
 
 
 def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, Sums, Array]]:
@@ -101,36 +148,59 @@ def evaluate(eval_step: Callable, state: State, pipeline: Pipeline | None, mesh:
   """
   place = lambda batch: sharding.place(batch, sharding.batch_sharding(mesh))
   batches = map(place, [{}]) if pipeline is None else prefetch(pipeline.iterate(0), place, pipeline.prefetch)
-  throttle, parts = bounded(depth=8), []
+  throttle, parts = bounded(8), []
   for index, batch in enumerate(batches):
     parts.append(eval_step(state, batch, jnp.int32(index)))
     throttle(parts[-1])
   return metrics.compute(metrics.total(jax.device_get(parts)))
 
 
-def bounded(depth: int) -> Callable[[Any], None]:
-  """A function to call with a result of each dispatched step: it waits for the one `depth` calls ago.
+QUEUE_BYTES = 2**26
+"""How much memory the batches of dispatched steps may take, which is little beside any model's activations."""
 
-  So the host runs ahead of the device, but never so far that batches pile up in the device's memory.
+QUEUE_SECONDS = 0.3
+"""How far the host may run ahead of the device: a signal or an error is noticed that much later."""
+
+
+def queue_depth(batch: Any) -> int:
+  """How many steps may be under way at most, given the (shapes of the) batch of one."""
+  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
+  return min(max(QUEUE_BYTES // max(size, 1), 4), 64)
+
+
+def bounded(depth: int) -> Callable[[Any], None]:
+  """A function to call with a result of each dispatched step, which keeps the host from running too far ahead.
+
+  It lets up to `depth` steps be under way (fewer, but 4, where they take longer than `QUEUE_SECONDS`), and then waits
+  for half of them: so batches do not pile up in the device's memory, and the host, which on a CPU takes its time from
+  the device, wakes once in many steps.
   """
   waiting: collections.deque = collections.deque()
+  limit, since = 4, time.monotonic()
 
   def push(result: Any) -> None:
+    nonlocal limit, since
     waiting.append(result)
-    if len(waiting) > depth:
-      jax.block_until_ready(waiting.popleft())
+    if len(waiting) < limit:
+      return
+    half = (len(waiting) + 1) // 2
+    jax.block_until_ready([waiting.popleft() for _ in range(half)][-1])
+    now = time.monotonic()
+    limit = min(max(int(QUEUE_SECONDS * half / max(now - since, 1e-9)), 4), depth)
+    since = now
 
   return push
 
 
-def plan_calls(start: int, total: int, fused: int, boundaries: Mapping[str, int]) -> Iterator[int]:
-  """Lengths of the compiled calls from `start` to `total`: `fused` steps where no boundary is crossed, else one.
+def device_batches(parts: Parts, mesh: Mesh, start: int, lengths: Iterator[int]) -> Iterator[tuple[int, Any]]:
+  """(number of steps, batch on the devices) of each compiled call from a step on; a batch of several is stacked."""
+  batches = parts.pipeline.iterate(start) if parts.pipeline is not None else itertools.repeat({})
+  one, many = (sharding.batch_sharding(mesh, leading) for leading in (0, 1))
 
-  A pure function of the step, so that a resumed run makes the same calls.
-  """
-  step = start
-  while step < total:
-    end = min([total, *(step - step % n + n for n in boundaries.values())])
-    length = fused if step % fused == 0 and step + fused <= end else 1
-    yield length
-    step += length
+  def place(host: list[Any]) -> tuple[int, Any]:
+    if len(host) == 1:
+      return 1, sharding.place(host[0], one)
+    return len(host), sharding.place(jax.tree.map(lambda *x: np.stack(x), *host), many)
+
+  calls = ([next(batches) for _ in range(length)] for length in lengths)
+  return prefetch(calls, place, size=1 if parts.pipeline is None else parts.pipeline.prefetch)

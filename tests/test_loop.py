@@ -13,11 +13,12 @@ import pytest
 from small import each_call, interrupted, records, small
 
 import dl
-from dl import assemble, evaluate, logs, loop, restore, steps
+from dl import assemble, evaluate, logs, loop, metrics, optim, restore, steps
 from dl import workdir as workdirs
 from dl.checkpoint import Checkpoints
 from dl.data.sklearn import Diabetes, Digits
 from dl.errors import TrainingError
+from dl.recorder import Recorder
 
 SGD = "optim={'sgd': {'name': 'sgd', 'learning_rate': 0.5}}"
 
@@ -334,7 +335,7 @@ def test_no_checkpoint_holds_numbers_that_are_not_finite(tmp_path):
 
 
 def test_the_loop_does_not_wait_for_the_newest_step(tmp_path, monkeypatch):
-  """Between two lines of the log nothing is fetched, and what it waits for was dispatched eight calls before."""
+  """Between two lines of the log nothing is fetched, and what it waits for has others dispatched after it."""
   fetched, waited, dispatched = [], [], []
   get, block = jax.device_get, jax.block_until_ready
   monkeypatch.setattr(jax, 'device_get', lambda x: (fetched.append(len(dispatched)), get(x))[1])
@@ -343,9 +344,43 @@ def test_the_loop_does_not_wait_for_the_newest_step(tmp_path, monkeypatch):
   with each_call(lambda _, done: dispatched.append(done)):
     train(small('perceptron', 'train_for=30', *last), tmp_path / 'run')
   assert len(dispatched) == 30 and set(fetched) == {30}
-  during = [(n, x) for n, x in waited if n < 30]
-  assert [n for n, _ in during] == list(range(8, 30))
-  assert all(x is dispatched[n - 8] for n, x in during)
+  during = [(n, next(i for i, done in enumerate(dispatched) if done is x)) for n, x in waited if n < 30]
+  assert during and during[0] == (3, 1)  # at first at most four are under way
+  assert all(i <= n - 2 for n, i in during)
+  assert [i for _, i in during] == sorted({i for _, i in during})
+
+
+def test_training_metrics_are_written_while_later_steps_run(tmp_path):
+  """The line of an interval waits for the device, not the device for the line; and it is the one a flush would give."""
+  sums = steps.Sums({'loss': metrics.Mean(jnp.float32(6), jnp.float32(4))}, jnp.int32(-1))
+  optimizer = optim.Optimizer({}, {'learning_rate': (lambda step: 0.1 * step, 1)})
+  with logs.Logs(tmp_path) as log:
+    recorder = Recorder(log, None, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0)
+    recorder.poll()
+    assert logs.read(tmp_path) == []
+    recorder.put(3, sums)
+    assert logs.read(tmp_path) == []
+    recorder.poll()  # the device has them
+    recorder.put(4, sums)
+    recorder.flush()
+    recorder.flush()
+    found = logs.read(tmp_path)
+  assert [(r['step'], r['loss']) for r in found] == [(3, 1.5), (4, 1.5)]
+  assert [r['learning_rate'] for r in found] == pytest.approx([0.2, 0.3])
+  assert found[1]['seconds'] >= found[0]['seconds'] >= 5.0
+
+
+def test_an_early_stop_writes_the_interval_it_ends_in(tmp_path):
+  """Training metrics between the last log and the stop are not lost."""
+  stop = "early_stop={'metric': 'test/loss', 'patience': '1 step', 'mode': 'max', 'min_delta': 100.0}"
+  train(small('perceptron', 'train_for=40', 'log_every=15', 'eval_every=10', stop), tmp_path / 'run')
+  assert [r['step'] for r in records(tmp_path / 'run', 'train')] == [15, 20]
+
+
+def test_a_failed_run_leaves_its_report(tmp_path):
+  with pytest.raises(TrainingError):
+    train(small('perceptron', 'optim.adam.learning_rate=1e38'), tmp_path / 'run')
+  assert 'failed' in (tmp_path / 'run' / 'report.html').read_text()
 
 
 # -- Evaluating.

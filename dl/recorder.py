@@ -1,0 +1,76 @@
+"""The training metrics on their way from the device to the log, without a step that waits for them."""
+
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from dl import metrics
+from dl.logs import Logs
+from dl.optim import Optimizer
+from dl.progress import Progress
+from dl.steps import Sums
+
+
+class Recorder:
+  """Writes each interval's sums once the device has them; until then the next steps are already under way."""
+
+  def __init__(
+    self,
+    log: Logs,
+    progress: Progress | None,
+    optimizer: Optimizer,
+    not_finite: Callable[[str, int], None],
+    step: int,
+    seconds: float,
+  ):
+    """Starts the clock.
+
+    Args:
+      log: where the numbers go.
+      progress: shows them too, if there is one.
+      optimizer: whose learning rates are logged.
+      not_finite: called with (what, step) of the first number that is not finite; it must raise.
+      step: which training starts at.
+      seconds: of training before, in earlier sessions of the run.
+    """
+    self._log, self._progress, self._optimizer, self._not_finite = log, progress, optimizer, not_finite
+    self._step, self._written, self._seconds = step, time.monotonic(), seconds
+    self._began = self._written
+    self._pending: tuple[int, Sums] | None = None
+
+  def put(self, step: int, sums: Sums) -> None:
+    """Takes the sums of the interval that ends with `step`; they must not be donated any more."""
+    self.flush()
+    self._pending = (step, sums)
+
+  def poll(self) -> None:
+    """Writes what is pending if that costs no waiting; to be called each step."""
+    if self._pending and self._pending[1].bad_step.is_ready():
+      self.flush()
+
+  def flush(self) -> None:
+    """Writes what is pending, waiting for the device if need be; to be called before anything else is logged."""
+    if not self._pending:
+      return
+    (step, sums), self._pending = self._pending, None
+    sums = jax.device_get(sums)
+    self.check(sums)
+    now = time.monotonic()
+    values = metrics.compute(sums.metrics) | self._optimizer.rates(step)
+    if self._progress:
+      self._progress.update(values=values)
+    values |= {
+      'steps_per_second': (step - self._step) / (now - self._written),
+      'seconds': self._seconds + now - self._began,
+    }
+    self._log.write(step, 'train', values)
+    self._step, self._written = step, now
+
+  def check(self, sums: Sums) -> None:
+    """Calls `not_finite` if a metric of a step was not finite."""
+    sums = jax.device_get(sums)
+    if sums.bad_step >= 0:
+      bad = [k for k, m in sums.metrics.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(m))]
+      self._not_finite(', '.join(bad), int(sums.bad_step))
