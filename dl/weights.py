@@ -1,0 +1,139 @@
+"""Weights from elsewhere: tensors named as torchvision, timm or Hugging Face name them, into this code's variables.
+
+Models here name their parts as their reference does (torchvision, or timm where it has no such model), so that one
+rule converts them: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`. Other layouts have a table in `LAYOUTS`.
+Files are .safetensors or .npz, which hold arrays alone: nothing in them is executed.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from dl.errors import ConfigError, nearest
+from dl.layouts import LAYOUTS
+
+_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
+_AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays of a .safetensors or .npz file; raises ConfigError for another or a damaged one."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ConfigError(f'config.init_from.path: no file {str(path)!r}')
+  try:
+    if path.suffix == '.safetensors':
+      from safetensors.numpy import load_file
+
+      return load_file(path)
+    if path.suffix == '.npz':
+      with np.load(path, allow_pickle=False) as found:
+        return dict(found)
+  except Exception as e:  # each library has errors of its own for a damaged file
+    raise ConfigError(f'config.init_from.path: cannot read {path}: {e}') from e
+  raise ConfigError(
+    f'config.init_from.path: {path.name} is neither .safetensors nor .npz; a pickled file may run code, so convert it: '
+    f"safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+  )
+
+
+def convert(
+  tensors: Mapping[str, np.ndarray],
+  like: PyTree,
+  *,
+  model: str,
+  layout: str | None = None,
+  exclude: Iterable[str] = (),
+  where: str = 'config.init_from',
+) -> PyTree:
+  """Variables from named tensors.
+
+  Args:
+    tensors: name -> array, as a PyTorch state dict names and lays them out.
+    like: shapes of the variables: {'params': ..., 'batch_stats': ...}.
+    model: class of the model, for the tables of `LAYOUTS`.
+    layout: None for the names that the model itself follows, or a key of `LAYOUTS`.
+    exclude: regular expressions of tensors that are not read, and of variables ('head/kernel') which stay as they are.
+    where: the config path, for error lines.
+
+  Returns:
+    `like` with arrays; a variable which is left out is None.
+
+  Raises:
+    ConfigError: a missing, an extra or a mis-shaped tensor, all of them named.
+  """
+  patterns = [re.compile(e) for e in exclude]
+  left_out = lambda name: any(p.search(name) for p in patterns)
+  named = rename({k: v for k, v in tensors.items() if not left_out(k)}, model, layout, where)
+  named = {_canonical(k): (k, v) for k, v in named.items() if not k.endswith('num_batches_tracked')}
+  wrong, used = [], set()
+
+  def leaf(path: tuple[Any, ...], shape: Any) -> np.ndarray | None:
+    keys = [str(k.key) for k in path][1:]  # without the name of the collection
+    name = _canonical('.'.join([*keys[:-1], _LEAVES.get(keys[-1], keys[-1])]))
+    if left_out('/'.join(keys)):
+      used.add(name)
+      return None
+    if name not in named:
+      wrong.append(f'missing {"/".join(keys)}')
+      return None
+    used.add(name)
+    source, value = named[name]
+    value = np.asarray(value)
+    if keys[-1] == 'kernel' and value.ndim in _AXES:
+      value = value.transpose(_AXES[value.ndim])
+    if value.shape != shape.shape and np.squeeze(value).shape == tuple(n for n in shape.shape if n != 1):
+      value = value.reshape(shape.shape)  # a vector as [n, 1, 1]
+    if value.shape != shape.shape:
+      wrong.append(f'{source} has shape {tensors.get(source, value).shape}, which does not fit {shape.shape}')
+      return None
+    return np.ascontiguousarray(value.astype(shape.dtype))
+
+  found = jax.tree_util.tree_map_with_path(leaf, like)
+  wrong += [f'extra {named[name][0]}' for name in named if name not in used]
+  if wrong:
+    shown = '; '.join(wrong[:8]) + (f'; and {len(wrong) - 8} more' if len(wrong) > 8 else '')
+    raise ConfigError(f'{where}: {shown}; exclude=[regular expressions] leaves tensors out')
+  return found
+
+
+def rename(
+  tensors: Mapping[str, np.ndarray], model: str, layout: str | None, where: str = 'config.init_from'
+) -> dict[str, np.ndarray]:
+  """The tensors under the names that a model here follows, by the table of a layout; several may make up one.
+
+  A table is a list of (regex of a whole name, replacement); a replacement which ends in '#0', '#1', ... is a part of a
+  tensor whose parts are concatenated along the first axis, and one of None drops the tensor.
+  """
+  if layout is None:
+    return dict(tensors)
+  if layout not in LAYOUTS:
+    raise ConfigError(f'{where}.layout: no layout is called {layout!r}; {nearest(layout, LAYOUTS)}')
+  if model not in LAYOUTS[layout]:
+    raise ConfigError(
+      f'{where}.layout: {layout!r} has no table for {model}; those with one: {", ".join(LAYOUTS[layout])}'
+    )
+  result: dict[str, Any] = {}
+  for name, value in tensors.items():
+    for pattern, replacement in LAYOUTS[layout][model]:
+      match = re.fullmatch(pattern, name)
+      if match:
+        if replacement is not None:
+          result[match.expand(replacement)] = value
+        break
+    else:
+      result[name] = value
+  parts: dict[str, dict[int, np.ndarray]] = {}
+  for name in [n for n in result if '#' in n]:
+    whole, _, index = name.partition('#')
+    parts.setdefault(whole, {})[int(index)] = result.pop(name)
+  return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+
+
+def _canonical(name: str) -> str:
+  return re.sub(r'[._/]+', '.', name)
