@@ -151,7 +151,7 @@ def _is_numpy_scalar(hint: Any) -> bool:
 def type_hints(target: Callable) -> dict[str, Any]:
   """Type hints of the arguments of a class or function; empty where they cannot be read."""
   try:
-    if (isinstance(target, type) and '__init__' not in vars(target)) or hasattr(target, '__dataclass_fields__'):
+    if hasattr(target, '__dataclass_fields__'):
       return typing.get_type_hints(target)
     return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
   except (NameError, TypeError, AttributeError):
@@ -159,12 +159,13 @@ def type_hints(target: Callable) -> dict[str, Any]:
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-  """Public classes and functions which a module itself defines."""
-  return [
+  """What a module offers to configs: its classes and the functions named like classes (`ResNet50`), else all functions."""
+  found = [
     n
     for n, v in vars(module).items()
     if not n.startswith('_') and callable(v) and getattr(v, '__module__', None) == module.__name__
   ]
+  return [n for n in found if n[0].isupper()] or found
 
 
 def known_names(package: str) -> list[str]:

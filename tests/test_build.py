@@ -92,3 +92,14 @@ def test_lists_of_a_config_become_tuples_where_tuples_are_asked_for(value, hint,
 
 def test_a_module_from_a_saved_config_can_be_hashed():
   hash(build.build({'name': 'mlp.MLP', 'hidden': [3, 4]}, 'dl.models', 'config.model'))
+
+
+def test_inherited_arguments_are_checked_too():
+  with pytest.raises(ConfigError, match=r"data\.fold: expected int, got '1'"):
+    build.build({'name': 'sklearn.Digits', 'folds': 5, 'fold': '1'}, 'dl.data', 'data')
+
+
+def test_the_nearest_names_are_those_a_config_can_use():
+  with pytest.raises(ConfigError) as error:
+    build.resolve('arrays.npz', 'dl.data', 'data')
+  assert 'Npz' in str(error.value) and 'load_npz' not in str(error.value)
