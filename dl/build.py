@@ -159,7 +159,7 @@ def type_hints(target: Callable) -> dict[str, Any]:
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-  """What a module offers to configs: its classes and the functions named like classes (`ResNet50`), else all functions."""
+  """What a module offers to configs: what is named like a class (`ResNet50`) if anything is, else its functions."""
   found = [
     n
     for n, v in vars(module).items()

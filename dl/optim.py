@@ -14,22 +14,23 @@ the first match counts and every parameter must match. A dict with a `name` in p
 import dataclasses
 import functools
 import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
 from dl.build import check_arguments, first_line, resolve
 from dl.duration import to_steps
 from dl.errors import ConfigError, nearest
-from dl.state import ParamsEmaState
+from dl.patterns import assign, found_in, is_pairs, match
+from dl.stages import accumulate, freeze, inverse_time_decay, layerwise_decay, params_ema, unfreeze
 
 Schedule = Callable[[Any], Any]
 
+_STAGES = {f.__name__: f for f in (params_ema, accumulate, freeze, unfreeze, layerwise_decay)}
+_SCHEDULES = {'inverse_time_decay': inverse_time_decay}
 _STEP_ARGUMENTS = ('warmup_steps', 'decay_steps', 'transition_steps', 'transition_begin')
 
 
@@ -124,91 +125,6 @@ def make(
   return Optimizer(chains, rates)
 
 
-def params_ema(decay: float, debias: bool = True) -> optax.GradientTransformation:
-  """Keeps a running average of the parameters themselves; the last stage of a chain (Polyak and Juditsky, 1992).
-
-  Evaluation, prediction and sampling use the average. With `debias` the decay of update t is at most
-  (1 + t) / (10 + t), so that the average forgets the random start.
-
-  Raises:
-    ConfigError: `decay` is not in [0, 1).
-  """
-  if not 0 <= decay < 1:
-    raise ConfigError(f'decay must be in [0, 1), got {decay}')
-
-  def init(params):
-    return ParamsEmaState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params))
-
-  def update(updates, state, params=None):
-    if params is None:
-      raise ValueError('params_ema needs the parameters')
-    count = state.count + 1
-    d = jnp.minimum(decay, (1.0 + count) / (10.0 + count)) if debias else decay
-    new = optax.apply_updates(params, updates)
-    average = jax.tree.map(lambda a, p: (d * a + (1 - d) * p).astype(a.dtype), state.average, new)
-    return updates, ParamsEmaState(count, average)
-
-  return optax.GradientTransformation(init, update)
-
-
-def accumulate(inner: optax.GradientTransformation, steps: int) -> optax.GradientTransformation:
-  """Averages gradients over `steps` training steps before the later stages make one update of them.
-
-  The same as a batch `steps` times larger, in the memory of one (for losses that are means over the batch).
-  """
-  if steps < 1:
-    raise ConfigError(f'steps must be at least 1, got {steps}')
-  return optax.MultiSteps(inner, every_k_schedule=steps).gradient_transformation()
-
-
-def paths(params: PyTree) -> list[str]:
-  """The path of each leaf, '/'-joined, in the order of `jax.tree.leaves`."""
-  return [_path(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
-
-
-def match(pattern: str, params: PyTree, where: str) -> PyTree:
-  """A tree of bools: which parameters the pattern is found in; raises ConfigError if none."""
-  regex = compile_pattern(pattern, where)
-  mask = jax.tree_util.tree_map_with_path(lambda p, _: regex.search(_path(p)) is not None, params)
-  if not any(jax.tree.leaves(mask)):
-    names = paths(params)
-    raise ConfigError(f'{where}: {pattern!r} matches no parameter; parameters: {_some(names)}')
-  return mask
-
-
-def assign(pairs: Sequence[Sequence[Any]], params: PyTree, where: str) -> PyTree:
-  """A tree of indices into `pairs`: the first pattern that matches each parameter.
-
-  Raises:
-    ConfigError: a parameter that no pattern matches, or a pattern that is the first match of none.
-  """
-  if not _is_pairs(pairs):
-    raise ConfigError(f'{where}: expected a list of [pattern, value] pairs, got {pairs!r}')
-  regexes = [compile_pattern(p, f'{where}.{i}') for i, (p, _) in enumerate(pairs)]
-
-  def first(path, _):
-    for i, regex in enumerate(regexes):
-      if regex.search(_path(path)):
-        return i
-    raise ConfigError(f"{where}: no pattern matches the parameter {_path(path)!r}; end the list with ['.*', value]")
-
-  index = jax.tree_util.tree_map_with_path(first, params)
-  for i in set(range(len(pairs))) - set(jax.tree.leaves(index)):
-    raise ConfigError(
-      f'{where}.{i}: {pairs[i][0]!r} matches no parameter that earlier patterns leave; '
-      f'parameters: {_some(paths(params))}'
-    )
-  return index
-
-
-def compile_pattern(pattern: Any, where: str) -> re.Pattern:
-  """A compiled regular expression; raises ConfigError if it is none."""
-  try:
-    return re.compile(pattern)
-  except (re.error, TypeError) as e:
-    raise ConfigError(f'{where}: {pattern!r} is not a regular expression: {first_line(e)}') from e
-
-
 def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedule:
   """Builds an optax schedule; lengths are durations and default to the whole training, `warmup` is `warmup_steps`."""
   target = _resolve(spec.get('name'), where, optax.schedules)
@@ -216,6 +132,8 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedu
   parameters = inspect.signature(target).parameters
   if 'warmup' in arguments and 'warmup_steps' in parameters:
     arguments['warmup_steps'] = arguments.pop('warmup')
+  elif 'warmup' in arguments:
+    return _warmed_up(arguments.pop('warmup'), {'name': spec['name'], **arguments}, length, where)
   for name in _STEP_ARGUMENTS:
     if name in arguments:
       arguments[name] = length.steps(arguments[name], f'{where}.{name}')
@@ -248,6 +166,15 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedu
   return schedule
 
 
+def _warmed_up(warmup: str | int, spec: Mapping[str, Any], length: Length, where: str) -> Schedule:
+  """A linear rise from 0, and then a schedule over what is left."""
+  steps = min(length.steps(warmup, f'{where}.warmup'), max(length.total - 1, 0))
+  rest = make_schedule(spec, dataclasses.replace(length, total=length.total - steps), where)
+  if not steps:
+    return rest
+  return optax.schedules.join_schedules([optax.schedules.linear_schedule(0.0, float(rest(0)), steps), rest], [steps])
+
+
 def _chain(
   stages: list[tuple[str, Any]], params: PyTree, length: Length, where: str, rates: list, updates_per_step: float
 ) -> optax.GradientTransformation:
@@ -258,7 +185,7 @@ def _chain(
     if not isinstance(stage, Mapping) or 'name' not in stage:
       raise ConfigError(f"{at}: a stage is a dict with a 'name', got {stage!r}")
     target = _resolve(stage['name'], at)
-    if target is params_ema and (i + 1 < len(stages) or 'mask' in stage or _is_pairs(stage.get('decay'))):
+    if target is params_ema and (i + 1 < len(stages) or 'mask' in stage or is_pairs(stage.get('decay'))):
       raise ConfigError(f'{at}: params_ema is the last stage, and averages all parameters alike')
     if target is accumulate and any('learning_rate' in s for _, s in stages[:i]):
       raise ConfigError(f'{at}: accumulate comes before the optimizer, whose gradients it averages')
@@ -269,12 +196,22 @@ def _chain(
       every = stage.get('steps', 1) if target is accumulate else 1
       if not isinstance(every, int) or every < 1:
         raise ConfigError(f'{at}.steps: expected a whole number of at least 1, got {every!r}')
-      rest = stages[i + 1 :]
-      inner['inner'] = _chain(rest, params, length.scaled(1 / every), where, rates, updates_per_step / every)
+      seen = _trained(stage.get('mask'), params, at) if target is freeze else params
+      inner['inner'] = _chain(stages[i + 1 :], seen, length.scaled(1 / every), where, rates, updates_per_step / every)
     transforms.append(_stage(target, stage, params, length, at, rates, updates_per_step, inner))
     if inner:
       break
   return optax.chain(*transforms) if len(transforms) > 1 else transforms[0]
+
+
+def _trained(mask: Any, params: PyTree, where: str) -> PyTree:
+  """The parameters which a `freeze` leaves to the stages after it."""
+  if not isinstance(mask, str):
+    raise ConfigError(f"{where}.mask: expected a pattern of what to freeze, such as '^(?!head)', got {mask!r}")
+  frozen = match(mask, params, f'{where}.mask')
+  if all(jax.tree.leaves(frozen)):
+    raise ConfigError(f'{where}.mask: {mask!r} matches every parameter, so nothing would be trained')
+  return jax.tree.map(lambda f, p: optax.MaskedNode() if f else p, frozen, params)
 
 
 def _stage(target, stage, params, length, where, rates, updates_per_step, inner) -> optax.GradientTransformation:
@@ -286,17 +223,19 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
     at = f'{where}.{name}'
     if isinstance(value, str) and name.endswith('mask'):
       match(value, params, at)
-      arguments[name] = functools.partial(match, value, where=at) if name in parameters else value
-    elif isinstance(value, Mapping) and 'name' in value:
-      arguments[name] = make_schedule(value, length, at)
-    elif _is_pairs(value):
+      arguments[name] = functools.partial(found_in, value) if name in parameters else value
+    elif is_pairs(value) and target is not layerwise_decay:
       assigned[name] = (
         assign(value, params, at),
-        [make_schedule(v, length, at) if isinstance(v, Mapping) else v for _, v in value],
+        [_value(name, v, length, at) for _, v in value],
       )
+    else:
+      arguments[name] = _value(name, value, length, at)
   plain = {k: v for k, v in arguments.items() if k not in assigned}
   probe = plain | {k: v[0] for k, (_, v) in assigned.items()}
   check_arguments(target, probe, where, inner)
+  if target is layerwise_decay:
+    assign([[pattern, None] for pattern in probe['layers']], params, f'{where}.layers')
   rate = probe.get('learning_rate')
   if rate is not None:
     rates.append((rate if callable(rate) else lambda _: rate, updates_per_step))
@@ -319,20 +258,19 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
   return transform
 
 
-def _is_pairs(value: Any) -> bool:
-  return (
-    isinstance(value, list | tuple)
-    and len(value) > 0
-    and all(isinstance(v, list | tuple) and len(v) == 2 and isinstance(v[0], str) for v in value)
-  )
+def _value(name: str, value: Any, length: Length, where: str) -> Any:
+  """An argument of a stage: a dict is a schedule, and `after` a duration."""
+  if isinstance(value, Mapping) and 'name' in value:
+    return make_schedule(value, length, where)
+  return length.steps(value, where) if name == 'after' else value
 
 
 def _resolve(name: Any, where: str, *modules: Any) -> Callable:
   """The transformation or schedule of a name."""
   if not isinstance(name, str):
     raise ConfigError(f'{where}: expected a name, got {name!r}')
-  own = {'params_ema': params_ema, 'accumulate': accumulate}
-  if name in own and not modules:
+  own = _SCHEDULES if modules else _STAGES
+  if name in own:
     return own[name]
   for module in (*modules, optax, optax.contrib):
     if callable(getattr(module, name, None)):
@@ -344,7 +282,7 @@ def _resolve(name: Any, where: str, *modules: Any) -> Callable:
 
 def _names(*modules: Any) -> list[str]:
   found = [n for m in (modules or (optax, optax.contrib)) for n, v in vars(m).items() if inspect.isfunction(v)]
-  return [*found, *([] if modules else ['params_ema', 'accumulate'])]
+  return [*found, *(_SCHEDULES if modules else _STAGES)]
 
 
 def _call(target: Callable, arguments: Mapping[str, Any], where: str) -> Any:
@@ -354,11 +292,3 @@ def _call(target: Callable, arguments: Mapping[str, Any], where: str) -> Any:
     raise ConfigError(f'{where}: {e}') from e
   except (ValueError, TypeError, AttributeError) as e:
     raise ConfigError(f'{where}: {target.__name__} refused its arguments: {first_line(e)}') from e
-
-
-def _path(path: Sequence[Any]) -> str:
-  return jax.tree_util.keystr(tuple(path), simple=True, separator='/')
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-  return ', '.join(names[:limit]) + (', ...' if len(names) > limit else '')

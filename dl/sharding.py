@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from dl.errors import ConfigError, nearest
-from dl.optim import assign
+from dl.patterns import assign
 
 MIN_SHARDED_SIZE = 2**14
 """Arrays with fewer elements stay replicated under 'fsdp': splitting them costs more than it saves."""

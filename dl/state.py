@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Self
 
 import flax.struct
 import jax
+import optax
 from jaxtyping import Array, Int, PyTree
 
 
@@ -37,5 +38,7 @@ class State:
       is_ema = lambda x: isinstance(x, ParamsEmaState)
       averages = [x.average for x in jax.tree.leaves(opt, is_leaf=is_ema) if is_ema(x)]
       if averages:
-        (params[player],) = averages
+        pick = lambda average, param: param if isinstance(average, optax.MaskedNode) else average
+        masked = lambda x: isinstance(x, optax.MaskedNode)  # a frozen parameter has no average
+        params[player] = jax.tree.map(pick, averages[0], params[player], is_leaf=masked)
     return self.replace(params=params)

@@ -8,6 +8,7 @@ import pytest
 
 from dl import optim
 from dl.errors import ConfigError
+from dl.state import State
 
 PARAMS = {
   'Dense_0': {'kernel': jnp.ones((3, 4)), 'bias': jnp.ones(4)},
@@ -144,3 +145,97 @@ def test_mistakes_are_one_line(stages, says):
     optim.make(stages, {'model': PARAMS}, LENGTH)
   assert says in str(e.value)
   assert '\n' not in str(e.value)
+
+
+def test_freeze_keeps_parameters_and_stores_nothing_for_them():
+  chain = make(
+    freeze=dict(name='freeze', mask='^Dense_0'),
+    clip=dict(name='clip_by_global_norm', max_norm=0.1),
+    adam=dict(name='adamw', weight_decay=0.1, mask='kernel$', learning_rate=[['kernel', 0.1], ['bias', 0.2]]),
+    ema=dict(name='params_ema', decay=0.5),
+  )
+  new, state = run(chain)
+  assert_equal(new['Dense_0'], PARAMS['Dense_0'])
+  assert all((n != 1).all() for n in jax.tree.leaves(new['Dense_1']))
+  shapes = [x.shape for x in jax.tree.leaves(state)]
+  assert (3, 4) not in shapes and shapes.count((4, 2)) == 3  # two moments and the average
+  alone, _ = run(
+    optim.make(
+      dict(
+        clip=dict(name='clip_by_global_norm', max_norm=0.1),
+        adam=dict(name='adamw', weight_decay=0.1, mask='kernel$', learning_rate=[['kernel', 0.1], ['bias', 0.2]]),
+      ),
+      {'model': {'Dense_1': PARAMS['Dense_1']}},
+      LENGTH,
+    ).chains['model'],
+    params={'Dense_1': PARAMS['Dense_1']},
+  )
+  assert_equal(new['Dense_1'], alone['Dense_1'])  # the norm is that of the trained gradients
+  averaged = State(jnp.int32(3), {'model': new}, {'model': state}, {}).averaged().params['model']
+  assert_equal(averaged['Dense_0'], PARAMS['Dense_0'])
+  assert not np.allclose(averaged['Dense_1']['bias'], new['Dense_1']['bias'])
+
+
+def test_what_is_frozen_costs_no_gradient():
+  def flops(chain):
+    def step(params, state, x):
+      loss = lambda p: (jnp.tanh(x @ p['Dense_0']['kernel']) @ p['Dense_1']['kernel']).sum()
+      updates, state = chain.update(jax.grad(loss)(params), state, params)
+      return optax.apply_updates(params, updates)
+
+    return jax.jit(step).lower(PARAMS, chain.init(PARAMS), jnp.ones((5, 3))).compile().cost_analysis()['flops']
+
+  sgd = dict(name='sgd', learning_rate=0.1)
+  assert flops(make(freeze=dict(name='freeze', mask='^Dense_0'), sgd=sgd)) < flops(make(sgd=sgd)) / 2
+
+
+@pytest.mark.parametrize(
+  ('stage', 'match'),
+  [
+    (dict(name='freeze', mask='.*'), 'matches every parameter'),
+    (dict(name='freeze', mask='Conv'), 'matches no parameter'),
+    (dict(name='freeze'), 'expected a pattern'),
+  ],
+)
+def test_a_freeze_which_cannot_be_is_refused(stage, match):
+  with pytest.raises(ConfigError, match=match):
+    make(freeze=stage, sgd=dict(name='sgd', learning_rate=0.1))
+
+
+def test_layers_learn_more_slowly_the_lower_they_are():
+  decay = dict(name='layerwise_decay', decay=0.5, layers=('Dense_0', 'Dense_1/kernel', 'Dense_1/bias'))
+  new, _ = run(make(sgd=dict(name='sgd', learning_rate=1.0), decay=decay), steps=1)
+  for found, factor in ((new['Dense_0']['bias'], 0.25), (new['Dense_1']['kernel'], 0.5), (new['Dense_1']['bias'], 1)):
+    np.testing.assert_allclose(found, 1 - 0.1 * factor, rtol=1e-6)
+  with pytest.raises(ConfigError, match='no pattern matches'):
+    make(sgd=dict(name='sgd', learning_rate=1.0), decay=dict(decay, layers=('Dense_0',)))
+
+
+def test_parameters_are_unfrozen_one_after_the_other():
+  after = [['Dense_1/bias', 0], ['Dense_1', '1%'], ['.*', 2]]
+  chain = make(sgd=dict(name='sgd', learning_rate=1.0), gradual=dict(name='unfreeze', after=after))
+  params, state, moved = PARAMS, chain.init(PARAMS), []
+  for _ in range(3):
+    updates, state = chain.update(jax.tree.map(jnp.ones_like, params), state, params)
+    moved.append(
+      [bool(u.any()) for u in (updates['Dense_1']['bias'], updates['Dense_1']['kernel'], updates['Dense_0']['bias'])]
+    )
+  assert moved == [[True, False, False], [True, True, False], [True, True, True]]
+
+
+def test_schedules_of_the_field():
+  """Each against its formula: warm-up with cosine, steps, exponential, 1/t and polynomial decay."""
+  schedule = lambda **spec: optim.make_schedule(spec, LENGTH, 'learning_rate')
+  at = lambda f, *steps: [float(f(s)) for s in steps]
+  approx = lambda *v: pytest.approx(v, rel=1e-5, abs=1e-9)
+  assert at(schedule(name='warmup_cosine_decay_schedule', peak_value=1.0, warmup='10%'), 5, 10, 55, 100) == approx(
+    0.5, 1, 0.5, 0
+  )
+  steps = schedule(name='piecewise_constant_schedule', init_value=1.0, boundaries_and_scales={'50%': 0.1, '75%': 0.1})
+  assert at(steps, 49, 51, 76) == approx(1, 0.1, 0.01)
+  assert at(schedule(name='exponential_decay', init_value=1.0, decay_rate=0.5, transition_steps=10), 20) == approx(0.25)
+  assert at(
+    schedule(name='inverse_time_decay', init_value=1.0, decay_rate=1.0, transition_steps=10), 0, 10, 30
+  ) == approx(1, 0.5, 0.25)
+  polynomial = schedule(name='polynomial_schedule', init_value=1.0, end_value=0.0, power=2, warmup='20%')
+  assert at(polynomial, 0, 10, 20, 60, 100) == approx(0, 0.5, 1, 0.25, 0)

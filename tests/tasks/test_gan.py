@@ -9,7 +9,7 @@ import pytest
 from dl import metrics
 from dl.errors import ConfigError
 from dl.models.gan import ConvDiscriminator, ConvGenerator
-from dl.optim import params_ema
+from dl.stages import params_ema
 from dl.state import State
 from dl.tasks.gan import GAN, OBJECTIVES
 
