@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from dl import config as configs
 from dl import evaluate, logs
@@ -127,6 +127,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs, records, and writes the table."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  logging.set_verbosity(logging.WARNING)  # Orbax logs every detail of a restore
   records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
   if not flags.FLAGS.table:
     for name, arguments in EXPERIMENTS.items():

@@ -98,7 +98,7 @@ def session(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-  """The git commit of this code, with '+changes' where files differ from it; None outside of a checkout."""
+  """The git commit of this code, with '+changes' where code differs from it; None outside of a checkout."""
   here = pathlib.Path(__file__).parent
   try:
     git = lambda *a: subprocess.run(
@@ -106,7 +106,7 @@ def commit() -> str | None:
     ).stdout.strip()
     if pathlib.Path(git('rev-parse', '--show-toplevel')) != here.parent.resolve():
       return None  # a copy installed inside somebody's own repository
-    return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno') else '')
+    return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno', '--', ':/*.py') else '')
   except (OSError, subprocess.SubprocessError):
     return None
 
