@@ -46,9 +46,9 @@ class Parts:
   steps_per_epoch: float | None
   pipeline: Pipeline | None
 
-  def init(self) -> State:
-    """The initial state, a pure function of the seed; meant to be jitted."""
-    return initial_state(self.task, self.optimizer.chains, self.config['seed'], self.batch)
+  def init(self, given: Mapping[str, Any] | None = None) -> State:
+    """The initial state, a pure function of the seed and of given arrays (path -> array); meant to be jitted."""
+    return initial_state(self.task, self.optimizer.chains, self.config['seed'], self.batch, given)
 
   def steps(self, key: str) -> int | None:
     """The duration under a top-level config key, in steps; None where it is None.
@@ -137,12 +137,31 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
   return Parts(dict(config), task, optimizer, batch, state, total, steps_per_epoch, pipeline)
 
 
-def initial_state(task: Task, chains: Mapping[str, Any], seed: int, batch: Mapping[str, Any]) -> State:
-  """Step 0: fresh parameters and optimizer states. Shapes alone of `batch` matter; one row is enough."""
+def initial_state(
+  task: Task, chains: Mapping[str, Any], seed: int, batch: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> State:
+  """Step 0: fresh parameters and optimizer states. Shapes alone of `batch` matter; one row is enough.
+
+  Args:
+    task: the learning problem.
+    chains: player -> optimizer.
+    seed: of the parameters.
+    batch: arrays or shapes of a batch.
+    given: arrays in place of fresh ones, by their path in (params, extra): 'params/model/conv1/kernel'.
+  """
   rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
   params, extra = task.init(jax.random.key(seed), to_float(rows))
+  if given:
+    fresh = {'params': params, 'extra': extra}
+    found = jax.tree_util.tree_map_with_path(lambda path, x: given.get(state_path(path), x), fresh)
+    params, extra = found['params'], found['extra']
   opt = {player: chains[player].init(params[player]) for player in params}
   return State(step=jnp.zeros([], jnp.int32), params=params, opt=opt, extra=extra)
+
+
+def state_path(path: tuple[Any, ...]) -> str:
+  """The keys of a leaf of a state, '/'-joined."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def to_float(batch: Mapping[str, Any]) -> dict[str, Any]:

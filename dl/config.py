@@ -28,6 +28,7 @@ class Experiment:
     optim: named optax stages, or a dict player -> named stages (see `dl.optim`).
     train_for: length of the training: '20 epochs', '500 steps', '1e6 examples'.
     seed: of parameters, data order, augmentation and all else that is random.
+    init_from: weights to start from (`dl.weights`): `name`, 'tensors' of a file or another 'run'; `path`, `exclude`.
     data: the training data: `name` below `dl.data`, its arguments, `batch_size`, `augment`; None for a task without.
     eval: evaluation name -> changes to `data`, such as dict(split='test'); the name is the split in `metrics.jsonl`.
     eval_every: how often to evaluate; always at the end too. None: at the end alone.
@@ -50,6 +51,7 @@ class Experiment:
   model: dict | None = None
   data: dict | None = None
   seed: int = 0
+  init_from: dict | None = None
   eval: dict = dataclasses.field(default_factory=dict)
   eval_every: Duration | None = None
   log_every: Duration = '1%'

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 
-from dl import artifacts, logs, report, schedule, sharding, steps, workdir
+from dl import artifacts, logs, report, schedule, sharding, steps, weights, workdir
 from dl.assemble import Parts, assemble, make_eval_pipelines
 from dl.checkpoint import Checkpoints
 from dl.config import flatten
@@ -60,6 +61,9 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
       sharding.check_batch(pipeline.batch_size, mesh, f'config.{where}.batch_size')
   plan = schedule.make(parts, evals)
   functions = steps.compiled(parts, mesh)
+  given = functools.cache(lambda: weights.load(config['init_from'], parts))
+  if not (directory / workdir.CONFIG).exists():
+    given()  # a mistake in it is found before anything is written
 
   with contextlib.ExitStack() as stack:
     # -- Restore or initialize.
@@ -71,7 +75,7 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
       items = saved.restore(step, dict(zip(('state', 'sums'), functions.like, strict=True)))
       state, sums = items['state'], items['sums']
     else:
-      state, sums = functions.init(), functions.new_sums()
+      state, sums = functions.init(given()), functions.new_sums()
     log = stack.enter_context(logs.Logs(directory, resume_step=step or None))
     past = logs.read(directory)
     history = [r for r in past if r['split'] != 'train']

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.struct
@@ -40,7 +40,7 @@ class Compiled:
   """The functions of a run, jitted for its mesh; each is compiled at its first call.
 
   Attributes:
-    init: () -> the initial state.
+    init: arrays by path, in place of fresh ones -> the initial state.
     new_sums: () -> sums of no steps.
     train: (state, sums, batch) -> (state, sums, a flag to wait for): one step; the first two are donated.
     train_fused: the same for `steps_per_call` steps, whose batches are stacked.
@@ -49,7 +49,7 @@ class Compiled:
     like: shapes and shardings of the (state, sums), to restore into.
   """
 
-  init: Callable[[], State]
+  init: Callable[[Mapping[str, Array]], State]
   new_sums: Callable[[], Sums]
   train: Callable[[State, Sums, Any], tuple[State, Sums, Array]]
   train_fused: Callable[[State, Sums, Any], tuple[State, Sums, Array]]

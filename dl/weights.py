@@ -14,11 +14,79 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from dl import restore
+from dl.assemble import Parts, state_path
+from dl.build import build
 from dl.errors import ConfigError, nearest
 from dl.layouts import LAYOUTS
 
 _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
+
+
+def load(spec: Mapping[str, Any] | None, parts: Parts) -> dict[str, np.ndarray]:
+  """The arrays that `config.init_from` gives a run, by their path in its state; empty where it gives none.
+
+  Raises:
+    ConfigError: an unknown name, an unreadable file, or tensors which do not fit.
+  """
+  if spec is None:
+    return {}
+  return build(spec, 'dl.weights', 'config.init_from', parts=parts)
+
+
+def tensors(
+  path: str, parts: Parts, layout: str | None = None, exclude: tuple[str, ...] = (), player: str = 'model'
+) -> dict[str, np.ndarray]:
+  """Weights of a file, as torchvision, timm or Hugging Face name them.
+
+  Args:
+    path: a .safetensors or .npz file.
+    parts: the run.
+    layout: None for the names that the model follows (its docstring says whose), or a key of `dl.layouts.LAYOUTS`.
+    exclude: regular expressions of tensors not to read and of variables to leave fresh, such as '^fc' (a new head).
+    player: whose weights they are, where there are several networks.
+  """
+  models = parts.task.model if isinstance(parts.task.model, Mapping) else {'model': parts.task.model}
+  if player not in models:
+    raise ConfigError(f'config.init_from.player: there is none called {player!r}; {nearest(player, models)}')
+  extra = parts.state.extra if player == 'model' else parts.state.extra[player]
+  like = {'params': parts.state.params[player], **extra}
+  found = convert(read(pathlib.Path(path)), like, model=type(models[player]).__name__, layout=layout, exclude=exclude)
+  prefix = 'extra' if player == 'model' else f'extra/{player}'
+  leaves = jax.tree_util.tree_leaves_with_path(found)
+  under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'{prefix}/{name}'
+  return {under(state_path(p)): value for p, value in leaves}
+
+
+def run(
+  path: str, parts: Parts, step: int | str | None = None, exclude: tuple[str, ...] = (), averaged: bool = True
+) -> dict[str, np.ndarray]:
+  """Weights of another run, from its work directory.
+
+  Args:
+    path: the work directory.
+    parts: the run which starts from them.
+    step: which checkpoint: a step, 'best', or None for the newest.
+    exclude: regular expressions of variables ('model/out/kernel') to leave fresh, such as a new head.
+    averaged: whether to take the running averages of the parameters, where there are any.
+  """
+  _, theirs = restore.load(path, step, averaged)
+  flat = lambda state: {
+    state_path(p): x
+    for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': state.extra})
+    if not any(re.search(e, state_path(p).partition('/')[2]) for e in exclude)
+  }
+  mine, theirs = flat(parts.state), flat(theirs)
+  wrong = [f'missing {k}' for k in mine if k not in theirs] + [f'extra {k}' for k in theirs if k not in mine]
+  both = mine.keys() & theirs.keys()
+  wrong += [
+    f'{k} has shape {theirs[k].shape}, not {mine[k].shape}'
+    for k in mine
+    if k in both and theirs[k].shape != mine[k].shape
+  ]
+  _refuse(wrong, 'config.init_from')
+  return {k: np.asarray(v) for k, v in theirs.items()}
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -33,7 +101,10 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       return load_file(path)
     if path.suffix == '.npz':
       with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+        arrays = dict(found)
+        if not all(isinstance(v, np.ndarray) for v in arrays.values()):
+          raise ValueError('it holds something else than arrays')
+        return arrays
   except Exception as e:  # each library has errors of its own for a damaged file
     raise ConfigError(f'config.init_from.path: cannot read {path}: {e}') from e
   raise ConfigError(
@@ -96,9 +167,7 @@ def convert(
 
   found = jax.tree_util.tree_map_with_path(leaf, like)
   wrong += [f'extra {named[name][0]}' for name in named if name not in used]
-  if wrong:
-    shown = '; '.join(wrong[:8]) + (f'; and {len(wrong) - 8} more' if len(wrong) > 8 else '')
-    raise ConfigError(f'{where}: {shown}; exclude=[regular expressions] leaves tensors out')
+  _refuse(wrong, where)
   return found
 
 
@@ -133,6 +202,12 @@ def rename(
     whole, _, index = name.partition('#')
     parts.setdefault(whole, {})[int(index)] = result.pop(name)
   return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+
+
+def _refuse(wrong: list[str], where: str) -> None:
+  if wrong:
+    shown = '; '.join(wrong[:8]) + (f'; and {len(wrong) - 8} more' if len(wrong) > 8 else '')
+    raise ConfigError(f'{where}: {shown}; exclude=[regular expressions] leaves some out')
 
 
 def _canonical(name: str) -> str:
