@@ -108,6 +108,51 @@ class Confusion(Metric):
       return (np.diagonal(counts) / counts.sum(1)).tolist()
 
 
+@flax.struct.dataclass
+class IoU(Confusion):
+  """Intersection over union of each class, exact over a set of label maps; NaN for a class which is nowhere."""
+
+  @classmethod
+  def of_maps(
+    cls, predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int, weight: Num[Array, '*b']
+  ) -> Self:
+    """Counts of the pixels whose weight is not 0; counted as integers, since float32 ones would stop at 2^24."""
+    index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
+    counts = jnp.zeros(num_classes**2, jnp.int32).at[index.ravel()].add((weight > 0).ravel().astype(jnp.int32))
+    return cls(counts.reshape(num_classes, num_classes).astype(jnp.float32))
+
+  def compute(self) -> list[float]:
+    return self._per_class().tolist()
+
+  def _per_class(self) -> Float[np.ndarray, ' classes']:
+    counts = np.asarray(self.counts, np.float64)
+    both = np.diagonal(counts)
+    with np.errstate(invalid='ignore'):
+      return both / (counts.sum(0) + counts.sum(1) - both)
+
+
+@flax.struct.dataclass
+class MeanIoU(IoU):
+  """Intersection over union, averaged over the classes which are in the labels or predictions of the set."""
+
+  def compute(self) -> float:
+    return _mean_of_present(self._per_class())
+
+
+@flax.struct.dataclass
+class Dice(IoU):
+  """The Dice coefficient, 2 |A and B| / (|A| + |B|), averaged over the same classes as `MeanIoU`."""
+
+  def compute(self) -> float:
+    iou = self._per_class()
+    return _mean_of_present(2 * iou / (1 + iou))
+
+
+def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:
+  present = values[~np.isnan(values)]
+  return float(present.mean()) if len(present) else float('nan')
+
+
 def average(mean: Mean) -> Float[Array, '']:
   """The value of a mean inside compiled code; 0 if nothing was counted."""
   return mean.total / jnp.where(mean.weight > 0, mean.weight, 1.0)

@@ -1,0 +1,123 @@
+"""U-Net: its size, its equality with PyTorch, the sizes of images it takes."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import abstract, assert_equal, count, random_image, randomize
+
+from dl.errors import ConfigError
+from dl.models.unet import UNet
+
+
+def torch_unet(channels, classes, features, pad, batch_norm):
+  """The network of the paper in PyTorch, with the names of ours."""
+  torch = pytest.importorskip('torch')
+
+  class Block(torch.nn.Module):
+    def __init__(self, inputs, outputs):
+      super().__init__()
+      self.conv_0 = torch.nn.Conv2d(inputs, outputs, 3, padding=pad, bias=not batch_norm)
+      self.conv_1 = torch.nn.Conv2d(outputs, outputs, 3, padding=pad, bias=not batch_norm)
+      self.norm_0 = torch.nn.BatchNorm2d(outputs) if batch_norm else torch.nn.Identity()
+      self.norm_1 = torch.nn.BatchNorm2d(outputs) if batch_norm else torch.nn.Identity()
+
+    def forward(self, x):
+      return self.norm_1(self.conv_1(self.norm_0(self.conv_0(x)).relu())).relu()
+
+  class Net(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      widths = [channels, *features]
+      self.encoder = torch.nn.ModuleList([Block(*widths[i : i + 2]) for i in range(len(features))])
+      pairs = list(itertools.pairwise(features))
+      self.up = torch.nn.ModuleList([torch.nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairs])
+      self.decoder = torch.nn.ModuleList([Block(2 * a, a) for a, _ in pairs])
+      self.out = torch.nn.Conv2d(features[0], classes, 1)
+
+    def forward(self, x):
+      h, w = x.shape[2:]
+      step = 2 ** (len(features) - 1)
+      down, right = (-h % step, -w % step) if pad else (0, 0)
+      top, left = down // 2, right // 2
+      x = torch.nn.functional.pad(x, (left, right - left, top, down - top), mode='replicate')
+      levels = []
+      for i, encode in enumerate(self.encoder):
+        x = encode(torch.nn.functional.max_pool2d(x, 2) if i else x)
+        levels.append(x)
+      for i in reversed(range(len(self.up))):
+        x, skip = self.up[i](x), levels[i]
+        a, b = ((s - n) // 2 for s, n in zip(skip.shape[2:], x.shape[2:], strict=True))
+        x = torch.cat([skip[:, :, a : a + x.shape[2], b : b + x.shape[3]], x], 1)
+        x = self.decoder[i](x)
+      x = self.out(x)
+      return x[:, :, top : top + h, left : left + w] if pad else x
+
+  torch.manual_seed(0)
+  return randomize(Net())
+
+
+def test_parameter_count():
+  assert count(UNet(2), (1, 572, 572, 1)) == 31_030_658
+  assert count(UNet(2, padding='valid'), (1, 572, 572, 1)) == 31_030_658
+
+
+@pytest.mark.parametrize(
+  'padding, batch_norm, size', [('same', False, (32, 24)), ('same', True, (29, 35)), ('valid', False, (68, 60))]
+)
+def test_equals_torch(padding, batch_norm, size):
+  features = (6, 8, 10)
+  reference = torch_unet(3, 4, features, int(padding == 'same'), batch_norm)
+  model = UNet(4, features, padding=padding, batch_norm=batch_norm)
+  assert_equal(model, reference, random_image(2, *size, 3))
+
+
+@pytest.mark.parametrize('size', [(32, 32), (33, 47), (1, 5), (388, 100)])
+def test_same_padding_keeps_any_size(size):
+  model = UNet(3, (4, 4, 4, 4))
+  x = jax.ShapeDtypeStruct((1, *size, 2), jnp.float32)
+  assert jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], x).shape == (1, *size, 3)
+
+
+def test_valid_padding_is_the_papers():
+  model = UNet(2, (4, 4, 4, 4, 4), padding='valid')
+  out = lambda h, w: (
+    jax.eval_shape(
+      lambda x: model.init_with_output(jax.random.key(0), x)[0], jax.ShapeDtypeStruct((1, h, w, 1), jnp.float32)
+    ).shape
+  )
+  assert out(572, 572) == (1, 388, 388, 2)
+  assert out(188, 204) == (1, 4, 20, 2)
+  with pytest.raises(ConfigError, match='a side of 556 or 572, say, not of 571'):
+    out(572, 571)
+  with pytest.raises(ConfigError, match='a side of 188, say, not of 172'):
+    out(172, 572)
+  with pytest.raises(ConfigError, match='a side of 188, say, not of 32'):
+    out(32, 32)
+  with pytest.raises(ConfigError, match=r'UNet takes images .*, the data has shape \(7,\)'):
+    model.init(jax.random.key(0), jnp.ones((1, 7)))
+
+
+def test_valid_logits_are_the_middle_of_a_padded_image():
+  """What the paper's overlapping tiles rest on: far from zeros, both paddings agree."""
+  same, valid = UNet(2, (4, 6)), UNet(2, (4, 6), padding='valid')
+  x = jnp.asarray(random_image(1, 48, 48, 1))
+  v = same.init(jax.random.key(0), x)
+  inner = valid.apply(v, x)
+  assert inner.shape == (1, 32, 32, 2)
+  np.testing.assert_allclose(inner, same.apply(v, x)[:, 8:-8, 8:-8], atol=1e-5)
+
+
+def test_precision_dropout_and_batch_statistics():
+  model = UNet(2, (4, 8), batch_norm=True, dropout=0.5, dtype=jnp.bfloat16)
+  shapes = abstract(model, (1, 16, 16, 1))
+  assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+  x = jnp.asarray(random_image(2, 16, 16, 1))
+  v = jax.jit(model.init)(jax.random.key(0), x)
+  train = jax.jit(lambda k: model.apply(v, x, train=True, rngs={'dropout': k}, mutable=['batch_stats']))
+  (a, changed), (b, _) = train(jax.random.key(0)), train(jax.random.key(1))
+  assert a.dtype == jnp.float32 and not jnp.allclose(a, b)
+  assert not jnp.allclose(changed['batch_stats']['encoder_0']['norm_0']['mean'], 0)
+  model.apply(v, x)  # needs no key
