@@ -76,7 +76,7 @@ def max_pool_switches(x: Float[Array, 'b 2*h 2*w c']) -> tuple[Float[Array, 'b h
   b, h, w, c = x.shape
   windows = x.reshape(b, h // 2, 2, w // 2, 2, c).swapaxes(2, 3).reshape(b, h // 2, w // 2, 4, c)
   switches = jnp.arange(4)[:, None] == windows.argmax(3)[..., None, :]
-  pooled = jnp.take_along_axis(windows, windows.argmax(3)[..., None, :], 3)[..., 0, :]
+  pooled = jnp.where(switches, windows, 0).sum(3)
   return pooled, switches.reshape(b, h // 2, w // 2, 2, 2, c).swapaxes(2, 3)
 
 
