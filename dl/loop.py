@@ -141,6 +141,10 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
 
       if 'artifacts' in due or stopped:
         artifacts.write(directory, step, _artifacts(parts, state))
+      if (step == plan.total or stopped) and jax.process_count() == 1:
+        for name, pipeline in evals.items():
+          found = steps.findings(parts.task, state.averaged(), pipeline, mesh, config['seed'])
+          artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
 
       if 'checkpoint' in due or stopped or ('eval' in due and plan.keep.is_best(history, step)):
         save()

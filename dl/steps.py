@@ -155,6 +155,24 @@ def evaluate(eval_step: Callable, state: State, pipeline: Pipeline | None, mesh:
   return metrics.compute(metrics.total(jax.device_get(parts)))
 
 
+def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, seed: int) -> dict[str, Any]:
+  """Artifacts of a whole evaluation set (`Task.findings`); none for a task which examines nothing."""
+  if pipeline is None:
+    return {}
+  place = lambda batch: (batch['mask'], sharding.place(batch, sharding.batch_sharding(mesh)))
+
+  def examine(state, batch, index):
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 3), index)
+    return task.examine(state, to_float(batch), key)
+
+  if not jax.eval_shape(examine, state, jax.tree.map(jnp.asarray, pipeline[0]), jnp.int32(0)):
+    return {}
+  compiled, found = jax.jit(examine, out_shardings=sharding.replicated(mesh)), []
+  for index, (mask, batch) in enumerate(prefetch(pipeline.iterate(0), place, pipeline.prefetch)):
+    found.append({k: v[mask > 0] for k, v in jax.device_get(compiled(state, batch, jnp.int32(index))).items()})
+  return task.findings({k: np.concatenate([f[k] for f in found]) for k in found[0]}, pipeline.examples)
+
+
 QUEUE_BYTES = 2**26
 """How much memory the batches of dispatched steps may take, which is little beside any model's activations."""
 

@@ -1,7 +1,7 @@
 """The Task contract: a learning problem as pure functions, which is all that the loop knows of it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -71,6 +71,19 @@ class Task:
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     """Metrics of one evaluation batch; by default those of `loss` with train=False."""
     return self.loss(state.params, state.extra, batch, key, False)[1][1]
+
+  def examine(self, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
+    """What `findings` wants to know of each example of an evaluation, name -> [b, ...]; nothing by default."""
+    return {}
+
+  def findings(self, examined: dict[str, Any], inputs: Callable[[Any], Batch]) -> dict[str, Any]:
+    """Artifacts of a whole evaluation set, after training.
+
+    Args:
+      examined: what `examine` says of each real example, name -> [n, ...].
+      inputs: indices -> those examples as a batch, as the data set has them.
+    """
+    return {}
 
   def predict(self, state: State, inputs: Any, key: Key[Array, '']) -> Any:
     """What a user of the trained model calls: raw inputs, as the data set has them, to outputs."""

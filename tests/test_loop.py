@@ -1,5 +1,6 @@
 """The loop: what it leaves, that it resumes bit for bit, stops, averages, accumulates, and evaluates exactly."""
 
+import csv
 import itertools
 import json
 import math
@@ -407,3 +408,20 @@ def test_evaluation_of_a_regression_agrees_with_sklearn(runs):
     np.testing.assert_allclose(line['mae'], metrics.mean_absolute_error(test['target'], predicted), rtol=1e-5)
     np.testing.assert_allclose(line['rmse'], metrics.mean_squared_error(test['target'], predicted) ** 0.5, rtol=1e-5)
   assert math.isfinite(line['loss'])
+
+
+def test_a_classifier_leaves_its_mistakes_to_look_at(runs):
+  """The pictures are of the examples which the weights kept at the end get wrong."""
+  folder = runs('perceptron') / 'artifacts'
+  assert {p.name for p in folder.iterdir()} == {
+    f'00000040_test_{n}' for n in ('confusion.png', 'classes.csv', 'mistakes.csv', 'mistakes_picture.png')
+  }
+  task, state = dl.load(runs('perceptron'))
+  test = Digits('test').columns
+  probability = np.asarray(task.predict(state, test['image'], jax.random.key(0))['probability'])
+  losses = -np.log(probability[np.arange(360), test['label']])
+  wrong = np.flatnonzero(probability.argmax(-1) != test['label'])
+  with open(folder / '00000040_test_mistakes.csv') as f:
+    rows = list(csv.DictReader(f))
+  assert [int(r['index']) for r in rows] == wrong[np.argsort(-losses[wrong])][:25].tolist()
+  assert [float(r['loss']) for r in rows] == pytest.approx(np.sort(losses[wrong])[::-1][:25].tolist(), abs=1e-3)

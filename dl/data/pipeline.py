@@ -133,6 +133,16 @@ class Pipeline:
     """The first example of the stream as a batch of one, for its shapes."""
     return {k: v[:1] for k, v in self._gather(0).items()} if self._gathers else self._stack([self._example(0)])
 
+  def examples(self, index: Int[np.ndarray, ' k']) -> HostBatch:
+    """Single examples of an evaluation, by their place in it, as a batch."""
+    if self._gathers:
+      batch = self.source[np.asarray(index)]
+      return {name: standard(name, values) for name, values in batch.items()} | {
+        'mask': np.ones(len(index), np.float32)
+      }
+    place = lambda i: (i // self.batch_size) * self._rows + i % self.batch_size - self._offset
+    return self._stack([self._example(place(int(i))) for i in index])
+
   def __iter__(self) -> Iterator[HostBatch]:
     return self.iterate(0)
 

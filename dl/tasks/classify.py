@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
-from dl import losses
+from dl import losses, mistakes
 from dl.errors import ConfigError
 from dl.metrics import Confusion, Mean
 from dl.state import State
@@ -36,12 +36,14 @@ class Classify(Supervised):
     class_weights: factors of the classes in the loss; 'balanced' weighs each class by the inverse of its share of
       the training set, so that classes count alike.
     top_k: also count an example as right if its class is among the k likeliest.
+    test_time_flip: outside of training, average the logits of each image and its mirror image.
   """
 
   criterion: str | Mapping[str, Any] | Callable = 'cross_entropy'
   label_smoothing: float = 0.0
   class_weights: str | tuple[float, ...] | None = None
   top_k: tuple[int, ...] = ()
+  test_time_flip: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -75,6 +77,22 @@ class Classify(Supervised):
 
   def targets(self, batch: Batch) -> Array:
     return batch['label']
+
+  def apply(
+    self, params: dict[str, PyTree], extra: Any, inputs: Array, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, 'b ...'], Any]:
+    outputs, new = super().apply(params, extra, inputs, key, train)
+    if self.test_time_flip and not train:
+      outputs = (outputs + super().apply(params, extra, jnp.flip(inputs, 2), key, train)[0]) / 2
+    return outputs, new
+
+  def losses(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Float[Array, ' b']:
+    """The loss of each example; that of a mixture of two (`mixup`, `cutmix`) has the share of each."""
+    found = super().losses(outputs, batch)
+    if 'mixed_label' not in batch:
+      return found
+    share, other = batch['label_share'], super().losses(outputs, batch | {'label': batch['mixed_label']})
+    return share * found + (1.0 - share) * other
 
   def check(self, batch: PyTree) -> None:
     if 'label' not in batch:
@@ -115,6 +133,30 @@ class Classify(Supervised):
     logits = class_logits(outputs)
     confusion = Confusion.of(logits.argmax(-1), batch['label'], logits.shape[-1], batch['mask'])
     return metrics | {'class_accuracy': confusion}
+
+  def examine(self, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
+    """Of each example: its label, the class predicted, the probabilities of both, and the loss."""
+    outputs, _ = self.apply(state.params, state.extra, self.inputs(batch), key, False)
+    probability = jax.nn.softmax(class_logits(outputs))
+    predicted, label = probability.argmax(-1), batch['label']
+    of = lambda index: jnp.take_along_axis(probability, index[:, None], axis=1)[:, 0]
+    return {
+      'label': label,
+      'predicted': predicted.astype(jnp.int32),
+      'probability': of(predicted),
+      'true_probability': of(label),
+      'loss': self.losses(outputs, batch),
+    }
+
+  def findings(self, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]) -> dict[str, Any]:
+    """The confusion matrix, a table of the classes, and the worst mistakes: as pictures where the data are images."""
+    classes = self.info.num_classes or int(max(examined['label'].max(), examined['predicted'].max())) + 1
+    names = self.info.class_names or tuple(map(str, range(classes)))
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (examined['label'], examined['predicted']), 1)
+    return {'confusion': mistakes.confusion_picture(counts, names), 'classes': mistakes.class_table(counts, names)} | (
+      mistakes.worst(examined, names, inputs)
+    )
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""

@@ -19,9 +19,15 @@ from dl.task import Batch, Metrics, Task, as_float
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network(Task):
-  """A task with one model: `params` is {'model': ...}, `extra` its other collections (batch statistics)."""
+  """A task with one model: `params` is {'model': ...}, `extra` its other collections (batch statistics).
+
+  Attributes:
+    frozen_statistics: train the network in its evaluation mode: batch norm uses and keeps the statistics it has, and
+      nothing is dropped out. For a linear probe, or fine-tuning with small batches.
+  """
 
   model: nn.Module
+  frozen_statistics: bool = False
 
   def inputs(self, batch: Batch) -> Array:
     """What the model reads of a batch."""
@@ -36,12 +42,15 @@ class Network(Task):
   def apply(
     self, params: dict[str, PyTree], extra: Any, inputs: Array, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, '...'], Any]:
-    """(outputs in float32, new extra) of inputs as `inputs` gives them."""
+    """(outputs in float32, new extra) of inputs as `inputs` gives them.
+
+    A network with auxiliary heads gives a dict while training, {'out': ..., 'aux': ...}.
+    """
     variables = {'params': params['model'], **extra}
-    if not train:
+    if not train or self.frozen_statistics:
       return self.model.apply(variables, inputs, train=False).astype(jnp.float32), extra
     outputs, changed = self.model.apply(variables, inputs, train=True, rngs={'dropout': key}, mutable=list(extra))
-    return outputs.astype(jnp.float32), {**extra, **changed}
+    return jax.tree.map(lambda x: x.astype(jnp.float32), outputs), {**extra, **changed}
 
   def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
     """The shape of the model's outputs for a batch, without computing anything.
@@ -76,10 +85,12 @@ class Supervised(Network):
     criterion: the loss: a name in `dl.losses` or `optax.losses`, a dotted path to a function of (outputs, targets),
       a dict of such a `name` and arguments, or a function.
     normalize: whether inputs have the mean and deviation of the training set (`Info`) taken out.
+    aux_weight: factor of the loss of each auxiliary head, where the network has some (arXiv 1409.4842).
   """
 
   criterion: str | Mapping[str, Any] | Callable = 'mse'
   normalize: bool = False
+  aux_weight: float = 0.3
 
   def __post_init__(self):
     if self.normalize and (self.info.mean is None or self.info.std is None):
@@ -128,8 +139,17 @@ class Supervised(Network):
     """(outputs, new extra, mean loss of the real rows, metrics)."""
     batch = without_padding(batch)
     outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
-    loss = Mean.of(self.criterion_function()(outputs, self.targets(batch)), batch['mask'])
+    heads = dict(outputs) if isinstance(outputs, Mapping) else {'out': outputs}
+    outputs = heads.pop('out')
+    losses = self.losses(outputs, batch)
+    for head in heads.values():
+      losses += self.aux_weight * self.losses(head, batch)
+    loss = Mean.of(losses, batch['mask'])
     return outputs, extra, average(loss), {'loss': loss} | self.measure(outputs, batch)
+
+  def losses(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Float[Array, ' b']:
+    """The loss of each example."""
+    return self.criterion_function()(outputs, self.targets(batch))
 
 
 def without_padding(batch: Batch) -> Batch:

@@ -320,3 +320,13 @@ def test_importing_the_data_layer_is_cheap():
   code = f'import sys, dl.data.make, dl.data.reading\nprint([m for m in {heavy} if m in sys.modules])'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('vectorized', [True, False])
+def test_single_examples_of_an_evaluation_by_their_place(vectorized):
+  source = Arrays({'features': np.arange(10, dtype=np.float32)[:, None], 'label': np.arange(10, dtype=np.int32)})
+  source.vectorized = vectorized
+  pipeline = Pipeline(source, 4, train=False)
+  found = pipeline.examples(np.asarray([9, 0, 6]))
+  np.testing.assert_array_equal(found['label'], [9, 0, 6])
+  np.testing.assert_array_equal(found['mask'], 1)

@@ -1,5 +1,6 @@
 """Classification: learning, exact masks, checks by shape."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -208,3 +209,97 @@ def test_check_of_inputs():
 def test_arguments_are_checked_at_once(options, line):
   with pytest.raises(ConfigError, match=line):
     Classify(model=Perceptron(3), info=Info(num_classes=3), **options)
+
+
+def test_a_mixture_has_the_loss_of_both_labels():
+  task = Classify(model=MLP((), 3), info=Info(num_classes=3), label_smoothing=0.1)
+  batch = {
+    'features': jnp.asarray(np.random.default_rng(0).standard_normal((4, 5)), jnp.float32),
+    'label': jnp.asarray([0, 1, 2, 0]),
+    'mask': jnp.ones(4),
+  }
+  mixed = batch | {'mixed_label': jnp.asarray([1, 1, 0, 2]), 'label_share': jnp.asarray([0.7, 0.2, 1.0, 0.0])}
+  state = init(task, batch, optax.sgd(0.1))
+  loss = lambda b: float(task.loss(state.params, state.extra, b, KEY, True)[0])
+  logits = task.model.apply({'params': state.params['model']}, batch['features'])
+  target = 0.0
+  for key, share in (('label', mixed['label_share']), ('mixed_label', 1 - mixed['label_share'])):
+    target += share[:, None] * jax.nn.one_hot(mixed[key], 3)
+  soft = optax.softmax_cross_entropy(logits, target * 0.9 + 0.1 / 3).mean()  # smoothing is linear in the target
+  assert loss(mixed) == pytest.approx(float(soft), rel=1e-5)
+  assert loss(mixed) != pytest.approx(loss(batch))
+
+
+class TwoHeads(nn.Module):
+  """A classifier with an auxiliary head, which counts in training alone."""
+
+  num_classes: int = 3
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    out, aux = nn.Dense(3, name='out')(x), nn.Dense(3, name='aux')(x)
+    return {'out': out, 'aux': aux} if train else out
+
+
+def test_auxiliary_heads_add_to_the_loss_of_training():
+  task = Classify(model=TwoHeads(), info=Info(num_classes=3), aux_weight=0.25)
+  x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 5)), jnp.float32)
+  batch = {'features': x, 'label': jnp.asarray([0, 1, 2, 0]), 'mask': jnp.ones(4)}
+  state = init(task, batch, optax.sgd(0.1))
+  heads = task.model.apply({'params': state.params['model']}, x, train=True)
+  loss = {k: optax.softmax_cross_entropy_with_integer_labels(v, batch['label']).mean() for k, v in heads.items()}
+  value, (_, found) = task.loss(state.params, state.extra, batch, KEY, True)
+  np.testing.assert_allclose(value, loss['out'] + 0.25 * loss['aux'], rtol=1e-5)
+  np.testing.assert_allclose(found['accuracy'].total, (heads['out'].argmax(-1) == batch['label']).sum())
+  np.testing.assert_allclose(task.loss(state.params, state.extra, batch, KEY, False)[0], loss['out'], rtol=1e-5)
+
+
+def test_an_image_and_its_mirror_image_get_the_same_logits():
+  model = LeNet5(10)
+  task, plain = (Classify(model=model, info=Info(num_classes=10), test_time_flip=flip) for flip in (True, False))
+  x = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
+  state = init(task, {'image': x, 'label': np.zeros(3, np.int32), 'mask': np.ones(3, np.float32)}, optax.sgd(0.1))
+  flipped = np.flip(x, 2)
+  found = task.predict(state, x, KEY)['probability']
+  np.testing.assert_allclose(found, task.predict(state, flipped, KEY)['probability'], atol=1e-6)
+  logits = [model.apply({'params': state.params['model']}, i, train=False) for i in (x, flipped)]
+  np.testing.assert_allclose(found, jax.nn.softmax((logits[0] + logits[1]) / 2), atol=1e-6)
+  assert not np.allclose(found, plain.predict(state, x, KEY)['probability'], atol=1e-4)
+
+
+def test_frozen_statistics_are_used_and_kept():
+  x, y = digits()
+  batch = next(batches(x, y, 1))
+  kept = {}
+  for frozen in (True, False):
+    task = Classify(model=MLP((8,), 10, batch_norm=True), info=DIGITS, frozen_statistics=frozen)
+    state = init(task, batch, optax.sgd(0.1))
+    new, _ = task.step(state, batch, KEY, {'model': optax.sgd(0.1)})
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), state.extra, new.extra)
+    kept[frozen] = all(jax.tree.leaves(same))
+    assert not np.allclose(new.params['model']['dense_0']['kernel'], state.params['model']['dense_0']['kernel'])
+  assert kept == {True: True, False: False}
+
+
+def test_findings_are_those_of_sklearn():
+  names = ('cat', 'dog', 'cow')
+  task = Classify(model=MLP((), 3), info=Info(num_classes=3, class_names=names))
+  label, predicted = np.random.default_rng(0).integers(0, 3, (2, 50))
+  loss = np.random.default_rng(1).random(50)
+  examined = {'label': label, 'predicted': predicted, 'loss': loss, 'probability': loss, 'true_probability': loss}
+  asked = []
+  inputs = lambda index: (asked.append(index), {'image': np.zeros((len(index), 4, 4, 1), np.uint8)})[1]
+  found = task.findings(examined, inputs)
+  report = sklearn.metrics.classification_report(label, predicted, output_dict=True)
+  for i, row in enumerate(found['classes']):
+    theirs = report[str(i)]
+    assert (row['class'], row['examples']) == (names[i], theirs['support'])
+    for mine, name in (('accuracy', 'recall'), ('precision', 'precision'), ('f1', 'f1-score')):
+      assert row[mine] == pytest.approx(theirs[name], abs=1e-4)
+  wrong = np.flatnonzero(label != predicted)
+  worst = wrong[np.argsort(-loss[wrong])][:25]
+  assert [row['index'] for row in found['mistakes']] == worst.tolist() == asked[0].tolist()
+  assert found['mistakes'][0]['true'] == names[label[worst[0]]]
+  assert found['confusion'].ndim == found['mistakes_picture'].ndim == 3
+  right = examined | {'predicted': label}
+  assert task.findings(right, inputs).keys() == {'confusion', 'classes'}
