@@ -96,6 +96,7 @@ _ARGUMENTS = {
   'layer_norm': ('ba2016layer',),
   'rope': ('su2024roformer',),
   'spectral_norm': ('miyato2018spectral',),
+  'stochastic_depth': ('huang2016deep',),
   'tie_embeddings': ('press2017using',),
 }
 
