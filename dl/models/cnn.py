@@ -1,0 +1,52 @@
+"""A plain convolutional network: stages of 3x3 convolutions with pooling between them (arXiv 1409.1556, in small)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dl.errors import ConfigError
+from dl.nn import activations
+
+
+class CNN(nn.Module):
+  """Stages of 3x3 convolutions, each stage but the last followed by 2x2 max pooling, and an average over the image.
+
+  Each convolution is convolution -> batch norm (arXiv 1502.03167) -> activation.
+
+  Cite: simonyan2015very, ioffe2015batch
+
+  Attributes:
+    features: channels of the convolutions of each stage, such as ((24,), (48, 48), (96,)).
+    num_classes: number of logits.
+    activation: name, dotted path or function (`dl.nn.activations`).
+    dropout: rate before the last layer.
+    batch_norm: whether convolutions are normalized; they then have no bias.
+    dtype: compute type; statistics are float32.
+  """
+
+  features: tuple[tuple[int, ...], ...]
+  num_classes: int
+  activation: str | Callable = 'relu'
+  dropout: float = 0.0
+  batch_norm: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
+    if min(x.shape[1:3]) >> (len(self.features) - 1) < 1:
+      raise ConfigError(f'config.model.features: {len(self.features)} stages are too many for images of {x.shape[1:3]}')
+    activation = activations.get(self.activation)
+    x = x.astype(self.dtype)
+    for i, stage in enumerate(self.features):
+      x = nn.max_pool(x, (2, 2), (2, 2)) if i else x
+      for j, width in enumerate(stage):
+        conv = nn.Conv(width, (3, 3), use_bias=not self.batch_norm, dtype=self.dtype, name=f'conv_{i}_{j}')
+        x = conv(x)
+        if self.batch_norm:
+          x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f'norm_{i}_{j}')(x)
+        x = activation(x)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+    return nn.Dense(self.num_classes, dtype=self.dtype, name='out')(x).astype(jnp.float32)
