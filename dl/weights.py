@@ -19,6 +19,7 @@ from dl.assemble import Parts, state_path
 from dl.build import build
 from dl.errors import ConfigError, nearest
 from dl.layouts import LAYOUTS
+from dl.nn import position
 
 _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
@@ -158,6 +159,12 @@ def convert(
     value = np.asarray(value)
     if keys[-1] == 'kernel' and value.ndim in _AXES:
       value = value.transpose(_AXES[value.ndim])
+    if keys[-1] == 'pos_embed' and value.ndim == 3 and value.shape[::2] == shape.shape[::2]:
+      try:
+        value = np.asarray(position.fit(value, shape.shape[1]))
+      except ConfigError as e:
+        wrong.append(f'{source}: {e}')
+        return None
     if value.shape != shape.shape and np.squeeze(value).shape == tuple(n for n in shape.shape if n != 1):
       value = value.reshape(shape.shape)  # a vector as [n, 1, 1]
     if value.shape != shape.shape:

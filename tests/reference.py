@@ -55,6 +55,8 @@ def randomize(reference: Any, seed: int = 0) -> Any:
         normal(parameter, 0.0, 0.1)
       elif parameter.ndim == 1:
         normal(parameter, 1.0, 0.1)
+      elif not parameter.any():  # a head which starts at zero
+        normal(parameter, 0.0, 0.1)
   return reference.eval()
 
 
@@ -100,7 +102,9 @@ def assert_equal(model: nn.Module, reference: Any, image: np.ndarray, **options:
 
 def output(found: Any) -> Any:
   """The logits, of a network which returns more."""
-  return found['out'] if isinstance(found, dict) else getattr(found, 'logits', found)
+  if hasattr(found, 'logits'):
+    return found.logits
+  return found['out'] if isinstance(found, dict) else found
 
 
 def close(mine: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:

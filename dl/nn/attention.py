@@ -1,4 +1,4 @@
-"""Causal multi-head attention, with a key-value cache for generation."""
+"""Multi-head attention; that of a sequence seen from the left, with a key-value cache for generation."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def attend(
   query: Float[Array, 'b q h d'],
   key: Float[Array, 'b k h d'],
   value: Float[Array, 'b k h d'],
-  mask: Bool[Array, '#b #h q k'],
+  mask: Bool[Array, '#b #h q k'] | None,
   drop: nn.Module | None = None,
 ) -> Float[Array, 'b q h d']:
   """Scaled dot-product attention (Attention Is All You Need, arXiv 1706.03762); the softmax is in float32.
@@ -23,12 +23,14 @@ def attend(
     query: queries.
     key: keys.
     value: values.
-    mask: which keys a query sees; at least one each.
+    mask: which keys a query sees; at least one each. None: all.
     drop: dropout for the attention weights.
   """
   query = query * query.shape[-1] ** -0.5
   scores = jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=jnp.float32)
-  weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min))
+  if mask is not None:
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+  weights = jax.nn.softmax(scores)
   if drop is not None:
     weights = drop(weights)
   return jnp.einsum('bhqk,bkhd->bqhd', weights.astype(value.dtype), value)

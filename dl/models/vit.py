@@ -1,0 +1,179 @@
+"""Vision transformers (An Image is Worth 16x16 Words, arXiv 2010.11929)."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dl.errors import ConfigError
+from dl.nn import position
+from dl.nn.attention import attend
+from dl.nn.patches import FeedForward, Patches
+from dl.nn.sizes import size_of
+from dl.nn.stochastic_depth import StochasticDepth, linear_rates
+
+_INIT = nn.initializers.truncated_normal(0.02)
+
+
+class ViT(nn.Module):
+  """A transformer over the patches of an image (An Image is Worth 16x16 Words, arXiv 2010.11929).
+
+  Blocks normalize before each branch; a learned embedding of its position is added to each patch. Images may have any
+  size that `patch` divides, and any channels. Parts are named as timm names them; 'huggingface' is a layout as well.
+
+  Cite: dosovitskiy2021image, vaswani2017attention
+
+  Attributes:
+    num_classes: number of logits.
+    patch: side of a patch in pixels.
+    width: features a token.
+    depth: number of blocks.
+    heads: attention heads a block; must divide `width`.
+    mlp_ratio: hidden features of a block's MLP, as a multiple of `width`.
+    pool: what the head reads: the class 'token', or the 'average' of the patches.
+    class_token: whether there is one; None for where `pool` reads it.
+    grid: rows and columns of the position embeddings, which are resampled to those of an image; None for those of the
+      images which initialize the network, which then takes no others. Weights of another size are resampled when
+      they are loaded, in either case.
+    dropout: rate after the embeddings, each attention and each dense layer of the MLPs.
+    stochastic_depth: rate of the last block's branches, which grows linearly from 0 (arXiv 1603.09382).
+    zero_head: whether the head starts at zero, as for fine-tuning in the paper.
+    dtype: compute type; softmax and logits are float32.
+  """
+
+  num_classes: int
+  patch: int = 16
+  width: int = 384
+  depth: int = 12
+  heads: int = 6
+  mlp_ratio: float = 4.0
+  pool: Literal['token', 'average'] = 'token'
+  class_token: bool | None = None
+  grid: tuple[int, int] | None = None
+  dropout: float = 0.0
+  stochastic_depth: float = 0.0
+  zero_head: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
+    class_token = self.pool == 'token' if self.class_token is None else self.class_token
+    if self.pool == 'token' and not class_token:
+      raise ConfigError("config.model.class_token: pool='token' reads it; pool='average' does without")
+    if self.width % self.heads:
+      raise ConfigError(f'config.model.heads: {self.heads} heads do not divide a width of {self.width}')
+    # Each patch is one dense layer's input, so that its initialization is that of a dense layer.
+    x = Patches(self.patch, self.width, 'ViT', dtype=self.dtype, name='patch_embed')(x)
+    b, *grid, _ = x.shape
+    x = x.reshape(b, -1, self.width)
+    if class_token:
+      token = self.param('cls_token', nn.initializers.normal(1e-6), (1, 1, self.width))
+      x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (b, 1, self.width)), x], axis=1)
+    x = x + self._positions(tuple(grid), int(class_token)).astype(x.dtype)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    for i, rate in enumerate(linear_rates(self.stochastic_depth, self.depth)):
+      x = Block(self.heads, int(self.width * self.mlp_ratio), self.dropout, rate, self.dtype, name=f'blocks_{i}')(
+        x, train
+      )
+    norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
+    # As in timm, an average is taken before the last norm, which then has another name.
+    x = norm('norm')(x[:, 0]) if self.pool == 'token' else norm('fc_norm')(x[:, int(class_token) :].mean(axis=1))
+    init = nn.initializers.zeros if self.zero_head else _INIT
+    return nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init, name='head')(x).astype(jnp.float32)
+
+  def _positions(self, grid: tuple[int, int], prefix: int) -> Float[Array, '1 n width']:
+    """The position embeddings of a grid of patches and of the tokens before them."""
+    rows, columns = self.grid or grid
+    shape = (1, prefix + rows * columns, self.width)
+    if self.has_variable('params', 'pos_embed') and not self.grid:
+      tokens = jnp.shape(self.get_variable('params', 'pos_embed'))[1]
+      if tokens != shape[1]:
+        raise ConfigError(
+          f'config.model.grid: position embeddings of {tokens} tokens do not fit the {shape[1]} of these images; '
+          'give the (rows, columns) of the embeddings, and they are resampled'
+        )
+    embedding = self.param('pos_embed', _INIT, shape)
+    return position.resample(embedding, (rows, columns), grid, prefix)
+
+
+class Block(nn.Module):
+  """x + attention(norm(x)), then x + mlp(norm(x)).
+
+  Attributes:
+    heads: attention heads; must divide the width.
+    hidden: hidden features of the MLP.
+    dropout: rate after the attention and each dense layer of the MLP.
+    stochastic_depth: rate at which a branch is left out.
+    dtype: compute type.
+  """
+
+  heads: int
+  hidden: int
+  dropout: float = 0.0
+  stochastic_depth: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n width'], train: bool) -> Float[Array, 'b n width']:
+    norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    skip = lambda y: StochasticDepth(self.stochastic_depth)(y, train)
+    x = x + skip(drop(SelfAttention(self.heads, self.dtype, name='attn')(norm('norm1')(x))))
+    mlp = FeedForward(self.hidden, self.dropout, _INIT, dtype=self.dtype, name='mlp')
+    return x + skip(mlp(norm('norm2')(x), train))
+
+
+class SelfAttention(nn.Module):
+  """Attention of all tokens to all (Attention Is All You Need, arXiv 1706.03762).
+
+  Attributes:
+    heads: attention heads; must divide the width.
+    dtype: compute type; scores and softmax are float32.
+  """
+
+  heads: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n width']) -> Float[Array, 'b n width']:
+    b, n, width = x.shape
+    qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=_INIT, name='qkv')(x)
+    query, key, value = (a.reshape(b, n, self.heads, width // self.heads) for a in jnp.split(qkv, 3, axis=-1))
+    y = attend(query, key, value, None).reshape(b, n, width)
+    return nn.Dense(width, dtype=self.dtype, kernel_init=_INIT, name='proj')(y)
+
+
+@size_of(ViT, patch=16, width=192, heads=3)
+def ViT_Ti16() -> ViT:
+  """ViT-Ti/16 (arXiv 2012.12877): 5,717,416 parameters at 224x224 and 1,000 classes."""
+
+
+@size_of(ViT, patch=16, width=384, heads=6)
+def ViT_S16() -> ViT:
+  """ViT-S/16 (arXiv 2012.12877): 22,050,664 parameters at 224x224 and 1,000 classes."""
+
+
+@size_of(ViT, patch=32, width=384, heads=6)
+def ViT_S32() -> ViT:
+  """ViT-S/32: 22,878,952 parameters at 224x224 and 1,000 classes."""
+
+
+@size_of(ViT, patch=16, width=768, heads=12)
+def ViT_B16() -> ViT:
+  """ViT-B/16: 86,567,656 parameters at 224x224 and 1,000 classes."""
+
+
+@size_of(ViT, patch=32, width=768, heads=12)
+def ViT_B32() -> ViT:
+  """ViT-B/32: 88,224,232 parameters at 224x224 and 1,000 classes."""
+
+
+@size_of(ViT, patch=16, width=1024, depth=24, heads=16)
+def ViT_L16() -> ViT:
+  """ViT-L/16: 304,326,632 parameters at 224x224 and 1,000 classes."""
+
+
+@size_of(ViT, patch=32, width=1024, depth=24, heads=16)
+def ViT_L32() -> ViT:
+  """ViT-L/32: 306,535,400 parameters at 224x224 and 1,000 classes."""

@@ -1,0 +1,56 @@
+"""Learned embeddings of positions on a grid, brought to another grid."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dl.errors import ConfigError
+
+Grid = tuple[int, int]
+"""(rows, columns)."""
+
+_MOST_PREFIX = 8  # tokens before the grid: a class token, a distillation token, registers
+
+
+def resample(embedding: Float[Array, '1 n d'], source: Grid, target: Grid, prefix: int = 0) -> Float[Array, '1 m d']:
+  """Embeddings of a grid's places, row by row, interpolated to another grid (ViT, arXiv 2010.11929).
+
+  The interpolation is bicubic in float32, smoothed where the grid becomes coarser, as timm does it.
+
+  Args:
+    embedding: one row a token.
+    source: the grid they are made for.
+    target: the grid they are needed for.
+    prefix: tokens before the grid's, such as a class token, which stay as they are.
+  """
+  before, places = embedding[:, :prefix], embedding[:, prefix:]
+  if source == target:
+    return embedding
+  d = embedding.shape[-1]
+  places = places.reshape(1, *source, d).astype(jnp.float32)
+  places = jax.image.resize(places, (1, *target, d), 'bicubic').reshape(1, -1, d)
+  return jnp.concatenate([before, places.astype(embedding.dtype)], axis=1)
+
+
+def fit(embedding: Float[Array, '1 n d'], tokens: int) -> Float[Array, '1 m d']:
+  """Embeddings of a square grid for another number of tokens on a square grid; the tokens before the grid are inferred.
+
+  Args:
+    embedding: one row a token.
+    tokens: how many are needed.
+
+  Raises:
+    ConfigError: the numbers of tokens are not those of two squares with equally many tokens before them.
+  """
+  n = embedding.shape[1]
+  if n == tokens:
+    return embedding
+  for prefix in range(min(_MOST_PREFIX, n - 1, tokens - 1) + 1):
+    source, target = math.isqrt(n - prefix), math.isqrt(tokens - prefix)
+    if source**2 == n - prefix and target**2 == tokens - prefix:
+      return resample(embedding, (source, source), (target, target), prefix)
+  raise ConfigError(
+    f'position embeddings of {n} tokens do not fit {tokens}: not two square grids after the same class tokens'
+  )
