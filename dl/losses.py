@@ -87,6 +87,32 @@ def binary_focal(
   return -positive - negative
 
 
+def dice(
+  logits: Float[Array, 'b *size classes'], labels: Int[Array, 'b *size'], weight: Num[Array, 'b *size'] | None = None
+) -> Float[Array, ' b']:
+  """One less the soft Dice coefficient, averaged over the classes that an example has (V-Net, arXiv 1606.04797).
+
+  The coefficient of a class with probabilities p and truth g is 2 sum(p g) / (sum(p^2) + sum(g)). Classes which the
+  example lacks have none: the smallest p would make it 0.
+
+  Args:
+    logits: unnormalized log-probabilities of each pixel.
+    labels: class of each pixel.
+    weight: 0 for pixels that do not count, else 1.
+  """
+  p = jax.nn.softmax(logits.astype(jnp.float32))
+  g = jax.nn.one_hot(labels, logits.shape[-1])
+  if weight is not None:
+    counts = (weight > 0)[..., None]
+    p, g = jnp.where(counts, p, 0.0), jnp.where(counts, g, 0.0)
+  sum_ = lambda x: x.sum(tuple(range(1, x.ndim - 1)))
+  size = sum_(g)
+  present = size > 0
+  score = 2 * sum_(p * g) / jnp.where(present, sum_(p**2) + size, 1.0)
+  found = present.sum(-1)
+  return jnp.where(found > 0, 1.0 - (score * present).sum(-1) / jnp.maximum(found, 1), 0.0)
+
+
 def mse(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k']) -> Float[Array, ' b']:
   """Squared error, averaged over the dimensions of a target."""
   return _per_example(jnp.square(outputs - targets))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, Int, Num, UInt8
 
 _SMALL = 256  # pixels of the longer side below which an image is enlarged
 
@@ -45,6 +45,27 @@ def grid(
   joined = padded.reshape(rows, columns, h + padding, w + padding, c).swapaxes(1, 2)
   joined = joined.reshape(rows * (h + padding), columns * (w + padding), c)
   return joined[: rows * (h + padding) - padding, : columns * (w + padding) - padding]
+
+
+def overlay(
+  image: Num[Any, 'h w c'], label_map: Int[Any, 'h w'], strength: float = 0.5, background: int | None = 0
+) -> UInt8[np.ndarray, 'h w 3']:
+  """An image with the classes of its pixels in colours.
+
+  Args:
+    image: uint8, or float in [0, 1]; of one channel or three.
+    label_map: class of each pixel; one below zero has no colour.
+    strength: share of the colour in a pixel.
+    background: a class without a colour.
+  """
+  image = np.broadcast_to(to_uint8(image), (*np.shape(image)[:2], 3)).astype(np.float32)
+  label_map = np.asarray(label_map)
+  # Hues a golden angle apart: neighbouring classes differ, however many there are.
+  hue = 2 * np.pi * ((label_map - 1) * 0.381966)
+  colour = 127.5 + 127.5 * np.cos(hue[..., None] - 2 * np.pi / 3 * np.arange(3))
+  coloured = (label_map >= 0) & (label_map != (-1 if background is None else background))
+  mixed = np.where(coloured[..., None], (1 - strength) * image + strength * colour, image)
+  return np.rint(mixed).astype(np.uint8)
 
 
 def figure(width: float = 6.0, height: float = 4.0, dpi: int = 120) -> Any:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses, mistakes
 from dl.errors import ConfigError
+from dl.info import Info
 from dl.metrics import Confusion, Mean
 from dl.state import State
 from dl.task import Batch, Metrics
@@ -53,19 +54,7 @@ class Classify(Supervised):
 
   def weights(self) -> tuple[float, ...] | None:
     """The factors of the classes in the loss."""
-    if self.class_weights is None:
-      return None
-    where, classes = 'config.task.class_weights', self.info.num_classes
-    if self.class_weights == 'balanced':
-      if not self.info.class_counts:
-        raise ConfigError(f"{where}: the data has no class counts for 'balanced'; give the weights themselves")
-      counts = np.asarray(self.info.class_counts, np.float64)
-      return tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
-    if isinstance(self.class_weights, str):
-      raise ConfigError(f"{where}: expected 'balanced' or one number a class, got {self.class_weights!r}")
-    if classes is not None and len(self.class_weights) != classes:
-      raise ConfigError(f'{where}: {len(self.class_weights)} weights, but the data has {classes} classes')
-    return tuple(self.class_weights)
+    return class_factors(self.class_weights, self.info)
 
   def criterion_function(self) -> losses.Loss:
     return losses.make(
@@ -171,3 +160,20 @@ def class_logits(outputs: Float[Array, 'b *classes']) -> Float[Array, 'b classes
   if outputs.shape[1] == 1:
     return jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=1)
   return outputs
+
+
+def class_factors(weights: str | tuple[float, ...] | None, info: Info) -> tuple[float, ...] | None:
+  """The factors of the classes in the loss: those given, or for 'balanced' the inverse of their shares."""
+  if weights is None:
+    return None
+  where, classes = 'config.task.class_weights', info.num_classes
+  if weights == 'balanced':
+    if not info.class_counts:
+      raise ConfigError(f"{where}: the data has no class counts for 'balanced'; give the weights themselves")
+    counts = np.asarray(info.class_counts, np.float64)
+    return tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
+  if isinstance(weights, str):
+    raise ConfigError(f"{where}: expected 'balanced' or one number a class, got {weights!r}")
+  if classes is not None and len(weights) != classes:
+    raise ConfigError(f'{where}: {len(weights)} weights, but the data has {classes} classes')
+  return tuple(weights)
