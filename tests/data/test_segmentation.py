@@ -18,6 +18,7 @@ from dl.errors import ConfigError
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
+FLY = pathlib.Path(__file__).parents[2] / '../shared/data/vnc_em/stack1.zip'
 SPLITS = dict(train=':3', test='3:')
 
 
@@ -260,10 +261,9 @@ def test_mistakes_of_augmentation():
     augment.make([dict(name='dl.data.augment_maps.random_crop_map', sise=4)])
 
 
-@pytest.mark.skipif(not pathlib.Path('../shared/data/vnc_em').is_dir(), reason='the data is not here')
+@pytest.mark.skipif(not FLY.exists(), reason='needs ../shared/data')
 def test_the_sections_of_the_fly():
-  path = '../shared/data/vnc_em/stack1.zip'
-  found = Pairs(path, 'test', images='stack1/raw', labels='stack1/membranes', splits=dict(train=':15', test='15:'))
+  found = Pairs(str(FLY), 'test', images='stack1/raw', labels='stack1/membranes', splits=dict(train=':15', test='15:'))
   assert len(found) == 5 and found[0]['image'].shape == (1024, 1024, 1)
   assert found.info.num_classes == 2 and sum(found.info.class_counts) == 15 * 2**20
   # Membranes are dark.
