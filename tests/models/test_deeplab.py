@@ -1,0 +1,54 @@
+"""DeepLabV3-R50: its size, its equality with torchvision, dropout and the auxiliary head."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import abstract, assert_equal, count, random_image, randomize, torchvision
+
+from dl.models.deeplab import DeepLabV3_R50, DeepLabV3_R101
+from dl.nn.dense_heads import ASPPHead
+
+
+def test_parameter_count():
+  assert count(DeepLabV3_R50(21), (1, 64, 64, 3)) == 39_638_869
+  head = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21
+  assert count(DeepLabV3_R50(21, aux=True), (1, 64, 64, 3)) == 39_638_869 + head
+
+
+def test_the_larger_one_is_torchvisions():
+  make = torchvision().models.segmentation.deeplabv3_resnet101
+  torch = pytest.importorskip('torch')
+  with torch.device('meta'):  # shapes alone
+    reference = make(weights=None, weights_backbone=None, num_classes=21, aux_loss=False)
+  expected = sum(p.numel() for p in reference.parameters())
+  assert count(DeepLabV3_R101(21), (1, 64, 64, 3)) == expected == 58_630_997
+
+
+@pytest.mark.slow
+def test_equals_torchvision():
+  make = torchvision().models.segmentation.deeplabv3_resnet50
+  reference = randomize(make(weights=None, weights_backbone=None, num_classes=21, aux_loss=False))
+  assert_equal(DeepLabV3_R50(21), reference, random_image(1, 65, 49, 3))
+
+
+def test_types_and_heads():
+  model = DeepLabV3_R50(3, aux=True, dtype=jnp.bfloat16)
+  shapes = abstract(model, (1, 32, 32, 1))
+  assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+  x, key = jax.ShapeDtypeStruct((2, 40, 33, 1), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+  train = lambda v, x, k: model.apply(v, x, train=True, rngs={'dropout': k}, mutable=['batch_stats'])
+  outputs, _ = jax.eval_shape(train, shapes, x, key)
+  assert {k: (v.shape, v.dtype) for k, v in outputs.items()} == dict.fromkeys(
+    ('out', 'aux'), ((2, 40, 33, 3), jnp.dtype('float32'))
+  )
+  assert jax.eval_shape(model.apply, shapes, x).shape == (2, 40, 33, 3)
+
+
+def test_dropout_acts_in_training_alone():
+  head, x = ASPPHead(3, features=8), jnp.asarray(random_image(2, 6, 5, 16))
+  v = jax.jit(lambda k, x: head.init(k, x, False))(jax.random.key(0), x)
+  run = jax.jit(lambda k: head.apply(v, x, True, rngs={'dropout': k}, mutable=['batch_stats'])[0])
+  assert not np.allclose(run(jax.random.key(0)), run(jax.random.key(1)))
+  np.testing.assert_array_equal(run(jax.random.key(0)), run(jax.random.key(0)))
+  assert jax.eval_shape(lambda: head.apply(v, x, False)).shape == (2, 6, 5, 3)
