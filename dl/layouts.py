@@ -103,8 +103,24 @@ _EFFICIENTNET_TIMM: Table = [
   (r'classifier\.(.*)', r'classifier.1.\1'),
 ]
 
+_RESNET_HUGGINGFACE: Table = [
+  (r'resnet\.embedder\.embedder\.convolution\.(.*)', r'conv1.\1'),
+  (r'resnet\.embedder\.embedder\.normalization\.(.*)', r'bn1.\1'),
+  *[
+    (rf'resnet\.encoder\.stages\.{i}\.layers\.(\d+)\.{theirs}\.(.*)', rf'layer{i + 1}.\1.{ours}.\2')
+    for i in range(4)
+    for theirs, ours in (
+      (r'shortcut\.convolution', 'downsample.0'),
+      (r'shortcut\.normalization', 'downsample.1'),
+      *((rf'layer\.{j}\.convolution', f'conv{j + 1}') for j in range(3)),
+      *((rf'layer\.{j}\.normalization', f'bn{j + 1}') for j in range(3)),
+    )
+  ],
+  (r'classifier\.1\.(.*)', r'fc.\1'),
+]
+
 LAYOUTS: dict[str, dict[str, Table]] = {
-  'huggingface': {'ConvNeXt': _CONVNEXT_HUGGINGFACE, 'ViT': _VIT_HUGGINGFACE},
+  'huggingface': {'ConvNeXt': _CONVNEXT_HUGGINGFACE, 'ResNet': _RESNET_HUGGINGFACE, 'ViT': _VIT_HUGGINGFACE},
   'timm': {'ConvNeXt': _CONVNEXT_TIMM, 'EfficientNet': _EFFICIENTNET_TIMM},
   'torchvision': {'ViT': _VIT_TORCHVISION},
 }

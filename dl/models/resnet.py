@@ -1,0 +1,239 @@
+"""ResNets (Deep Residual Learning for Image Recognition, arXiv 1512.03385).
+
+Batch statistics are those of Flax: the running variance averages the batch's biased one, where PyTorch takes the
+unbiased, n / (n - 1) times as large for n values a channel. Nothing else differs from torchvision in a training step.
+"""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dl.errors import ConfigError
+from dl.nn import maps
+from dl.nn.sizes import size_of
+from dl.nn.stochastic_depth import StochasticDepth, linear_rates
+
+_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+class ResNet(nn.Module):
+  """Residual blocks in stages; each stage after the first halves the maps and doubles the features.
+
+  Parts are named as torchvision and timm name them; there is a 'huggingface' layout. Bottleneck blocks have their
+  stride in the 3x3 convolution, as torchvision's (version 1.5; the paper's is in the first 1x1 one).
+
+  With `features_only` the result is the maps of every stage, (layer1, layer2, layer3, layer4), for heads of other
+  tasks; there is then no last layer, and `num_classes` is not used.
+
+  Cite: he2016deep
+
+  Attributes:
+    num_classes: number of logits.
+    blocks: residual blocks of each stage.
+    bottleneck: whether a block is 1x1, 3x3, 1x1 to four times the features, or two 3x3 convolutions.
+    width: features of the first stage.
+    stem: 'imagenet' is 7x7 with stride 2 and 3x3 max pooling with stride 2; 'cifar' is 3x3 with neither.
+    shortcut: where shapes change, 'projection' is a 1x1 convolution (the paper's option B); 'pad' skips every other
+      pixel and adds channels of zeros, half of them before the others (option A, without parameters).
+    zero_init_residual: whether each block starts as the identity, by a last scale of zero (arXiv 1706.02677).
+    stochastic_depth: rate to which that of the blocks grows linearly (arXiv 1603.09382).
+    dilate: for each stage after the first, whether holes in its 3x3 convolutions replace its stride, so that its maps
+      keep their size; () for none. For bottleneck blocks only.
+    features_only: whether to return the maps of the stages.
+    dtype: compute type; statistics and logits are float32.
+  """
+
+  num_classes: int
+  blocks: tuple[int, ...] = (2, 2, 2, 2)
+  bottleneck: bool = False
+  width: int = 64
+  stem: Literal['imagenet', 'cifar'] = 'imagenet'
+  shortcut: Literal['projection', 'pad'] = 'projection'
+  zero_init_residual: bool = False
+  stochastic_depth: float = 0.0
+  dilate: tuple[bool, ...] = ()
+  features_only: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b h w c'], train: bool = False
+  ) -> Float[Array, 'b classes'] | tuple[Float[Array, 'b H W f'], ...]:
+    maps.check(x, 'ResNet')
+    _check(self)
+    dilate = (False, *(self.dilate or [False] * (len(self.blocks) - 1)))
+    x = x.astype(self.dtype)
+    if self.stem == 'imagenet':
+      x = _conv(self.width, 7, 2, self.dtype, 'conv1')(x)
+    else:
+      x = _conv(self.width, 3, 1, self.dtype, 'conv1')(x)
+    x = nn.relu(_norm(train, self.dtype, 'bn1')(x))
+    if self.stem == 'imagenet':
+      x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+    rates = iter(linear_rates(self.stochastic_depth, sum(self.blocks)))
+    dilation, stages = 1, []
+    for i, count in enumerate(self.blocks):
+      stride = 2 if i else 1
+      previous = dilation  # the first block of a stage still has the distance of the stage before
+      if dilate[i]:
+        dilation, stride = dilation * stride, 1
+      for j in range(count):
+        x = Block(
+          self.width * 2**i,
+          stride if j == 0 else 1,
+          self.bottleneck,
+          dilation if j else previous,
+          self.shortcut,
+          self.zero_init_residual,
+          next(rates),
+          self.dtype,
+          name=f'layer{i + 1}_{j}',
+        )(x, train)
+      stages.append(x)
+    if self.features_only:
+      return tuple(stages)
+    init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's own
+    x = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init, name='fc')(x.mean(axis=(1, 2)))
+    return x.astype(jnp.float32)
+
+
+class Block(nn.Module):
+  """relu(shortcut + residual branch), of two 3x3 convolutions or of a bottleneck; see `ResNet`.
+
+  Attributes:
+    features: channels out; a bottleneck has four times as many.
+    stride: step.
+    bottleneck: which of the two.
+    dilation: distance of the taps of the 3x3 convolution of a bottleneck.
+    shortcut: 'projection' or 'pad', where shapes change.
+    zero_init: whether the last scale starts at zero.
+    stochastic_depth: rate at which the branch is left out.
+    dtype: compute type.
+  """
+
+  features: int
+  stride: int = 1
+  bottleneck: bool = False
+  dilation: int = 1
+  shortcut: Literal['projection', 'pad'] = 'projection'
+  zero_init: bool = False
+  stochastic_depth: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b H W f']:
+    # (features, side of the kernel, stride, distance of the taps)
+    if self.bottleneck:
+      layers = [
+        (self.features, 1, 1, 1),
+        (self.features, 3, self.stride, self.dilation),
+        (4 * self.features, 1, 1, 1),
+      ]
+    else:
+      layers = [(self.features, 3, self.stride, 1), (self.features, 3, 1, 1)]
+    y = x
+    for i, (features, kernel, stride, dilation) in enumerate(layers, 1):
+      last = i == len(layers)
+      y = _conv(features, kernel, stride, self.dtype, f'conv{i}', dilation)(y)
+      y = _norm(train, self.dtype, f'bn{i}', zero=last and self.zero_init)(y)
+      y = y if last else nn.relu(y)
+    if self.stochastic_depth:
+      y = StochasticDepth(self.stochastic_depth)(y, train)
+    channels = layers[-1][0]
+    if self.stride != 1 or x.shape[-1] != channels:
+      if self.shortcut == 'projection':
+        x = _conv(channels, 1, self.stride, self.dtype, 'downsample_0')(x)
+        x = _norm(train, self.dtype, 'downsample_1')(x)
+      else:
+        extra = channels - x.shape[-1]
+        pads = ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2))
+        x = jnp.pad(x[:, :: self.stride, :: self.stride], pads)
+    return nn.relu(x + y)
+
+
+def _conv(features: int, kernel: int, stride: int, dtype: Any, name: str, dilation: int = 1) -> nn.Conv:
+  pad = dilation * (kernel // 2)
+  return nn.Conv(
+    features,
+    (kernel, kernel),
+    (stride, stride),
+    padding=[(pad, pad), (pad, pad)],
+    kernel_dilation=(dilation, dilation),
+    use_bias=False,
+    kernel_init=_INIT,
+    dtype=dtype,
+    name=name,
+  )
+
+
+def _norm(train: bool, dtype: Any, name: str, zero: bool = False) -> nn.BatchNorm:
+  init = nn.initializers.zeros if zero else nn.initializers.ones
+  return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, scale_init=init, name=name)
+
+
+def _check(model: ResNet) -> None:
+  """Raises ConfigError where attributes do not fit one another."""
+  if model.stem not in ('imagenet', 'cifar'):
+    raise ConfigError(f"config.model.stem: 'imagenet' or 'cifar', not {model.stem!r}")
+  if model.shortcut not in ('projection', 'pad'):
+    raise ConfigError(f"config.model.shortcut: 'projection' or 'pad', not {model.shortcut!r}")
+  if model.shortcut == 'pad' and model.bottleneck:
+    raise ConfigError("config.model.shortcut: 'pad' is for blocks without bottleneck; use 'projection'")
+  if model.dilate and len(model.dilate) != len(model.blocks) - 1:
+    raise ConfigError(
+      f'config.model.dilate: {len(model.dilate)} values; there are {len(model.blocks) - 1} stages after the first'
+    )
+  if any(model.dilate) and not model.bottleneck:
+    raise ConfigError('config.model.dilate: only bottleneck blocks can be dilated, such as those of ResNet50')
+
+
+@size_of(ResNet, blocks=(2, 2, 2, 2))
+def ResNet18() -> ResNet:
+  """ResNet-18: 11,689,512 parameters for 1,000 classes; with stem='cifar' 11,173,962 for 10."""
+
+
+@size_of(ResNet, blocks=(3, 4, 6, 3))
+def ResNet34() -> ResNet:
+  """ResNet-34: 21,797,672 parameters for 1,000 classes."""
+
+
+@size_of(ResNet, blocks=(3, 4, 6, 3), bottleneck=True)
+def ResNet50() -> ResNet:
+  """ResNet-50: 25,557,032 parameters for 1,000 classes."""
+
+
+@size_of(ResNet, blocks=(3, 4, 23, 3), bottleneck=True)
+def ResNet101() -> ResNet:
+  """ResNet-101: 44,549,160 parameters for 1,000 classes."""
+
+
+@size_of(ResNet, blocks=(3, 8, 36, 3), bottleneck=True)
+def ResNet152() -> ResNet:
+  """ResNet-152: 60,192,808 parameters for 1,000 classes."""
+
+
+@size_of(ResNet, blocks=(3, 3, 3), width=16, stem='cifar', shortcut='pad')
+def ResNet20() -> ResNet:
+  """ResNet-20 for small images (section 4.2): 269,722 parameters for 10 classes."""
+
+
+@size_of(ResNet, blocks=(5, 5, 5), width=16, stem='cifar', shortcut='pad')
+def ResNet32() -> ResNet:
+  """ResNet-32 for small images (section 4.2): 464,154 parameters for 10 classes."""
+
+
+@size_of(ResNet, blocks=(7, 7, 7), width=16, stem='cifar', shortcut='pad')
+def ResNet44() -> ResNet:
+  """ResNet-44 for small images (section 4.2): 658,586 parameters for 10 classes."""
+
+
+@size_of(ResNet, blocks=(9, 9, 9), width=16, stem='cifar', shortcut='pad')
+def ResNet56() -> ResNet:
+  """ResNet-56 for small images (section 4.2): 853,018 parameters for 10 classes."""
+
+
+@size_of(ResNet, blocks=(18, 18, 18), width=16, stem='cifar', shortcut='pad')
+def ResNet110() -> ResNet:
+  """ResNet-110 for small images (section 4.2): 1,727,962 parameters for 10 classes."""

@@ -1,0 +1,225 @@
+"""ResNet: sizes, equality with torchvision, timm and Hugging Face, and a training step's batch statistics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import abstract, assert_equal, close, converted, count, random_image, randomize, timm, torchvision
+
+from dl import build, weights
+from dl.errors import ConfigError
+from dl.models import resnet
+from dl.models.resnet import ResNet
+
+TINY = ResNet(num_classes=5, blocks=(1, 2), width=8)
+
+
+@pytest.mark.parametrize(
+  'name, expected',
+  [('18', 11_689_512), ('34', 21_797_672), ('50', 25_557_032), ('101', 44_549_160), ('152', 60_192_808)],
+)
+def test_parameter_count(name, expected):
+  spec = {'name': f'resnet.ResNet{name}', 'num_classes': 1000}
+  assert count(build.build(spec, 'dl.models', 'config.model'), (1, 224, 224, 3)) == expected
+
+
+@pytest.mark.parametrize(
+  'model, expected',
+  [
+    (resnet.ResNet20(10), 269_722),
+    (resnet.ResNet32(10), 464_154),
+    (resnet.ResNet44(10), 658_586),
+    (resnet.ResNet56(10), 853_018),
+    (resnet.ResNet110(10), 1_727_962),
+    (resnet.ResNet20(10, shortcut='projection'), 272_474),
+    (resnet.ResNet18(10, stem='cifar'), 11_173_962),
+  ],
+)
+def test_parameter_count_for_small_images(model, expected):
+  assert count(model, (1, 32, 32, 3)) == expected
+
+
+def test_18_equals_torchvision():
+  reference = randomize(torchvision().models.resnet18(num_classes=10))
+  assert_equal(resnet.ResNet18(10), reference, random_image(2, 64, 64, 3))
+
+
+@pytest.mark.parametrize('dilate', [(), (True, False, True)])
+def test_bottlenecks_equal_torchvision(dilate):
+  """The blocks which ResNet-50, 101 and 152 have more of repeat the last one of the third stage."""
+  networks = torchvision().models.resnet
+  options = {'replace_stride_with_dilation': list(dilate)} if dilate else {}
+  reference = networks.ResNet(networks.Bottleneck, [1, 1, 2, 1], num_classes=10, **options)
+  mine = resnet.ResNet50(10, blocks=(1, 1, 2, 1), dilate=dilate)
+  assert_equal(mine, randomize(reference), random_image(2, 65, 48, 3))
+
+
+def test_every_tensor_of_the_large_ones_has_its_name():
+  import torch
+
+  with torch.device('meta'):
+    reference = torchvision().models.resnet152()
+  tensors = {k: np.empty(v.shape, np.float32) for k, v in reference.state_dict().items()}
+  weights.convert(tensors, abstract(resnet.ResNet152(1000), (1, 64, 64, 3)), model='ResNet')
+
+
+def test_equals_timm_with_one_channel():
+  networks = timm().models.resnet
+  reference = randomize(networks.ResNet(networks.BasicBlock, [1, 2, 1, 1], num_classes=10, in_chans=1))
+  assert_equal(ResNet(10, blocks=(1, 2, 1, 1)), reference, random_image(2, 40, 33, 1))
+
+
+@pytest.mark.parametrize('bottleneck', [False, True])
+def test_equals_hugging_face(bottleneck, tmp_path):
+  torchvision()
+  transformers = pytest.importorskip('transformers')
+  config = transformers.ResNetConfig(
+    embedding_size=8,
+    hidden_sizes=[n * (4 if bottleneck else 1) for n in (8, 16, 32)],
+    depths=[1, 2, 1],
+    layer_type='bottleneck' if bottleneck else 'basic',
+    num_labels=5,
+  )
+  reference = randomize(transformers.ResNetForImageClassification(config))
+  mine, image = TINY.copy(blocks=(1, 2, 1), bottleneck=bottleneck), random_image(2, 40, 40, 3)
+  variables = assert_equal(mine, reference, image, layout='huggingface')
+  reference.save_pretrained(tmp_path)
+  tensors = weights.read(tmp_path / 'model.safetensors')
+  read = weights.convert(tensors, abstract(mine, image.shape), model='ResNet', layout='huggingface')
+  jax.tree.map(np.testing.assert_array_equal, variables, read)
+
+
+def small_reference(stem_channels, shortcut):
+  """A ResNet for small images of blocks (1, 2, 1) and width 8, of torchvision's blocks."""
+  import torch
+
+  block = torchvision().models.resnet.BasicBlock
+
+  class OptionA(torch.nn.Module):
+    def forward(self, x):
+      half = x.shape[1] // 2
+      return torch.nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, half))
+
+  def down(c):
+    if shortcut == 'pad':
+      return OptionA()
+    return torch.nn.Sequential(torch.nn.Conv2d(c, 2 * c, 1, 2, bias=False), torch.nn.BatchNorm2d(2 * c))
+
+  layers = {
+    'conv1': torch.nn.Conv2d(stem_channels, 8, 3, padding=1, bias=False),
+    'bn1': torch.nn.BatchNorm2d(8),
+    'relu': torch.nn.ReLU(),
+    'layer1': torch.nn.Sequential(block(8, 8)),
+    'layer2': torch.nn.Sequential(block(8, 16, 2, down(8)), block(16, 16)),
+    'layer3': torch.nn.Sequential(block(16, 32, 2, down(16))),
+    'pool': torch.nn.AdaptiveAvgPool2d(1),
+    'flatten': torch.nn.Flatten(),
+    'fc': torch.nn.Linear(32, 5),
+  }
+  net = torch.nn.Sequential()
+  for name, layer in layers.items():
+    net.add_module(name, layer)
+  return randomize(net)
+
+
+@pytest.mark.parametrize('shortcut', ['pad', 'projection'])
+@pytest.mark.parametrize('shape', [(2, 16, 16, 3), (2, 13, 18, 1)])
+def test_small_images_equal_torch(shortcut, shape):
+  model = TINY.copy(blocks=(1, 2, 1), stem='cifar', shortcut=shortcut)
+  assert_equal(model, small_reference(shape[-1], shortcut), random_image(*shape))
+
+
+def test_features_are_those_of_the_stages():
+  networks = torchvision().models
+  reference = networks.resnet.ResNet(
+    networks.resnet.Bottleneck, [1, 1, 1, 2], replace_stride_with_dilation=[False, True, True]
+  )
+  backbone = networks._utils.IntermediateLayerGetter(reference, {f'layer{i}': i for i in range(1, 5)})
+  model = resnet.ResNet50(0, blocks=(1, 1, 1, 2), dilate=(False, True, True), features_only=True)
+  image = random_image(1, 48, 56, 3)
+  variables = converted(model, randomize(backbone), image.shape)
+  import torch
+
+  theirs = backbone(torch.tensor(image.transpose(0, 3, 1, 2)))
+  mine = jax.jit(model.apply)(variables, image)
+  assert [m.shape[1:] for m in mine] == [(12, 14, 256), (6, 7, 512), (6, 7, 1024), (6, 7, 2048)]
+  for i, maps in enumerate(mine, 1):
+    close(np.asarray(maps).transpose(0, 3, 1, 2), theirs[i].detach().numpy(), 1e-4)
+
+
+def test_batch_statistics_of_a_training_step_equal_torchvision():
+  import torch
+
+  model, image = resnet.ResNet18(10), random_image(4, 64, 64, 3)
+  reference = randomize(torchvision().models.resnet18(num_classes=10))
+  before = converted(model, reference, image.shape)
+  values = {}  # a channel, by layer
+  for name, module in reference.named_modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+      module.register_forward_hook(lambda m, x, _, name=name: values.update({name: x[0].numel() // x[0].shape[1]}))
+  theirs = reference.train()(torch.tensor(image.transpose(0, 3, 1, 2))).detach().numpy()
+  mine, changed = jax.jit(functools.partial(model.apply, train=True, mutable=['batch_stats']))(before, image)
+  close(np.asarray(mine), theirs, 1e-4)
+  after = converted(model, reference, image.shape)['batch_stats']
+  layers = jax.tree_util.tree_leaves_with_path(after)
+  assert len(layers) == 40
+  for path, their_value in layers:
+    keys = [k.key for k in path]
+    my_value, old = (
+      functools.reduce(lambda t, k: t[k], keys, s) for s in (changed['batch_stats'], before['batch_stats'])
+    )
+    name = '.'.join(keys[:-1]).replace('_', '.')
+    if keys[-1] == 'var':  # PyTorch's is unbiased: n / (n - 1) times the batch's
+      their_value = 0.9 * old + (their_value - 0.9 * old) * (values[name] - 1) / values[name]
+    assert not np.allclose(my_value, old)
+    close(np.asarray(my_value), their_value, 1e-4)
+
+
+def test_zero_initialization_makes_blocks_the_identity():
+  model, x = TINY.copy(blocks=(2,), stem='cifar', zero_init_residual=True), random_image(2, 8, 8, 1)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  assert not variables['params']['layer1_0']['bn2']['scale'].any()
+  assert variables['params']['layer1_0']['bn1']['scale'].all()
+  shallow = {k: {n: v for n, v in c.items() if n != 'layer1_1'} for k, c in variables.items()}
+  np.testing.assert_array_equal(model.apply(variables, x), model.copy(blocks=(1,)).apply(shallow, x))
+
+
+def test_kernels_start_with_the_variance_of_the_reference():
+  params = jax.jit(TINY.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))['params']
+  assert params['layer2_0']['conv1']['kernel'].std() == pytest.approx((2 / (9 * 16)) ** 0.5, rel=0.1)
+
+
+def test_stochastic_depth_acts_in_training_alone():
+  model, x = TINY.copy(blocks=(1, 1), stochastic_depth=0.5), random_image(8, 16, 16, 1)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={'dropout': key}, mutable=['batch_stats'])[0])
+  assert not np.allclose(train(jax.random.key(0)), train(jax.random.key(1)))
+  np.testing.assert_array_equal(model.apply(variables, x), model.copy(stochastic_depth=0.0).apply(variables, x))
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
+  model = TINY.copy(dtype=jnp.bfloat16)
+  shapes = abstract(model, (1, 32, 32, 3))
+  assert {s.dtype for s in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+  run = functools.partial(model.apply, capture_intermediates=lambda m, _: m.name != model.name)
+  logits, seen = jax.eval_shape(run, shapes, jnp.ones((2, 32, 32, 3)))
+  assert logits.dtype == jnp.float32 and logits.shape == (2, 5)
+  assert {a.dtype for a in jax.tree.leaves(seen)} == {jnp.dtype('bfloat16')}
+
+
+@pytest.mark.parametrize(
+  'options, shape, line',
+  [
+    ({'stem': 'mnist'}, (1, 32, 32, 3), "config.model.stem: 'imagenet' or 'cifar', not 'mnist'"),
+    ({'shortcut': 'none'}, (1, 32, 32, 3), 'config.model.shortcut: .*none'),
+    ({'shortcut': 'pad', 'bottleneck': True}, (1, 32, 32, 3), 'config.model.shortcut: .*without bottleneck'),
+    ({'dilate': (True, False), 'bottleneck': True}, (1, 32, 32, 3), 'config.model.dilate: 2 values; there are 1'),
+    ({'dilate': (True,)}, (1, 32, 32, 3), 'config.model.dilate: only bottleneck blocks'),
+    ({}, (1, 64), r'ResNet takes images \[height, width, channels\]'),
+  ],
+)
+def test_mistakes_are_one_line(options, shape, line):
+  with pytest.raises(ConfigError, match=line):
+    abstract(TINY.copy(**options), shape)
