@@ -28,6 +28,13 @@ def timm() -> Any:
   return pytest.importorskip('timm')
 
 
+@functools.cache
+def transformers() -> Any:
+  """The library, which imports torchvision where that is installed."""
+  torchvision()
+  return pytest.importorskip('transformers')
+
+
 def count(model: nn.Module, shape: tuple[int, ...], **options: Any) -> int:
   """Trainable parameters of a network for inputs of a shape [1, h, w, c], without computing anything."""
   return sum(x.size for x in jax.tree.leaves(abstract(model, shape, **options)['params']))
