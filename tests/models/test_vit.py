@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import abstract, assert_equal, close, converted, count, random_image, randomize, timm, torchvision
-from reference import transformers as transformers_
+from reference import transformers as hugging_face
 
 from dl import weights
 from dl.errors import ConfigError
@@ -57,7 +57,7 @@ def test_variants_equal_timm(mine, other):
 
 def test_equals_hugging_face(tmp_path):
   torchvision()
-  transformers = transformers_()
+  transformers = hugging_face()
   config = transformers.ViTConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, image_size=32, patch_size=8,
     num_labels=5,
