@@ -1,0 +1,113 @@
+"""AlexNet: sizes, and equality with torchvision and PyTorch."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import abstract, assert_equal, close, count, random_image, randomize, torchvision
+
+from dl import weights
+from dl.errors import ConfigError
+from dl.models.alexnet import AlexNet, local_response_norm
+
+TINY = AlexNet(num_classes=5, hidden=16)
+
+
+@pytest.mark.parametrize('groups, expected', [(1, 61_100_840), (2, 60_965_224)])
+def test_parameter_count(groups, expected):
+  assert count(AlexNet(1000, groups=groups), (1, 224, 224, 3)) == expected
+
+
+def test_every_tensor_has_its_name_and_shape():
+  import torch
+
+  with torch.device('meta'):
+    reference = torchvision().models.alexnet()
+  tensors = {k: np.empty(v.shape, np.float32) for k, v in reference.state_dict().items()}
+  weights.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model='AlexNet')
+
+
+def narrow(reference, hidden=16):
+  """The reference with smaller fully connected layers: 54 of its 61 million parameters are there."""
+  import torch
+
+  for i, (a, b) in {1: (9216, hidden), 4: (hidden, hidden), 6: (hidden, 5)}.items():
+    reference.classifier[i] = torch.nn.Linear(a, b)
+  return randomize(reference)
+
+
+@pytest.mark.parametrize('height, width', [(63, 63), (224, 100)])
+def test_equals_torchvision(height, width):
+  assert_equal(TINY, narrow(torchvision().models.alexnet()), random_image(2, height, width, 3))
+
+
+def test_the_grouped_one_equals_torch():
+  import torch
+
+  conv, norm = torch.nn.Conv2d, lambda: torch.nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+  relu, pool = torch.nn.ReLU, lambda: torch.nn.MaxPool2d(3, 2)
+  features = {
+    '0': conv(1, 96, 11, 4, 2), '1': relu(), 'norm1': norm(), '2': pool(),
+    '3': conv(96, 256, 5, 1, 2, groups=2), '4': relu(), 'norm2': norm(), '5': pool(),
+    '6': conv(256, 384, 3, 1, 1), '7': relu(),
+    '8': conv(384, 384, 3, 1, 1, groups=2), '9': relu(),
+    '10': conv(384, 256, 3, 1, 1, groups=2), '11': relu(), '12': pool(),
+  }  # fmt: skip
+  reference = torchvision().models.alexnet()
+  reference.features = torch.nn.Sequential()
+  for name, layer in features.items():
+    reference.features.add_module(name, layer)
+  # Values a thousand times as large as usual, so that the normalization counts.
+  assert_equal(TINY.copy(groups=2), narrow(reference), 1e3 * random_image(2, 70, 90, 1))
+
+
+@pytest.mark.parametrize('channels, size', [(3, 5), (7, 5), (8, 3)])
+def test_local_response_norm_equals_torch(channels, size):
+  torch = pytest.importorskip('torch')
+  x = 10 * random_image(2, 3, 3, channels)
+  expected = torch.nn.LocalResponseNorm(size, alpha=0.3 * size, beta=0.6, k=1.5)(torch.tensor(x.transpose(0, 3, 1, 2)))
+  mine = local_response_norm(jnp.asarray(x), size, alpha=0.3, beta=0.6, k=1.5)
+  close(np.asarray(mine).transpose(0, 3, 1, 2), expected.numpy(), 1e-6)
+
+
+@pytest.mark.parametrize('shape', [(28, 28, 1), (1, 9, 3), (65, 300, 4)])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_other_images(shape, groups):
+  model = TINY.copy(groups=groups)
+  out = jax.eval_shape(model.apply, abstract(model, (1, *shape)), jnp.ones((3, *shape)))
+  assert out.shape == (3, 5)
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_dropout_acts_in_training_alone(groups):
+  model, x = TINY.copy(groups=groups), random_image(2, 32, 32, 1)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  variables = jax.tree.map(lambda v: 3 * v, variables)
+  train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={'dropout': key}))
+  assert not np.array_equal(train(jax.random.key(0)), train(jax.random.key(1)))
+  np.testing.assert_array_equal(model.apply(variables, x), model.copy(dropout=0.0).apply(variables, x))
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(groups):
+  model = TINY.copy(dtype=jnp.bfloat16, groups=groups)
+  shapes = abstract(model, (1, 70, 70, 3))
+  assert {s.dtype for s in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+  run = functools.partial(model.apply, capture_intermediates=lambda m, _: m.name != model.name)
+  logits, seen = jax.eval_shape(run, shapes, jnp.ones((2, 70, 70, 3)))
+  assert logits.dtype == jnp.float32 and logits.shape == (2, 5)
+  assert {a.dtype for a in jax.tree.leaves(seen)} == {jnp.dtype('bfloat16')}
+
+
+@pytest.mark.parametrize(
+  'options, shape, line',
+  [
+    ({'groups': 3}, (1, 64, 64, 3), 'config.model.groups: 1 or 2 towers, not 3'),
+    ({}, (1, 64), r'AlexNet takes images \[height, width, channels\]'),
+  ],
+)
+def test_mistakes_are_one_line(options, shape, line):
+  with pytest.raises(ConfigError, match=line):
+    abstract(TINY.copy(**options), shape)

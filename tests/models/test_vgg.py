@@ -1,0 +1,121 @@
+"""VGG: sizes, and equality with torchvision."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import abstract, assert_equal, count, random_image, randomize, torchvision
+
+from dl import build, weights
+from dl.errors import ConfigError
+from dl.models import vgg
+from dl.models.vgg import VGG
+
+TINY = VGG(num_classes=5, convolutions=(1, 2), features=(8, 16), hidden=24)
+
+
+@pytest.mark.parametrize(
+  'name, batch_norm, expected',
+  [
+    ('11', False, 132_863_336),
+    ('13', False, 133_047_848),
+    ('16', False, 138_357_544),
+    ('19', False, 143_667_240),
+    ('11', True, 132_868_840),
+    ('13', True, 133_053_736),
+    ('16', True, 138_365_992),
+    ('19', True, 143_678_248),
+  ],
+)
+def test_parameter_count(name, batch_norm, expected):
+  spec = {'name': f'vgg.VGG{name}', 'num_classes': 1000, 'batch_norm': batch_norm}
+  assert count(build.build(spec, 'dl.models', 'config.model'), (1, 224, 224, 3)) == expected
+
+
+def test_parameter_count_for_small_images():
+  assert count(vgg.VGG16(10, batch_norm=True, head='linear'), (1, 32, 32, 3)) == 14_728_266
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+@pytest.mark.parametrize('name', ['11', '13', '16', '19'])
+def test_every_tensor_has_its_name(name, batch_norm):
+  import torch
+
+  with torch.device('meta'):
+    reference = getattr(torchvision().models, f'vgg{name}' + '_bn' * batch_norm)()
+  # Empty arrays of no memory: converting needs names and shapes alone.
+  tensors = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in reference.state_dict().items()}
+  model = getattr(vgg, f'VGG{name}')(1000, batch_norm=batch_norm)
+  like = abstract(model, (1, 32, 32, 3))
+  found = weights.convert(tensors, like, model='VGG', exclude=['classifier.[03]'])
+  assert (
+    found['params']['classifier_0']['kernel'] is None and like['params']['classifier_0']['kernel'].shape[0] == 25088
+  )
+
+
+@pytest.mark.parametrize(
+  'batch_norm, size', [(False, 40), (True, 64), (False, 70)]
+)  # the maps before the classifier: 10x10, 16x16, 17x17
+def test_equals_torchvision(batch_norm, size):
+  """Layers of torchvision in fewer and narrower stages: those of VGG-11 to 19 have 128 to 143 million parameters."""
+  import torch
+
+  networks = torchvision().models.vgg
+  reference = networks.VGG(networks.make_layers([8, 'M', 16, 16, 'M'], batch_norm), num_classes=5, init_weights=False)
+  reference.classifier[0] = torch.nn.Linear(16 * 49, 24)
+  reference.classifier[3] = torch.nn.Linear(24, 24)
+  reference.classifier[6] = torch.nn.Linear(24, 5)
+  assert_equal(TINY.copy(batch_norm=batch_norm), randomize(reference), random_image(2, size, size - 6, 3))
+
+
+def test_11_equals_torchvision():
+  import torch
+
+  reference = torchvision().models.vgg11_bn(num_classes=10, init_weights=False)
+  # The full width of the classifier takes half a gigabyte; the convolutions are those of the network itself.
+  reference.classifier[0] = torch.nn.Linear(512 * 49, 32)
+  reference.classifier[3] = torch.nn.Linear(32, 32)
+  reference.classifier[6] = torch.nn.Linear(32, 10)
+  mine = vgg.VGG11(10, batch_norm=True, hidden=32)
+  assert_equal(mine, randomize(reference), random_image(2, 64, 64, 3))
+
+
+@pytest.mark.parametrize('shape', [(28, 28, 1), (1, 3, 3), (33, 20, 4)])
+@pytest.mark.parametrize('head', ['dense', 'linear'])
+def test_other_images(shape, head):
+  model = vgg.VGG13(7, hidden=8, head=head)
+  out = jax.eval_shape(model.apply, abstract(model, (1, *shape)), jnp.ones((3, *shape)))
+  assert out.shape == (3, 7)
+
+
+def test_dropout_acts_in_training_alone():
+  model, x = TINY, random_image(2, 16, 16, 1)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={'dropout': key}))
+  assert not np.allclose(train(jax.random.key(0)), train(jax.random.key(1)))
+  np.testing.assert_array_equal(model.apply(variables, x), model.copy(dropout=0.0).apply(variables, x))
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
+  model = TINY.copy(dtype=jnp.bfloat16, batch_norm=True)
+  shapes = abstract(model, (1, 30, 30, 3))
+  assert {s.dtype for s in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+  run = functools.partial(model.apply, capture_intermediates=lambda m, _: m.name != model.name)
+  logits, seen = jax.eval_shape(run, shapes, jnp.ones((2, 30, 30, 3)))
+  assert logits.dtype == jnp.float32 and logits.shape == (2, 5)
+  assert {a.dtype for a in jax.tree.leaves(seen)} == {jnp.dtype('bfloat16')}
+
+
+@pytest.mark.parametrize(
+  'options, shape, line',
+  [
+    ({'head': 'none'}, (1, 32, 32, 3), "config.model.head: 'dense' or 'linear', not 'none'"),
+    ({'features': (8,)}, (1, 32, 32, 3), 'config.model.features: 1 values for 2 stages'),
+    ({}, (1, 64), r'VGG takes images \[height, width, channels\]'),
+  ],
+)
+def test_mistakes_are_one_line(options, shape, line):
+  with pytest.raises(ConfigError, match=line):
+    abstract(TINY.copy(**options), shape)

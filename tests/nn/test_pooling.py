@@ -1,0 +1,53 @@
+"""Pooling of any size, against PyTorch."""
+
+import jax
+import numpy as np
+import pytest
+
+from dl.nn import pooling
+
+RNG = np.random.default_rng(0)
+
+
+def maps(h, w):
+  return RNG.standard_normal((2, h, w, 3)).astype(np.float32)
+
+
+def compare(mine, theirs, x):
+  """The same values, and the same gradients of a weighted sum."""
+  import torch
+
+  into = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+  expected = theirs(into)
+  weight = RNG.standard_normal(expected.shape).astype(np.float32)
+  (expected * torch.tensor(weight)).sum().backward()
+  y, back = jax.vjp(mine, x)
+  np.testing.assert_allclose(y.transpose(0, 3, 1, 2), expected.detach().numpy(), atol=1e-6)
+  np.testing.assert_allclose(back(weight.transpose(0, 2, 3, 1))[0].transpose(0, 3, 1, 2), into.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(6, 6), (12, 18), (13, 7), (9, 8), (3, 1), (25, 6)])
+def test_adaptive_means(shape):
+  torch = pytest.importorskip('torch')
+  compare(lambda x: pooling.adaptive_avg_pool(x, (6, 4)), torch.nn.AdaptiveAvgPool2d((6, 4)), maps(*shape))
+
+
+@pytest.mark.parametrize('ceil', [False, True])
+@pytest.mark.parametrize('window, stride', [(3, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize('shape', [(8, 9), (11, 3), (4, 5)])
+def test_max(shape, window, stride, ceil):
+  torch = pytest.importorskip('torch')
+  pool = torch.nn.MaxPool2d(window, stride, ceil_mode=ceil)
+  compare(lambda x: pooling.max_pool(x, window, stride, ceil), pool, maps(*shape))
+
+
+def test_a_side_below_the_window_is_one_window():
+  x = maps(1, 5)
+  np.testing.assert_array_equal(pooling.max_pool(x, 3, 2), np.stack([x[:, :, :3].max(2), x[:, :, 2:].max(2)], 2))
+
+
+def test_flatten_puts_channels_first():
+  torch = pytest.importorskip('torch')
+  x = maps(2, 3)
+  expected = torch.tensor(x.transpose(0, 3, 1, 2)).flatten(1).numpy()
+  np.testing.assert_array_equal(pooling.flatten(x), expected)
