@@ -39,6 +39,7 @@ class Tfds:
     inputs: str | None = None,
     targets: str | None = None,
     image_size: tuple[int, int] | None = None,
+    resize: bool = True,
     in_memory: bool | None = None,
   ):
     """Opens the set, and decodes it if it is to be in memory.
@@ -53,6 +54,7 @@ class Tfds:
       inputs: feature to learn from; None takes the set's own choice (its supervised keys).
       targets: feature to predict; likewise.
       image_size: (height, width) to resize images to; needed where they differ in size.
+      resize: False leaves each image at its own size, for a `transform` which crops to `image_size`.
       in_memory: whether to decode once and keep the arrays; None does so where they take at most 2 GiB.
 
     Raises:
@@ -67,8 +69,11 @@ class Tfds:
     self._data = self._open(split, self._decoders())
     self._info: Info | None = None
     self._split = split
+    self._resize = resize
+    if in_memory and not resize:
+      raise ConfigError('in_memory: images in memory have one size, so they need resize=True')
     if in_memory is None:
-      in_memory = len(self._data) * self._bytes_per_example() <= IN_MEMORY_BYTES
+      in_memory = resize and len(self._data) * self._bytes_per_example() <= IN_MEMORY_BYTES
     self.columns = self._load(self._data) if in_memory else None
 
   @property
@@ -94,7 +99,7 @@ class Tfds:
 
   def __getitem__(self, index: Any) -> Example:
     if self.columns is None:
-      return self._example(self._data[index])
+      return self._example(self._data[index], self._size if self._resize else None)
     return {name: values[index] for name, values in self.columns.items()}
 
   def _decoders(self) -> dict[str, Any]:
@@ -103,14 +108,14 @@ class Tfds:
 
     return {f: tfds.decode.SkipDecoding() for key, f in self._columns.items() if key == 'image'}
 
-  def _example(self, raw: Example) -> Example:
+  def _example(self, raw: Example, size: tuple[int, int] | None) -> Example:
     result = {}
     for key, feature in self._columns.items():
       value = raw[feature]
       if key == 'image':
         channels = self._facts.features[feature].shape[-1]
         try:
-          value = images.decode(value, self._size, channels)
+          value = images.decode(value, size, channels)
         except (OSError, ValueError, SyntaxError, EOFError) as e:
           raise ConfigError(f'{self._facts.name}: an image cannot be decoded: {first_line(e)}') from e
       elif key == 'features':
@@ -140,10 +145,10 @@ class Tfds:
 
     def fill(number: int) -> None:
       for i, raw in enumerate(data.__getitems__(chunks[number]), number * CHUNK):
-        for name, value in self._example(raw).items():
+        for name, value in self._example(raw, self._size).items():
           columns[name][i] = value
 
-    for name, value in self._example(data[int(index[0])]).items():
+    for name, value in self._example(data[int(index[0])], self._size).items():
       columns[name] = np.empty((len(index), *value.shape), value.dtype)
     with concurrent.futures.ThreadPoolExecutor() as pool:
       for _ in images.progress(pool.map(fill, range(len(chunks))), len(chunks), f'decoding {self._facts.name}'):

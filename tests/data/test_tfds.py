@@ -92,3 +92,12 @@ def test_a_set_which_is_not_there_is_one_line_on_stderr(tmp_path, name, says):
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
   assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@needs_data
+def test_images_at_their_own_size_are_for_a_transform():
+  """The transform crops what it is given, and nothing resizes it before."""
+  source = Tfds(**MNIST, split='test', image_size=(14, 14), resize=False)
+  assert not source.vectorized and source[0]['image'].shape == (28, 28, 1)
+  with pytest.raises(ConfigError, match='resize=True'):
+    Tfds(**MNIST, split='test', resize=False, in_memory=True)
