@@ -159,20 +159,21 @@ def type_hints(target: Callable) -> dict[str, Any]:
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-  """What a module offers to configs: what is named like a class (`ResNet50`) if anything is, else its functions."""
-  found = [
-    n
-    for n, v in vars(module).items()
-    if not n.startswith('_') and callable(v) and getattr(v, '__module__', None) == module.__name__
-  ]
+  """What a module offers to configs: what is named like a class (`ResNet50`) if anything is, else its functions.
+
+  A package with `__all__` offers that, wherever it is defined.
+  """
+  listed = getattr(module, '__all__', None)
+  own = lambda n, v: n in listed if listed is not None else getattr(v, '__module__', None) == module.__name__
+  found = [n for n, v in vars(module).items() if not n.startswith('_') and callable(v) and own(n, v)]
   return [n for n in found if n[0].isupper()] or found
 
 
 def known_names(package: str) -> list[str]:
-  """Every `module.Name` below a package, and its own names."""
+  """Every `module.Name` below a package, and its own names; with `__all__` its own alone."""
   found = importlib.import_module(package)
   names = public_names(found)
-  for m in pkgutil.iter_modules(getattr(found, '__path__', [])):
+  for m in pkgutil.iter_modules([] if hasattr(found, '__all__') else getattr(found, '__path__', [])):
     try:
       module = importlib.import_module(f'{package}.{m.name}')
     except ImportError:  # its optional dependency is absent
