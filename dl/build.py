@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import types
 import typing
@@ -31,7 +32,7 @@ def resolve(name: str, package: str, where: str) -> Any:
         return getattr(found, attribute)
       if module != package:
         raise ConfigError(f'{where}: {module!r} has no {attribute!r}; {nearest(attribute, public_names(found))}')
-  raise ConfigError(f'{where}: nothing is called {name!r}; {nearest(name, known_names(package))}')
+  raise ConfigError(f'{where}: nothing is called {name!r}; {_hint(name, package)}')
 
 
 def build(spec: Mapping[str, Any], package: str, where: str, **given: Any) -> Any:
@@ -169,8 +170,23 @@ def public_names(module: types.ModuleType) -> list[str]:
   return [n for n in found if n[0].isupper()] or found
 
 
+def _hint(name: str, package: str) -> str:
+  """What to do about a name that there is none of: the nearest names, or where a module of one's own has to be."""
+  known = known_names(package)
+  top, *rest = name.split('.')
+  if not rest or _module_exists(f'{package}.{top}') or nearest(name, known).startswith('did'):
+    return nearest(name, known)
+  if not _module_exists(top):
+    return f'there is no module {top!r} below {package}, in {os.getcwd()} or elsewhere on the Python path'
+  modules = pkgutil.iter_modules(getattr(importlib.import_module(top), '__path__', []))
+  return nearest('.'.join([top, *rest[:-1]]), [f'{top}.{m.name}' for m in modules])
+
+
 def known_names(package: str) -> list[str]:
-  """Every `module.Name` below a package, and its own names; with `__all__` its own alone."""
+  """Every `module.Name` below a package, and its own names; with `__all__` its own alone.
+
+  Where there are names like those of classes, they are the ones that a config can use.
+  """
   found = importlib.import_module(package)
   names = public_names(found)
   for m in pkgutil.iter_modules([] if hasattr(found, '__all__') else getattr(found, '__path__', [])):
@@ -179,7 +195,7 @@ def known_names(package: str) -> list[str]:
     except ImportError:  # its optional dependency is absent
       continue
     names += [f'{m.name}.{n}' for n in public_names(module)]
-  return names
+  return [n for n in names if n.rpartition('.')[2][0].isupper()] or names
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from dl.errors import ConfigError, TrainingError
+from dl.errors import ConfigError, TrainingError, nearest
 
 USER_ERROR = 2
 """Exit code of a user's mistake."""
@@ -66,6 +66,9 @@ def no_more(argv: Sequence[str]) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(rewrite_overrides(argv))
+  except flags.UnrecognizedFlagError as e:
+    name = (e.flagname or '').split('.')[0]
+    sys.exit(fail(ConfigError(f'no flag is called --{name}; {nearest(name, [f for f in flags.FLAGS if len(f) > 1])}')))
   except flags.Error as e:
     sys.exit(fail(e))
 

@@ -43,6 +43,8 @@ def to_steps(
   }[unit]
   if scale is None:
     raise ConfigError(f'{where}: {duration!r} has no meaning here, since there is no {_NEEDS[unit]}; use steps')
+  if unit == '%' and number > 100:
+    raise ConfigError(f'{where}: {duration!r} is more than the whole training')
   steps = round(number * scale)
   return max(steps, 1) if number > 0 else 0
 

@@ -12,11 +12,11 @@ class TrainingError(RuntimeError):
   """A run that cannot go on (a non-finite loss); the message is one line which says where and what to look at."""
 
 
-def nearest(name: str, valid: Iterable[str], limit: int = 5) -> str:
+def nearest(name: str, valid: Iterable[str], limit: int = 3) -> str:
   """The valid names nearest to `name`, as the end of an error line."""
   valid = sorted({str(v) for v in valid})
-  close = difflib.get_close_matches(str(name), valid, n=limit, cutoff=0.5)
+  close = difflib.get_close_matches(str(name), valid, n=limit, cutoff=0.6)
   if close:
     return f'did you mean {" or ".join(repr(c) for c in close)}?'
-  shown = ', '.join(valid[:20]) + (', ...' if len(valid) > 20 else '')
+  shown = ', '.join(valid[:12]) + (', ...' if len(valid) > 12 else '')
   return f'valid: {shown or "none"}'

@@ -109,7 +109,7 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
 
     # -- The loop. Nothing in it waits for the device, but evaluating and saving.
     seconds_before = max((r.get('seconds', 0.0) for r in past), default=0.0)
-    recorder = Recorder(log, progress, parts.optimizer, not_finite, step, seconds_before)
+    recorder = stack.enter_context(Recorder(log, progress, parts.optimizer, not_finite, step, seconds_before))
     throttle = steps.bounded(steps.queue_depth(parts.batch))
     batches = steps.device_batches(parts, mesh, step, plan.calls(step))
     while step < plan.total and not stopped and not told_to_stop():

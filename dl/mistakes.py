@@ -60,7 +60,7 @@ def worst(
   order = wrong[np.argsort(-examined['loss'][wrong], kind='stable')][:_SHOWN]
   rows = [
     {
-      'index': int(i),
+      **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(i)}),
       'true': names[examined['label'][i]],
       'predicted': names[examined['predicted'][i]],
       'probability': round(float(examined['probability'][i]), 4),

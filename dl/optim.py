@@ -221,6 +221,10 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
   assigned = {}
   for name, value in list(arguments.items()):
     at = f'{where}.{name}'
+    if isinstance(value, str) and name == 'learning_rate':
+      raise ConfigError(
+        f"{at}: expected a number or a schedule, such as dict(name='cosine_decay_schedule', ...), got {value!r}"
+      )
     if isinstance(value, str) and name.endswith('mask'):
       match(value, params, at)
       arguments[name] = functools.partial(found_in, value) if name in parameters else value

@@ -1,7 +1,9 @@
 """The training metrics on their way from the device to the log, without a step that waits for them."""
 
+import concurrent.futures
 import time
 from collections.abc import Callable
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -38,31 +40,38 @@ class Recorder:
     self._log, self._progress, self._optimizer, self._not_finite = log, progress, optimizer, not_finite
     self._step, self._written, self._seconds = step, time.monotonic(), seconds
     self._began = self._written
-    self._pending: tuple[int, Sums] | None = None
+    self._pending: tuple[int, Sums, concurrent.futures.Future] | None = None
+    self._watch = concurrent.futures.ThreadPoolExecutor(1, 'recorder')  # it notes when the device is that far
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self._watch.shutdown()
 
   def put(self, step: int, sums: Sums) -> None:
     """Takes the sums of the interval that ends with `step`; they must not be donated any more."""
     self.flush()
-    self._pending = (step, sums)
+    self._pending = (step, sums, self._watch.submit(_ready_at, sums.bad_step))
 
   def poll(self) -> None:
     """Writes what is pending if that costs no waiting; to be called each step."""
-    if self._pending and self._pending[1].bad_step.is_ready():
+    if self._pending and self._pending[2].done():
       self.flush()
 
   def flush(self) -> None:
     """Writes what is pending, waiting for the device if need be; to be called before anything else is logged."""
     if not self._pending:
       return
-    (step, sums), self._pending = self._pending, None
+    (step, sums, ready_at), self._pending = self._pending, None
     sums = jax.device_get(sums)
     self.check(sums)
-    now = time.monotonic()
+    now = ready_at.result()
     values = metrics.compute(sums.metrics) | self._optimizer.rates(step)
     if self._progress:
       self._progress.update(values=values)
     values |= {
-      'steps_per_second': (step - self._step) / (now - self._written),
+      'steps_per_second': (step - self._step) / max(now - self._written, 1e-9),
       'seconds': self._seconds + now - self._began,
     }
     self._log.write(step, 'train', values)
@@ -74,3 +83,8 @@ class Recorder:
     if sums.bad_step >= 0:
       bad = [k for k, m in sums.metrics.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(m))]
       self._not_finite(', '.join(bad), int(sums.bad_step))
+
+
+def _ready_at(array: Any) -> float:
+  jax.block_until_ready(array)
+  return time.monotonic()

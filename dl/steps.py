@@ -170,7 +170,11 @@ def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, se
   compiled, found = jax.jit(examine, out_shardings=sharding.replicated(mesh)), []
   for index, (mask, batch) in enumerate(prefetch(pipeline.iterate(0), place, pipeline.prefetch)):
     found.append({k: v[mask > 0] for k, v in jax.device_get(compiled(state, batch, jnp.int32(index))).items()})
-  return task.findings({k: np.concatenate([f[k] for f in found]) for k in found[0]}, pipeline.examples)
+  examined = {k: np.concatenate([f[k] for f in found]) for k in found[0]}
+  files = getattr(pipeline.source, 'paths', None)
+  if files is not None and len(files) == len(next(iter(examined.values()))):
+    examined['file'] = np.asarray([str(file) for file in files])
+  return task.findings(examined, pipeline.examples)
 
 
 QUEUE_BYTES = 2**26

@@ -80,18 +80,18 @@ class Task:
     """Artifacts of a whole evaluation set, after training.
 
     Args:
-      examined: what `examine` says of each real example, name -> [n, ...].
+      examined: what `examine` says of each real example, name -> [n, ...]; and `file`, for a source of files.
       inputs: indices -> those examples as a batch, as the data set has them.
     """
     return {}
 
   def predict(self, state: State, inputs: Any, key: Key[Array, '']) -> Any:
     """What a user of the trained model calls: raw inputs, as the data set has them, to outputs."""
-    raise NotImplementedError(f'{type(self).__name__} has no predict')
+    raise NotImplementedError(f'{type(self).__name__} has nothing to predict; see dl.sample')
 
   def sample(self, state: State, key: Key[Array, ''], count: int, **options: Any) -> Any:
     """`count` samples of a generative task: images `[count, height, width, channels]` in [0, 1], or a list of texts."""
-    raise NotImplementedError(f'{type(self).__name__} has no sample')
+    raise NotImplementedError(f'{type(self).__name__} draws no samples; see dl.predict')
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """What people would rather look at: name -> image `[h, w, c]` in [0, 1] | text (str) | table (list of dicts)."""

@@ -103,3 +103,18 @@ def test_the_nearest_names_are_those_a_config_can_use():
   with pytest.raises(ConfigError) as error:
     build.resolve('arrays.npz', 'dl.data', 'data')
   assert 'Npz' in str(error.value) and 'load_npz' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'line'),
+  [
+    ('no_such_lab.nets.Wide', "there is no module 'no_such_lab' below dl.models, in "),
+    ('mlp.MPL', "did you mean 'MLP'"),
+    ('lent.LeNet5', "did you mean 'lenet.LeNet5'"),
+    ('email.charsets.Charset', "did you mean 'email.charset'"),
+  ],
+)
+def test_a_name_that_there_is_none_of(name, line):
+  with pytest.raises(ConfigError) as error:
+    build.resolve(name, 'dl.models', 'config.model')
+  assert line in str(error.value) and len(str(error.value)) < 300

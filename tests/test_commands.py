@@ -144,7 +144,7 @@ def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
     'dl.evaluate', f'--workdir={runs(of)}', f'--classifier={runs(kind)}', '--samples=2'
   )
   assert command('dl.evaluate', *arguments[:2], '--samples=0')[0] != 0
-  assert_mistake(judged_by('digits', of='perceptron'), 'has no sample')
+  assert_mistake(judged_by('digits', of='perceptron'), 'draws no samples')
   assert_mistake(judged_by('gan'), 'predict')
   assert_mistake(judged_by('cancer'), '--classifier', 'does not read images')
   assert_mistake(judged_by('digits', of='gpt'), '--classifier', '(8, 8, 1)')
@@ -278,7 +278,7 @@ def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, t
   assert_mistake(run('digits', f'--inputs={tmp_path}/short.csv'), 'images')
   assert_mistake(run('cancer', f'--inputs={tmp_path}/short.csv'), 'mean texture')
   assert_mistake(run('ppo', f'--inputs={folder}'), 'reads no files')
-  assert_mistake(run('gan', f'--inputs={folder}'), 'GAN has no predict')
+  assert_mistake(run('gan', f'--inputs={folder}'), 'GAN has nothing to predict')
   assert_mistake(run('digits', f'--inputs={folder}', '--lines'), 'lines', 'images')
   assert_mistake(run('digits'), '--inputs is needed')
   given = [f'--workdir={runs("digits")}', f'--inputs={folder}']
@@ -321,7 +321,7 @@ def test_sample_writes_texts(runs, command, tmp_path):
     len(set(command('dl.sample', *cold)[1].split('\n' + '-' * 80 + '\n'))) <= 2
   )  # the same, but for the last newline
   assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png'), '.txt')
-  assert_mistake(command('dl.sample', f'--workdir={runs("ppo")}'), 'has no sample')
+  assert_mistake(command('dl.sample', f'--workdir={runs("ppo")}'), 'draws no samples')
   assert_mistake(command('dl.sample', *given, '--top_k=0'), 'top_k')
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -356,16 +357,21 @@ def test_training_metrics_are_written_while_later_steps_run(tmp_path):
   sums = steps.Sums({'loss': metrics.Mean(jnp.float32(6), jnp.float32(4))}, jnp.int32(-1))
   optimizer = optim.Optimizer({}, {'learning_rate': (lambda step: 0.1 * step, 1)})
   with logs.Logs(tmp_path) as log:
-    recorder = Recorder(log, None, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0)
-    recorder.poll()
-    assert logs.read(tmp_path) == []
-    recorder.put(3, sums)
-    assert logs.read(tmp_path) == []
-    recorder.poll()  # the device has them
-    recorder.put(4, sums)
-    recorder.flush()
-    recorder.flush()
+    with Recorder(log, None, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0) as recorder:
+      recorder.poll()
+      assert logs.read(tmp_path) == []
+      recorder.put(3, sums)
+      assert logs.read(tmp_path) == []
+      time.sleep(0.1)
+      recorder.poll()  # the device has them
+      assert len(logs.read(tmp_path)) == 1
+      time.sleep(0.1)
+      recorder.put(4, sums)
+      time.sleep(0.1)
+      recorder.flush()
+      recorder.flush()
     found = logs.read(tmp_path)
+  assert found[1]['seconds'] - found[0]['seconds'] == pytest.approx(0.2, abs=0.05)  # when it was done, not written
   assert [(r['step'], r['loss']) for r in found] == [(3, 1.5), (4, 1.5)]
   assert [r['learning_rate'] for r in found] == pytest.approx([0.2, 0.3])
   assert found[1]['seconds'] >= found[0]['seconds'] >= 5.0

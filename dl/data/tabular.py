@@ -106,7 +106,9 @@ class Table:
     """The cells of a column; raises ConfigError with the nearest names if there is no such column."""
     if name not in self.header:
       source = self.places[0].rpartition(', row')[0]
-      raise ConfigError(f'{source} has no column {name!r}; {nearest(name, self.header)}')
+      other = next((d for d in (';', '\t', '|') if len(self.header) == 1 and d in self.header[0]), None)
+      hint = f'its header is {self.header[0]!r}: set delimiter={other!r}' if other else nearest(name, self.header)
+      raise ConfigError(f'{source} has no column {name!r}; {hint}')
     index = self.header.index(name)
     return [row[index] for row in self.rows]
 

@@ -71,16 +71,23 @@ def _names(spec: Any) -> str:
   return ' + '.join(s['name'] for s in spec.values() if isinstance(s, Mapping) and isinstance(s.get('name'), str))
 
 
+def _speed(records: Sequence[Mapping[str, Any]]) -> str:
+  """Steps a second from the first training log, which the compilation comes before, to the last."""
+  logs = [r for r in records if r['split'] == 'train' and isinstance(r.get('seconds'), int | float)]
+  if not logs or logs[-1]['seconds'] <= logs[0]['seconds']:
+    return ''
+  return f'{number((logs[-1]["step"] - logs[0]["step"]) / (logs[-1]["seconds"] - logs[0]["seconds"]))} steps/s'
+
+
 def _card(i: int, runs: Sequence[Run]) -> str:
   run = runs[i]
   facts = run.facts
   total = facts.get('total_steps')
-  speeds = sorted(r['steps_per_second'] for r in run.records if isinstance(r.get('steps_per_second'), int | float))
   commit = str(facts.get('commit') or '')
   shown = {
     'Steps': f'{run.step:,}' + (f' of {total:,}' if isinstance(total, int) and total != run.step else ''),
     'Time': '' if run.seconds is None else duration(run.seconds),
-    'Speed': f'{number(speeds[len(speeds) // 2])} steps/s' if speeds else '',
+    'Speed': _speed(run.records),
     'Seed': facts.get('seed', run.config.get('seed')),
     'Parameters': f'{facts["parameters"]:,}' if 'parameters' in facts else '',
     'Devices': _devices(facts.get('devices', {})),

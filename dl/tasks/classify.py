@@ -85,7 +85,8 @@ class Classify(Supervised):
 
   def check(self, batch: PyTree) -> None:
     if 'label' not in batch:
-      raise ConfigError(f'config.data: Classify needs label in a batch, got {", ".join(sorted(batch))}')
+      hint = ": if the targets are classes, set data.kind='classification'" if 'target' in batch else ''
+      raise ConfigError(f'config.data: Classify needs label in a batch, got {", ".join(sorted(batch))}{hint}')
     shape, classes = self.outputs_shape(batch), self.info.num_classes
     key = next((k for k in ('num_classes', 'num_outputs') if hasattr(self.model, k)), None)
     where = f'config.model.{key}' if key else f'config.model: the number of outputs of {type(self.model).__name__}'
@@ -149,7 +150,7 @@ class Classify(Supervised):
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""
-    logits = class_logits(self.apply(state.params, state.extra, self.prepare(inputs), key, False)[0])
+    logits = class_logits(self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0])
     return {'label': logits.argmax(-1).astype(jnp.int32), 'probability': jax.nn.softmax(logits)}
 
 

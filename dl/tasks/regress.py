@@ -46,7 +46,8 @@ class Regress(Supervised):
 
   def check(self, batch: PyTree) -> None:
     if 'target' not in batch:
-      raise ConfigError(f'config.data: Regress needs target in a batch, got {", ".join(sorted(batch))}')
+      hint = ": if the labels are numbers, set data.kind='regression'" if 'label' in batch else ''
+      raise ConfigError(f'config.data: Regress needs target in a batch, got {", ".join(sorted(batch))}{hint}')
     if len(batch['target'].shape) != 1:
       raise ConfigError(f'config.data: Regress takes one target an example, got {batch["target"].shape[1:]}')
     shape = self.outputs_shape(batch)
@@ -69,5 +70,5 @@ class Regress(Supervised):
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `target` [b] in its own units."""
     offset, factor = self.scale()
-    outputs = self.apply(state.params, state.extra, self.prepare(inputs), key, False)[0]
+    outputs = self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0]
     return {'target': outputs * factor + offset}

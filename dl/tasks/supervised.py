@@ -8,6 +8,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
@@ -116,6 +117,25 @@ class Supervised(Network):
     raise ConfigError(
       f'config.data: {type(self).__name__} needs image or features in a batch, got {", ".join(sorted(batch))}'
     )
+
+  def checked(self, raw: Num[Array, 'b ...']) -> Num[Array, 'b ...']:
+    """Inputs that a user gives to `predict`, if they can be such as the model has learned from.
+
+    Raises:
+      ConfigError: none at all, images without a dimension of channels or with other channels, or brightness which is
+        neither bytes nor floats in [0, 1].
+    """
+    shape, who = np.shape(raw), f'{type(self).__name__}.predict'
+    if not shape or not shape[0]:
+      raise ConfigError(f'{who}: expected a batch of inputs, got the shape {shape}')
+    if self.info.image_size is None:
+      return raw
+    if len(shape) != 4 or shape[-1] != self.info.channels:
+      expected = f'[batch, height, width, {self.info.channels}]'
+      raise ConfigError(f'{who}: expected images {expected}, got the shape {shape}')
+    if isinstance(raw, np.ndarray) and raw.dtype != np.uint8 and not (raw.min() >= 0 and raw.max() <= 1):
+      raise ConfigError(f'{who}: expected bytes, or floats from 0 to 1, got {raw.min():g} to {raw.max():g}')
+    return raw
 
   def prepare(self, raw: Num[Array, 'b ...']) -> Float[Array, 'b ...']:
     """Raw inputs as the model reads them: bytes scaled to [0, 1], then normalized."""
