@@ -35,7 +35,7 @@ def narrow(reference, hidden=16):
 
   for i, (a, b) in {1: (9216, hidden), 4: (hidden, hidden), 6: (hidden, 5)}.items():
     reference.classifier[i] = torch.nn.Linear(a, b)
-  return randomize(reference)
+  return randomize(reference, kernels=True)
 
 
 @pytest.mark.parametrize('height, width', [(63, 63), (224, 100)])

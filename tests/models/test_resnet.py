@@ -42,7 +42,7 @@ def test_parameter_count_for_small_images(model, expected):
 
 
 def test_18_equals_torchvision():
-  reference = randomize(torchvision().models.resnet18(num_classes=10))
+  reference = randomize(torchvision().models.resnet18(num_classes=10), kernels=True)
   assert_equal(resnet.ResNet18(10), reference, random_image(2, 64, 64, 3))
 
 
@@ -53,7 +53,7 @@ def test_bottlenecks_equal_torchvision(dilate):
   options = {'replace_stride_with_dilation': list(dilate)} if dilate else {}
   reference = networks.ResNet(networks.Bottleneck, [1, 1, 2, 1], num_classes=10, **options)
   mine = resnet.ResNet50(10, blocks=(1, 1, 2, 1), dilate=dilate)
-  assert_equal(mine, randomize(reference), random_image(2, 65, 48, 3))
+  assert_equal(mine, randomize(reference, kernels=True), random_image(2, 65, 48, 3))
 
 
 def test_every_tensor_of_the_large_ones_has_its_name():
@@ -67,7 +67,7 @@ def test_every_tensor_of_the_large_ones_has_its_name():
 
 def test_equals_timm_with_one_channel():
   networks = timm().models.resnet
-  reference = randomize(networks.ResNet(networks.BasicBlock, [1, 2, 1, 1], num_classes=10, in_chans=1))
+  reference = randomize(networks.ResNet(networks.BasicBlock, [1, 2, 1, 1], num_classes=10, in_chans=1), kernels=True)
   assert_equal(ResNet(10, blocks=(1, 2, 1, 1)), reference, random_image(2, 40, 33, 1))
 
 
@@ -82,7 +82,7 @@ def test_equals_hugging_face(bottleneck, tmp_path):
     layer_type='bottleneck' if bottleneck else 'basic',
     num_labels=5,
   )
-  reference = randomize(transformers.ResNetForImageClassification(config))
+  reference = randomize(transformers.ResNetForImageClassification(config), kernels=True)
   mine, image = TINY.copy(blocks=(1, 2, 1), bottleneck=bottleneck), random_image(2, 40, 40, 3)
   variables = assert_equal(mine, reference, image, layout='huggingface')
   reference.save_pretrained(tmp_path)
@@ -121,7 +121,7 @@ def small_reference(stem_channels, shortcut):
   net = torch.nn.Sequential()
   for name, layer in layers.items():
     net.add_module(name, layer)
-  return randomize(net)
+  return randomize(net, kernels=True)
 
 
 @pytest.mark.parametrize('shortcut', ['pad', 'projection'])
@@ -139,7 +139,7 @@ def test_features_are_those_of_the_stages():
   backbone = networks._utils.IntermediateLayerGetter(reference, {f'layer{i}': i for i in range(1, 5)})
   model = resnet.ResNet50(0, blocks=(1, 1, 1, 2), dilate=(False, True, True), features_only=True)
   image = random_image(1, 48, 56, 3)
-  variables = converted(model, randomize(backbone), image.shape)
+  variables = converted(model, randomize(backbone, kernels=True), image.shape)
   import torch
 
   theirs = backbone(torch.tensor(image.transpose(0, 3, 1, 2)))
@@ -153,7 +153,7 @@ def test_batch_statistics_of_a_training_step_equal_torchvision():
   import torch
 
   model, image = resnet.ResNet18(10), random_image(4, 64, 64, 3)
-  reference = randomize(torchvision().models.resnet18(num_classes=10))
+  reference = randomize(torchvision().models.resnet18(num_classes=10), kernels=True)
   before = converted(model, reference, image.shape)
   values = {}  # a channel, by layer
   for name, module in reference.named_modules():

@@ -67,7 +67,7 @@ def test_equals_torchvision(batch_norm, size):
   reference.classifier[0] = torch.nn.Linear(16 * 49, 24)
   reference.classifier[3] = torch.nn.Linear(24, 24)
   reference.classifier[6] = torch.nn.Linear(24, 5)
-  assert_equal(TINY.copy(batch_norm=batch_norm), randomize(reference), random_image(2, size, size - 6, 3))
+  assert_equal(TINY.copy(batch_norm=batch_norm), randomize(reference, kernels=True), random_image(2, size, size - 6, 3))
 
 
 def test_11_equals_torchvision():
@@ -79,7 +79,7 @@ def test_11_equals_torchvision():
   reference.classifier[3] = torch.nn.Linear(32, 32)
   reference.classifier[6] = torch.nn.Linear(32, 10)
   mine = vgg.VGG11(10, batch_norm=True, hidden=32)
-  assert_equal(mine, randomize(reference), random_image(2, 64, 64, 3))
+  assert_equal(mine, randomize(reference, kernels=True), random_image(2, 64, 64, 3))
 
 
 @pytest.mark.parametrize('shape', [(28, 28, 1), (1, 3, 3), (33, 20, 4)])
