@@ -21,6 +21,7 @@ from small import SMALL, records, small
 import dl
 from dl import assemble, cite, config, predict
 from dl import workdir as workdirs
+from dl.data import augment, transforms
 from dl.data.sklearn import BreastCancer, Diabetes, Digits
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -375,7 +376,11 @@ def test_an_experiment_assembles_and_names_its_command(path):
   assert resolved['eval'], 'it is never evaluated'
   for claim, (value, tolerance) in resolved['expect'].items():
     assert claim.split('/')[0] in resolved['eval'] and tolerance > 0 and np.isfinite(value)
-  parts = assemble.assemble(resolved, mock_record(resolved['data']))
+  data = resolved['data']
+  parts = assemble.assemble(resolved, mock_record(data))
+  if data is not None:
+    augment.make(data.get('augment', ()))
+    transforms.make(data.get('transform', ()))
   assert parts.total_steps > 10
 
 
