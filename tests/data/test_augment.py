@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from dl import build
 from dl.data import augment
 from dl.errors import ConfigError
 
@@ -102,30 +103,39 @@ def test_random_rotate_scale_draws_within_its_limits():
   assert area.min() > 0.2 * 121 and area.max() < 4.2 * 121 and area.max() > 2 * 121 > area.min() * 3
 
 
+COLOUR = BATCH | {'image': jnp.asarray(np.random.default_rng(1).random((6, 9, 7, 3), np.float32))}
+
 SPECS = [
   dict(name='random_shift', pixels=1.5),
   dict(name='random_flip'),
   dict(name='random_crop', pad=1),
   dict(name='random_rotate_scale', degrees=5.0, scale=[0.9, 1.1], shear=0.1),
   dict(name='gaussian_noise', std=0.05),
+  dict(name='random_resized_crop', scale=[0.3, 1.0]),
+  dict(name='color_jitter', brightness=0.4, contrast=[0.5, 1.5], saturation=0.4, hue=0.1, probability=0.8),
+  dict(name='random_grayscale', probability=0.5),
+  dict(name='solarize', threshold=0.7),
+  dict(name='rand_augment'),
+  dict(name='random_erasing', scale=[0.1, 0.3], value='random'),
+  dict(name='cutout', size=3, value=[0.1, 0.2, 0.3]),
 ]
 
 
 def test_a_chain_is_deterministic_by_key_and_leaves_the_rest_alone():
   chain = jax.jit(augment.make(SPECS))
-  a, b, other = chain(KEY, BATCH), chain(KEY, BATCH), chain(jax.random.key(1), BATCH)
+  a, b, other = chain(KEY, COLOUR), chain(KEY, COLOUR), chain(jax.random.key(1), COLOUR)
   np.testing.assert_array_equal(a['image'], b['image'])
   assert not np.array_equal(a['image'], other['image'])
-  assert a['image'].shape == IMAGES.shape and a['image'].dtype == jnp.float32
+  assert a['image'].shape == COLOUR['image'].shape and a['image'].dtype == jnp.float32
   for name in ('label', 'mask'):
-    np.testing.assert_array_equal(a[name], BATCH[name])
+    np.testing.assert_array_equal(a[name], COLOUR[name])
   assert augment.make([])(KEY, BATCH)['image'] is BATCH['image']
 
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda s: s['name'])
 def test_examples_have_their_own_draws_and_do_not_touch_each_other(spec):
   function = augment.make([spec])
-  same = jnp.tile(BATCH['image'][:1], (8, 1, 1, 1))
+  same = jnp.tile(COLOUR['image'][:1], (8, 1, 1, 1))
   out = np.asarray(run(function, {'image': same})['image'])
   assert len({x.tobytes() for x in out}) > 1
   # A row of NaNs, as padding may hold, stays in its row.
@@ -140,9 +150,26 @@ def test_a_users_own_function_and_mistakes():
     (dict(name='random_flip', probability=2.0), 'probability: must be from 0 to 1'),
     (dict(name='random_rotate_scale', scale=[0.0, 1.0]), 'scale must be'),
     (dict(name='gaussian_noise', std=-1.0), 'std: must be at least 0'),
+    (dict(name='random_resized_crop', scale=[0.5, 1.5]), 'scale must be .* above 0 and up to 1'),
+    (dict(name='rand_augment'), 'needs images with 1 or 3 channels, got 2'),
+    (dict(name='random_erasing', value=[0.1, 0.2, 0.3]), 'value must be one number or 2'),
   ):
     with pytest.raises(ConfigError, match=says):
       augment.make([spec])(KEY, BATCH)
+  for spec, says in (
+    (dict(name='color_jitter', hue=0.1), 'grey images have no hue'),
+    (dict(name='color_jitter', brightness=[1.5, 0.5]), 'brightness must be .smallest, largest.'),
+    (dict(name='color_jitter', hue=[-0.7, 0.2]), 'from -0.5 to 0.5'),
+    (dict(name='rand_augment', magnitude=31), 'magnitude must be from 0'),
+    (dict(name='rand_augment', operations=['shear']), "did you mean 'shear_y' or 'shear_x'"),
+    (dict(name='rand_augment', operations=[]), 'must not be empty'),
+  ):
+    with pytest.raises(ConfigError, match=says):
+      augment.make([spec])(KEY, {'image': BATCH['image'][..., :1]})
+  with pytest.raises(ConfigError, match="'rand_augment'"):
+    augment.make([dict(name='randaugment')])
+  with pytest.raises(ConfigError, match=r"has no 'mixupp'; did you mean 'mixup'"):
+    build.resolve('augment.mixupp', 'dl.data', 'here')
 
 
 def invert(key, batch, strength: float):

@@ -139,7 +139,7 @@ def random_resized_crop(
     batch: has `image`.
     scale: smallest and largest share of the area, drawn evenly.
     ratio: smallest and largest width over height, drawn evenly in its logarithm.
-    size: (height, width) of the result; None for that of the image.
+    size: (height, width) of the result; None for that of the image, which the network is initialized for.
     antialias: whether crops larger than the result are smoothed; it has no effect on smaller ones.
   """
   image = image_of(batch, 'random_resized_crop')

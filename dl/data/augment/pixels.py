@@ -1,6 +1,5 @@
 """Changes of colours, each by a number for each image; as torchvision defines them for images of floats in [0, 1]."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,6 +12,11 @@ def gray(image: Image) -> Float[Array, 'b h w 1']:
   if image.shape[-1] == 1:
     return image
   return 0.2989 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]
+
+
+def mean_gray(image: Image) -> Float[Array, 'b 1 1 1']:
+  """Mean of the grey image."""
+  return gray(image.mean((1, 2), keepdims=True))  # of fewer numbers than the mean of all pixels' luma
 
 
 def blend(image: Image, other: Float[Array, 'b ...'], factor: Factor) -> Image:
@@ -28,7 +32,7 @@ def brightness(image: Image, factor: Factor) -> Image:
 
 def contrast(image: Image, factor: Factor) -> Image:
   """Distance to the mean of the grey image, times a factor."""
-  return blend(image, gray(image).mean((1, 2, 3), keepdims=True), factor)
+  return blend(image, mean_gray(image), factor)
 
 
 def saturation(image: Image, factor: Factor) -> Image:
@@ -43,27 +47,29 @@ def sharpness(image: Image, factor: Factor) -> Image:
 
 def smooth(image: Image) -> Image:
   """Mean of the 3x3 neighbours where the pixel itself counts five times; the pixels of the edge stay."""
-  if min(image.shape[1:3]) <= 2:
+  height, width = image.shape[1:3]
+  if min(height, width) <= 2:
     return image
-  rows = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
-  total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-  return image.at[:, 1:-1, 1:-1].set((total + 4 * image[:, 1:-1, 1:-1]) / 13)
+  padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  total = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+  inner = lambda size: (jnp.arange(size) > 0) & (jnp.arange(size) < size - 1)
+  return jnp.where((inner(height)[:, None] & inner(width))[..., None], (total + 4 * image) / 13, image)
 
 
 def hue(image: Image, turn: Factor) -> Image:
   """Hue (of HSV) turned by a share of the circle, of images in red, green and blue."""
-  most, least = image.max(-1), image.min(-1)
   red, green, blue = (image[..., i] for i in range(3))
+  # Not image.max(-1), nor %: XLA on CPUs takes ten times as long.
+  most, least = jnp.maximum(jnp.maximum(red, green), blue), jnp.minimum(jnp.minimum(red, green), blue)
   spread = most - least
-  safe = jnp.where(spread > 0, spread, 1)
-  sextant = jnp.where(
-    most == red,
-    (green - blue) / safe,
-    jnp.where(most == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-  )
-  sextant = sextant + 6 * turn[:, None, None]
-  # Each channel is a trapezoid of the hue, a third of the circle after the one before.
-  channel = lambda i: most - spread * jnp.clip(2 - jnp.abs((sextant + i) % 6 - 2), 0, 1)
+  choose = lambda *values: jnp.where(most == red, values[0], jnp.where(most == green, values[1], values[2]))
+  sextant = choose(green - blue, blue - red, red - green) / jnp.where(spread > 0, spread, 1) + choose(0.0, 2.0, 4.0)
+
+  def channel(after: int) -> Float[Array, 'b h w']:
+    """Each channel is a trapezoid of the hue, a third of the circle after the one before."""
+    at = sextant + 6 * turn[:, None, None] + after
+    return most - spread * jnp.clip(2 - jnp.abs(at - 6 * jnp.floor(at / 6) - 2), 0, 1)
+
   return jnp.stack([channel(5), channel(3), channel(1)], -1)
 
 
@@ -94,11 +100,14 @@ def equalize(image: Image) -> Image:
   b, h, w, c = image.shape
   # 255.999 gives all levels the same width.
   level = jnp.clip(jnp.floor(image * 255.999), 0, 255).astype(jnp.int32).transpose(0, 3, 1, 2).reshape(b * c, h * w)
-  histogram = jax.vmap(lambda at: jnp.zeros(256, jnp.int32).at[at].add(1))(level)
-  up_to = jnp.cumsum(histogram, -1)
-  brightest = jnp.take_along_axis(histogram, level.max(-1, keepdims=True), -1)
-  step = (h * w - brightest) // 255
-  table = jnp.minimum((up_to - histogram + step // 2) // jnp.maximum(step, 1), 255)
-  table = jnp.where(step > 0, table, jnp.arange(256))
-  found = jnp.take_along_axis(table, level, -1, mode='promise_in_bounds').astype(image.dtype) / 255
+  cells = jnp.zeros((b * c, 256))
+  histogram = cells.at[jnp.arange(b * c)[:, None], level].add(1, mode='promise_in_bounds')
+  # In floats, as XLA on CPUs builds the table anew for each pixel: a half makes a rounded quotient safe to round down.
+  divide = lambda x, y: jnp.floor((x + 0.5) / y)
+  brightest = jnp.where(jnp.cumsum(histogram, -1) == h * w, histogram, 0).max(-1, keepdims=True)
+  step = divide(h * w - brightest, 255)
+  darker = jnp.cumsum(histogram, -1) - histogram
+  table = jnp.minimum(divide(darker + divide(step, 2), jnp.maximum(step, 1)), 255)
+  table = jnp.where(step > 0, table, jnp.arange(256)) / 255
+  found = jnp.take_along_axis(table, level, -1, mode='promise_in_bounds').astype(image.dtype)
   return found.reshape(b, c, h, w).transpose(0, 2, 3, 1)

@@ -74,11 +74,14 @@ def rand_augment(
   numbers = jnp.asarray([OPERATIONS.index(n) for n in operations])
   operation = numbers[jax.random.randint(operation_key, shape, 0, len(operations))]
   sign = jax.random.rademacher(sign_key, shape, image.dtype)
-  for step in range(num_ops):
+
+  def step(image, now):
     # A name which cannot be drawn is known to be so, and its operation is left out of the program.
-    drawn = {n: operation[step] == OPERATIONS.index(n) for n in operations}
-    image = _step(image, drawn, sign[step], magnitude / (bins - 1), fill)
-  return batch | {'image': image}
+    drawn = {n: now[0] == OPERATIONS.index(n) for n in operations}
+    return _step(image, drawn, now[1], magnitude / (bins - 1), fill), None
+
+  # A loop is compiled once, and keeps XLA from computing pixels anew for each one of the next step which needs them.
+  return batch | {'image': jax.lax.scan(step, image, (operation, sign))[0]}
 
 
 def _step(
@@ -120,8 +123,8 @@ def _motion(
 
 def _other(image: Float[Array, 'b h w c'], drawn: Drawn) -> Float[Array, 'b h w c']:
   """What each image is blended with: black (for brightness), its grey version, the mean of that, or itself smoothed."""
-  gray, other = pixels.gray(image), jnp.zeros_like(image)
-  others = {'color': gray, 'contrast': gray.mean((1, 2, 3), keepdims=True), 'sharpness': pixels.smooth(image)}
+  other = jnp.zeros_like(image)
+  others = {'color': pixels.gray(image), 'contrast': pixels.mean_gray(image), 'sharpness': pixels.smooth(image)}
   for name, changed in others.items():
     if name in drawn:
       other = jnp.where(_per_image(drawn[name]), changed, other)
