@@ -16,6 +16,7 @@ from small import small
 ROOT = pathlib.Path(__file__).parents[1]
 
 CACHE = pytest.StashKey[str]()
+LONG = ('test_resume', 'test_devices', 'test_loop', 'test_commands', 'test_colabs')
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
   shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """The longest files come first, so that of several workers none ends long after the others."""
+  items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 def cache_settings(folder: str) -> dict[str, Any]:
