@@ -90,7 +90,7 @@ def session(config: Mapping[str, Any]) -> dict[str, Any]:
       'count': jax.device_count(),
       'processes': jax.process_count(),
       'host': platform.platform(),
-      'cpus': os.cpu_count(),
+      'cpus': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
     },
     'seed': config['seed'],
     'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
