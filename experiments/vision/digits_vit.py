@@ -22,7 +22,7 @@ def get_config():
       name='sklearn.Digits',
       batch_size=128,
       augment=[
-        dict(name='random_rotate_scale', degrees=10.0, scale=(0.9, 1.1), shear=0.1),
+        dict(name='random_rotate_scale', degrees=15.0, scale=(0.85, 1.15), shear=0.15),
         dict(name='random_shift', pixels=1),
       ],
     ),
@@ -37,7 +37,7 @@ def get_config():
       ),
       ema=dict(name='params_ema', decay=0.99),
     ),
-    train_for='150 epochs',
+    train_for='500 epochs',
     eval=dict(test=dict(split='test')),
-    eval_every='10 epochs',
+    eval_every='50 epochs',
   )
