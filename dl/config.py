@@ -42,6 +42,7 @@ class Experiment:
     mesh: device mesh axis -> size; -1 is all the devices that are left.
     sharding: 'replicated', 'fsdp', or ordered (regex, axes) rules over parameter paths.
     expect: 'split/metric' -> (value, tolerance), the claim that the config makes.
+    baselines: 'split/metric' -> {method: its value}, what the report states the margin over.
     cite: BibTeX keys beyond those which the parts themselves name.
   """
 
@@ -64,6 +65,7 @@ class Experiment:
   mesh: dict = dataclasses.field(default_factory=lambda: {'data': -1})
   sharding: Literal['replicated', 'fsdp'] | list = 'replicated'
   expect: dict = dataclasses.field(default_factory=dict)
+  baselines: dict = dataclasses.field(default_factory=dict)
   cite: tuple[str, ...] = ()
 
 

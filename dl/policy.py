@@ -82,14 +82,19 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
   return policy
 
 
-def check_expect(expect: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
-  """Raises ConfigError unless `expect` maps metrics that the evaluations have to (value, tolerance)."""
+def check_claims(config: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
+  """Raises ConfigError unless `expect` and `baselines` fit the metrics that the evaluations have."""
   valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
-  for name, claim in expect.items():
-    if metrics and name not in valid:
-      raise ConfigError(f'config.expect: no evaluation has {name!r}; {nearest(name, valid)}')
+  for part in ('expect', 'baselines'):
+    for name in config[part]:
+      if metrics and name not in valid:
+        raise ConfigError(f'config.{part}: no evaluation has {name!r}; {nearest(name, valid)}')
+  for name, claim in config['expect'].items():
     if not matches(claim, tuple[float, float]) or claim[1] < 0:
       raise ConfigError(f'config.expect: {name!r} needs (value, tolerance), got {claim!r}')
+  for name, methods in config['baselines'].items():
+    if not isinstance(methods, Mapping) or not all(matches(value, float) for value in methods.values()):
+      raise ConfigError(f'config.baselines: {name!r} needs a dict method -> value, got {methods!r}')
 
 
 def values(history: History, metric: str) -> list[tuple[int, float]]:

@@ -67,7 +67,7 @@ def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
   config = parts.config
   every = {kind: parts.steps(f'{kind}_every') for kind in KINDS}
   names = _metric_names(parts, evals)
-  policy.check_expect(config['expect'], names)
+  policy.check_claims(config, names)
   keep, stop = policy.make(policy.Keep, config['keep'], 'config.keep', names), None
   if config['early_stop'] is not None:
     rule = policy.make(policy.EarlyStop, config['early_stop'], 'config.early_stop', names)

@@ -20,7 +20,7 @@ from dl.errors import ConfigError
 
 CONFIG = 'config.json'
 RUN = 'run.json'
-FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'cite')
+FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'baselines', 'cite')
 """Config keys which say where a run computes or what is claimed of it, not what it does: a resume may change them."""
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')

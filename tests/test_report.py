@@ -52,6 +52,7 @@ def make_run(path, *, steps=1000, seed=0, learning_rate=1e-3, status='complete',
     'data': {'name': 'sklearn.Digits', 'batch_size': 64, 'augment': [{'name': 'random_shift', 'pixels': 1}]},
     'optim': {'adam': {'name': 'adam', 'learning_rate': learning_rate}},
     'expect': {'test/accuracy': [0.83, 0.02], 'test/loss': [0.1, 0.01]},
+    'baselines': {'test/accuracy': {'a random forest': 0.5, 'people': 0.99}},
   } | config
   facts = {
     'command': 'python -m dl.train --config=experiments/vision/digits_lenet.py --workdir=runs/digits',
@@ -149,6 +150,9 @@ def test_results_name_the_final_best_and_expected_values(pair, tmp_path):
   assert f'{records[-1]["loss"]:.4f} best {best["loss"]:.4f} at {best["step"]:,}' in page.text
   assert 'expected 0.8300 ± 0.02: met' in page.text
   assert 'expected 0.1000 ± 0.01: not met' in page.text
+  accuracy = records[-1]['accuracy']
+  for method, value in ('a random forest', 0.5), ('people', 0.99):
+    assert f'{method} {value:.4f}: {accuracy - value:+.4g}' in page.text
   for word in ('complete', '61,706', '0123456789+changes', 'jax 0.10.2', 'cpu, 2 cores', '2026-03-01 12:30 UTC'):
     assert word in page.text
   assert 'digit 7' in page.text and 'What differs' not in page.text

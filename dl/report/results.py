@@ -7,7 +7,7 @@ from dl.report.runs import Run, differences, number, rows
 
 
 def results(runs: Sequence[Run]) -> str:
-  """A row a metric, a column a run: the final value, the best one, and what the config expects."""
+  """A row a metric, a column a run: the final value, the best one, what the config expects, and the margin over its baselines."""
   keys = rows(runs)
   if not keys:
     return '<p class="muted">No metrics yet.</p>'
@@ -44,6 +44,9 @@ def _result(run: Run, key: tuple[str, str], final: Mapping, best: Mapping, wins:
     )
     verdict = '<b class="met">met</b>' if met else '<b class="missed">not met</b>'
     parts.append(f'<small>expected {number(value)} ± {tolerance:g}: {verdict}</small>')
+  for method, value in run.baselines(*key).items():
+    margin = '' if last.value is None else f': {last.value - value:+.4g}'
+    parts.append(f'<small>{escape(method)} {number(value)}{margin}</small>')
   return ''.join(parts)
 
 

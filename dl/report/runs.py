@@ -94,6 +94,11 @@ class Run:
     claim = (self.config.get('expect') or {}).get(f'{split}/{metric}')
     return (float(claim[0]), float(claim[1])) if isinstance(claim, list | tuple) and len(claim) == 2 else None
 
+  def baselines(self, split: str, metric: str) -> dict[str, float]:
+    """Method -> value, what the config compares a metric with."""
+    said = (self.config.get('baselines') or {}).get(f'{split}/{metric}')
+    return dict(said) if isinstance(said, Mapping) else {}
+
   @property
   def status(self) -> str:
     return str(self.facts.get('status', 'unknown'))
