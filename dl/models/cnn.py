@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
-from dl.nn import activations
+from dl.nn import activations, pooling
 
 
 class CNN(nn.Module):
@@ -41,7 +41,7 @@ class CNN(nn.Module):
     activation = activations.get(self.activation)
     x = x.astype(self.dtype)
     for i, stage in enumerate(self.features):
-      x = nn.max_pool(x, (2, 2), (2, 2)) if i else x
+      x = pooling.max_pool(x, 2, 2) if i else x
       for j, width in enumerate(stage):
         conv = nn.Conv(width, (3, 3), use_bias=not self.batch_norm, dtype=self.dtype, name=f'conv_{i}_{j}')
         x = conv(x)

@@ -110,7 +110,7 @@ class InceptionModule(nn.Module):
       narrow(self.one, 'branch1')(x, train),
       widen(self.three, 'branch2_1')(narrow(self.three_reduced, 'branch2_0')(x, train), train),
       widen(self.five, 'branch3_1')(narrow(self.five_reduced, 'branch3_0')(x, train), train),
-      narrow(self.pooled, 'branch4_1')(nn.max_pool(x, (3, 3), padding=[(1, 1), (1, 1)]), train),
+      narrow(self.pooled, 'branch4_1')(pooling.max_pool(x, 3, 1, 1), train),
     ]
     return jnp.concatenate(branches, -1)
 

@@ -51,10 +51,10 @@ class InceptionV3(nn.Module):
     x = conv('Conv2d_1a_3x3', x.astype(self.dtype), 32, 3, stride=2, same=False)
     x = conv('Conv2d_2a_3x3', x, 32, 3, same=False)
     x = conv('Conv2d_2b_3x3', x, 64, 3)
-    x = nn.max_pool(x, (3, 3), (2, 2))
+    x = pooling.max_pool(x, 3, 2)
     x = conv('Conv2d_3b_1x1', x, 80, 1)
     x = conv('Conv2d_4a_3x3', x, 192, 3, same=False)
-    x = nn.max_pool(x, (3, 3), (2, 2))
+    x = pooling.max_pool(x, 3, 2)
     for name, pooled in (('5b', 32), ('5c', 64), ('5d', 64)):
       x = module(_A, f'Mixed_{name}', pooled)(x, train)
     x = module(_B, 'Mixed_6a')(x, train)
@@ -125,7 +125,7 @@ class _B(nn.Module):
     three = conv('branch3x3', x, 384, 3, stride=2, same=False)
     double = conv('branch3x3dbl_2', conv('branch3x3dbl_1', x, 64, 1), 96, 3)
     double = conv('branch3x3dbl_3', double, 96, 3, stride=2, same=False)
-    return jnp.concatenate([three, double, nn.max_pool(x, (3, 3), (2, 2))], -1)
+    return jnp.concatenate([three, double, pooling.max_pool(x, 3, 2)], -1)
 
 
 class _C(nn.Module):
@@ -160,7 +160,7 @@ class _D(nn.Module):
     seven = conv('branch7x7x3_2', conv('branch7x7x3_1', x, 192, 1), 192, (1, 7))
     seven = conv('branch7x7x3_3', seven, 192, (7, 1))
     seven = conv('branch7x7x3_4', seven, 192, 3, stride=2, same=False)
-    return jnp.concatenate([three, seven, nn.max_pool(x, (3, 3), (2, 2))], -1)
+    return jnp.concatenate([three, seven, pooling.max_pool(x, 3, 2)], -1)
 
 
 class _E(nn.Module):

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
 from dl.nn import activations
+from dl.nn.pooling import max_pool
 
 _SIZE = 32
 
@@ -41,11 +42,12 @@ class LeNet5(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     activation = activations.get(self.activation)
-    pool = {'average': nn.avg_pool, 'max': nn.max_pool}[self.pooling]
+    largest = lambda x: max_pool(x, 2, 2)
+    pool = {'average': lambda x: nn.avg_pool(x, (2, 2), (2, 2)), 'max': largest}[self.pooling]
     x = to_size(x, self.fit).astype(self.dtype)
     for i, features in enumerate((6, 16)):
       x = nn.Conv(features, (5, 5), padding='VALID', dtype=self.dtype, name=f'conv_{i}')(x)
-      x = pool(activation(x), (2, 2), (2, 2))
+      x = pool(activation(x))
     x = x.reshape(len(x), -1)
     for i, features in enumerate((120, 84)):
       x = activation(nn.Dense(features, dtype=self.dtype, name=f'dense_{i}')(x))

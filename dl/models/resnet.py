@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
-from dl.nn import maps
+from dl.nn import maps, pooling
 from dl.nn.sizes import size_of
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
@@ -71,7 +71,7 @@ class ResNet(nn.Module):
       x = _conv(self.width, 3, 1, self.dtype, 'conv1')(x)
     x = nn.relu(_norm(train, self.dtype, 'bn1')(x))
     if self.stem == 'imagenet':
-      x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+      x = pooling.max_pool(x, 3, 2, 1)
     rates = iter(linear_rates(self.stochastic_depth, sum(self.blocks)))
     dilation, stages = 1, []
     for i, count in enumerate(self.blocks):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
-from dl.nn import maps
+from dl.nn import maps, pooling
 
 
 class UNet(nn.Module):
@@ -51,7 +51,7 @@ class UNet(nn.Module):
     levels = []
     for i in range(depth + 1):
       if i:
-        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = pooling.max_pool(x, 2, 2)
       x = block(i, 'encoder')(x, train)
       levels.append(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)

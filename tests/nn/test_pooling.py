@@ -33,12 +33,26 @@ def test_adaptive_means(shape):
 
 
 @pytest.mark.parametrize('ceil', [False, True])
-@pytest.mark.parametrize('window, stride', [(3, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize('window, stride, padding', [(3, 2, 0), (2, 2, 0), (3, 1, 0), (3, 2, 1), (3, 1, 1)])
 @pytest.mark.parametrize('shape', [(8, 9), (11, 3), (4, 5)])
-def test_max(shape, window, stride, ceil):
+def test_max(shape, window, stride, padding, ceil):
   torch = pytest.importorskip('torch')
-  pool = torch.nn.MaxPool2d(window, stride, ceil_mode=ceil)
-  compare(lambda x: pooling.max_pool(x, window, stride, ceil), pool, maps(*shape))
+  pool = torch.nn.MaxPool2d(window, stride, padding, ceil_mode=ceil)
+  compare(lambda x: pooling.max_pool(x, window, stride, padding, ceil), pool, maps(*shape))
+
+
+@pytest.mark.parametrize('window, stride', [(3, 2), (2, 2)])
+def test_of_equal_values_the_first_gets_the_gradient(window, stride):
+  torch = pytest.importorskip('torch')
+  x = np.maximum(maps(9, 9).round(), 0)
+  compare(lambda x: pooling.max_pool(x, window, stride), torch.nn.MaxPool2d(window, stride), x)
+
+
+def test_a_maximum_is_not_a_number_where_a_value_is_not():
+  for place in range(4):
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    x[0, place // 2, place % 2] = np.nan
+    np.testing.assert_array_equal(np.isnan(pooling.max_pool(x, 2, 2))[0, ..., 0], [[True, False], [False, False]])
 
 
 def test_a_side_below_the_window_is_one_window():
