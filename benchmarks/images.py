@@ -10,7 +10,7 @@ from dl.info import Info
 
 
 class RandomImages(Arrays):
-  """10,000 random 28x28 images.
+  """Random images of bytes.
 
   Attributes:
     on_read: called before each batch is read, for a benchmark to take its turns by.
@@ -18,11 +18,12 @@ class RandomImages(Arrays):
 
   on_read: ClassVar[Callable[[], None] | None] = None
 
-  def __init__(self, split: str):
+  def __init__(self, split: str, count: int = 10_000, size: int = 28, channels: int = 1, classes: int = 10):
     rng = np.random.default_rng(0)
+    shape = (count, size, size, channels)
     super().__init__(
-      dict(image=rng.integers(0, 256, (10_000, 28, 28, 1), np.uint8), label=rng.integers(0, 10, 10_000, np.int32)),
-      info=Info(num_classes=10),
+      dict(image=rng.integers(0, 256, shape, np.uint8), label=rng.integers(0, classes, count, np.int32)),
+      info=Info(num_classes=classes),
     )
 
   def __getitem__(self, index: Any) -> Any:

@@ -7,7 +7,7 @@ from dl.report.runs import Run, differences, number, rows
 
 
 def results(runs: Sequence[Run]) -> str:
-  """A row a metric, a column a run: the final value, the best one, what the config expects, and the margin over its baselines."""
+  """A row a metric, a column a run: the final value, the best one, and how it compares with what the config claims."""
   keys = rows(runs)
   if not keys:
     return '<p class="muted">No metrics yet.</p>'
