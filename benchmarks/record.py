@@ -24,6 +24,7 @@ from dl.errors import ConfigError
 flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
 flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')
 flags.DEFINE_list('seeds', ['0', '1', '2'], 'Seeds of each experiment.')
+flags.DEFINE_multi_string('set', [], 'Arguments to pass on, such as --set=--config.data.path=data/stack1.zip.')
 flags.DEFINE_boolean('collect', False, 'Read the work directories of finished runs again, and run nothing.')
 flags.DEFINE_boolean('table', False, "Only write the README's table from the recorded runs.")
 
@@ -35,14 +36,32 @@ EXPERIMENTS = {
   'vision/digits_perceptron': [''],
   'vision/digits_mlp': [''],
   'vision/digits_lenet': [''],
+  'vision/digits_vit': [''],
+  'vision/mnist_lenet': [''],
+  'vision/mnist_cnn': [''],
+  'vision/fashion_mlp': [''],
+  'vision/fashion_cnn': [''],
+  'vision/fashion_resnet20': [''],
+  'vision/fashion_resnet18': [''],
+  'vision/fashion_vgg16': [''],
+  'vision/fashion_vit': [''],
+  'vision/cifar10_resnet18': [''],
+  'vision/imagenet_resnet50': [''],
+  'vision/imagenet_vit_s16': [''],
+  'vision/transfer_mnist_to_digits:pretrain': [''],
+  'vision/transfer_mnist_to_digits:finetune': [''],
+  'vision/transfer_mnist_to_digits:scratch': [''],
+  'vision/vnc_unet': [''],
   'tabular/breast_cancer_mlp': [f':{fold}' for fold in range(5)],
   'tabular/diabetes_mlp': [''],
   'text/stdlib_gpt': [''],
   'generative/digits_gan': [''],
   'rl/cartpole_ppo': [''],
 }
-"""Experiment -> the config arguments whose results are averaged (folds)."""
+"""Experiment, with the argument that it always has -> the further ones whose results are averaged (folds)."""
 
+STARTS = {'vision/transfer_mnist_to_digits:finetune': 'transfer_mnist_to_digits_pretrain'}
+"""Experiment -> the runs, of the same seed, which its own start from."""
 
 JUDGED = {'generative/digits_gan': 'digits_lenet_seed0'}
 """Generative experiment -> the run of the classifier which judges 1,000 of its samples."""
@@ -53,13 +72,22 @@ def judged(seen: dict[str, Any]) -> dict[str, float]:
   return {'min_share': min(seen['shares']), 'max_share': max(seen['shares']), 'confidence': seen['confidence']}
 
 
+def file_of(name: str, argument: str) -> str:
+  """The config file of an experiment, with its arguments."""
+  file, _, stage = name.partition(':')
+  return f'experiments/{file}.py' + (f':{stage}' if stage else '') + argument
+
+
 def run(name: str, argument: str, seed: int) -> dict[str, Any]:
   """Trains once in a fresh process; the record of it."""
-  workdir = pathlib.Path(flags.FLAGS.runs) / f'{pathlib.Path(name).name}{argument.replace(":", "_")}_seed{seed}'
+  runs = pathlib.Path(flags.FLAGS.runs).resolve()
+  workdir = runs / f'{(pathlib.Path(name).name + argument).replace(":", "_")}_seed{seed}'
   command = [
-    *(sys.executable, '-m', 'dl.train', f'--config=experiments/{name}.py{argument}', f'--workdir={workdir}'),
-    f'--config.seed={seed}',
+    *(sys.executable, '-m', 'dl.train', f'--config={file_of(name, argument)}', f'--workdir={workdir}'),
+    *(f'--config.seed={seed}', *flags.FLAGS.set),
   ]
+  if name in STARTS:
+    command.append(f'--config.init_from.path={runs / STARTS[name]}_seed{seed}')
   if not flags.FLAGS.collect:
     subprocess.run(command, cwd=ROOT, env=os.environ, check=True)
   info, lines = workdirs.read_run(workdir), logs.read(workdir)
@@ -82,24 +110,33 @@ def run(name: str, argument: str, seed: int) -> dict[str, Any]:
     'commit': info['commit'],
     'versions': info['versions'],
     'devices': info['devices'],
-    'machine': f'{os.cpu_count()} CPU cores ({platform.machine()})',
+    'machine': machine(info['devices']),
     'date': info['finished'][:10],
   }
+
+
+def machine(devices: dict[str, Any]) -> str:
+  """What a run computed on."""
+  if devices['platform'] == 'cpu':
+    return f'{devices["cpus"]} CPU core{"s" if devices["cpus"] > 1 else ""} ({platform.machine()})'
+  return f'{devices["count"]} {devices["kind"]}'
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
   """The Markdown table of recorded runs."""
   lines = [
-    '| experiment | parameters | metric | mean of seeds | each seed | training time | machine |',
-    '|---|---:|---|---:|---|---:|---|',
+    '| experiment | parameters | metric | mean of seeds | each seed | compared with | training time | machine |',
+    '|---|---:|---|---:|---|---|---:|---|',
   ]
   for name, arguments in EXPERIMENTS.items():
     rows = [r for r in records if r['experiment'] == name]
+    file, _, stage = name.partition(':')
+    link = f'[`{file}.py{":" if stage else ""}{stage}`](experiments/{file}.py)'
     if not rows:
-      lines.append(f'| `{name}.py` | | | not yet run | | | |')
+      lines.append(f'| {link} | | | not yet run | | | | |')
       continue
-    expected = configs.load(str(ROOT / 'experiments' / f'{name}.py{arguments[0]}'))['expect']
-    for metric in [*expected, *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
+    config = configs.load(str(ROOT / file_of(name, arguments[0])))
+    for metric in [*config['expect'], *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
       seeds = [
         statistics.mean(r['metrics'][metric] for r in rows if r['seed'] == seed)
         for seed in sorted({r['seed'] for r in rows})
@@ -107,10 +144,11 @@ def table(records: Sequence[dict[str, Any]]) -> str:
       digits = 1 if max(seeds) > 10 else 4
       folds = f', mean of {len(arguments)} folds' if len(arguments) > 1 else ''
       each = ', '.join(f'{s:.{digits}f}' for s in seeds)
+      compared = '; '.join(f'{method} {value}' for method, value in config['baselines'].get(metric, {}).items())
       seconds = statistics.median(r['seconds'] for r in rows)
       lines.append(
-        f'| [`{name}.py`](experiments/{name}.py) | {rows[0]["parameters"]:,} | {metric}{folds} '
-        f'| {statistics.mean(seeds):.{digits}f} | {each} | {seconds:.0f} s | {rows[0]["machine"]} |'
+        f'| {link} | {rows[0]["parameters"]:,} | {metric}{folds} | {statistics.mean(seeds):.{digits}f} | {each} '
+        f'| {compared} | {seconds:.0f} s | {rows[0]["machine"]} |'
       )
   return '\n'.join(lines)
 

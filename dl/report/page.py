@@ -110,7 +110,8 @@ def _devices(value: Mapping[str, Any]) -> str:
   count, processes = value.get('count', 1), value.get('processes', 1)
   text = str(value.get('kind', value.get('platform', '')))
   text = (f'{count} x ' if count != 1 else '') + text + (f' in {processes} processes' if processes != 1 else '')
-  return text + (f', {value["cpus"]} cores' if value.get('platform') == 'cpu' and value.get('cpus') else '')
+  cores = value.get('cpus') if value.get('platform') == 'cpu' else None
+  return text + (f', {cores} core{"" if cores == 1 else "s"}' if cores else '')
 
 
 def _time(value: str) -> str:

@@ -27,4 +27,5 @@ def get_config():
     eval=dict(test=dict(split='test')),
     eval_every='10 epochs',
     expect={'test/r2': (0.35, 0.02)},
+    baselines={'test/r2': {"scikit-learn's MLPRegressor": 0.354}},
   )

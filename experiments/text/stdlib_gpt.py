@@ -43,5 +43,6 @@ def get_config():
     eval=dict(validation=dict(split='validation', batch_size=64)),
     eval_every='25%',
     expect={'validation/bits_per_character': (1.72, 0.03)},
+    baselines={'validation/bits_per_character': {'modified Kneser-Ney 5-gram': 1.9917}},
     cite=('jordan2024muon', 'pagnoni2025byte'),
   )
