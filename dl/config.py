@@ -42,7 +42,7 @@ class Experiment:
     mesh: device mesh axis -> size; -1 is all the devices that are left.
     sharding: 'replicated', 'fsdp', or ordered (regex, axes) rules over parameter paths.
     expect: 'split/metric' -> (value, tolerance), the claim that the config makes.
-    baselines: 'split/metric' -> {method: its value}, what the report states the margin over.
+    baselines: 'split/metric' -> {method (no dots): its value}, which the report states the margin over.
     cite: BibTeX keys beyond those which the parts themselves name.
   """
 

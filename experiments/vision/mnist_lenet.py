@@ -40,5 +40,5 @@ def get_config():
     eval=dict(test=dict(split='test', batch_size=500)),
     eval_every='2 epochs',
     expect={'test/accuracy': (0.9926, 0.002)},
-    baselines={'test/accuracy': {'LeCun et al. (1998)': 0.9905}},
+    baselines={'test/accuracy': {'LeCun and others in 1998': 0.9905}},
   )
