@@ -1,5 +1,6 @@
 """GPT-2 (Radford et al., Language Models are Unsupervised Multitask Learners, 2019)."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.attention import CausalSelfAttention
 from dl.nn.ngrams import HashedNgrams
+from dl.nn.stack import Remat, stack
 
 
 class Block(nn.Module):
@@ -62,6 +64,8 @@ class GPT(nn.Module):
     activation: of the MLP; 'gelu' is the tanh approximation, as in GPT-2.
     ngrams: orders of the hashed n-grams whose embeddings are added to the token's (`dl.nn.ngrams`); () for none.
     ngram_buckets: rows of each of their tables.
+    scan: whether the blocks are one scanned block with stacked parameters (`dl.nn.stack`): it compiles in no time.
+    remat: what the backward pass computes again: 'none', 'dots' or 'full' (`dl.nn.stack`).
     dtype: compute type; softmax and logits are float32.
   """
 
@@ -77,6 +81,8 @@ class GPT(nn.Module):
   activation: activations.Activation = 'gelu'
   ngrams: tuple[int, ...] = ()
   ngram_buckets: int = 2**14
+  scan: bool = False
+  remat: Remat = 'none'
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -109,11 +115,10 @@ class GPT(nn.Module):
       x = x + nn.Embed(self.length, self.width, embedding_init=init, dtype=self.dtype, name='position')(positions)
     if self.dropout:
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    for i in range(self.layers):
-      x = Block(
-        self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.activation, self.dtype,
-        name=f'block_{i}',
-      )(x, train, start)  # fmt: skip
+    block = functools.partial(
+      Block, self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.activation, self.dtype
+    )
+    x = stack(lambda name: block(name=name), self.layers, x, train, start, scan=self.scan, remat=self.remat)
     x = nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name='norm')(x)
     if self.tie_embeddings:
       table = embed.embedding.astype(self.dtype)

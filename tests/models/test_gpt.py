@@ -126,7 +126,9 @@ def test_rope_sees_distances_alone():
   assert not jnp.allclose(score(0), jnp.einsum('bqhd,bkhd->bhqk', q, k), atol=1e-2)
 
 
-@pytest.mark.parametrize('options', [dict(layers=2), dict(rope=True, use_bias=False, tie_embeddings=False)])
+@pytest.mark.parametrize(
+  'options', [dict(layers=2), dict(layers=2, scan=True), dict(rope=True, use_bias=False, tie_embeddings=False)]
+)
 def test_cached_logits_equal_uncached(options):
   model, variables = made(**options)
   tokens = jax.random.randint(jax.random.key(1), (3, 16), 0, 31)
@@ -140,6 +142,37 @@ def test_cached_logits_equal_uncached(options):
     parts.append(logits)
   np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, rtol=1e-4, atol=1e-4)
   assert cache['index'] == 16
+
+
+@pytest.mark.parametrize('scan', [False, True])
+@pytest.mark.parametrize('remat', ['none', 'dots', 'full'])
+def test_scanned_and_rematerialized_blocks_change_nothing(scan, remat):
+  plain, variables = made(layers=3, rope=True)
+  model, params = plain.clone(scan=scan, remat=remat), dict(variables['params'])
+  if scan:
+    blocks = [params.pop(f'block_{i}') for i in range(3)]
+    params['blocks'] = jax.tree.map(lambda *x: jnp.stack(x), *blocks)
+  tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, 31)
+  loss = lambda model: jax.jit(jax.value_and_grad(lambda p: (model.apply({'params': p}, tokens) ** 2).mean()))
+  value, grads = loss(model)(params)
+  expected, wanted = loss(plain)(variables['params'])
+  if scan:
+    wanted = dict(wanted)
+    wanted['blocks'] = jax.tree.map(lambda *x: jnp.stack(x), *[wanted.pop(f'block_{i}') for i in range(3)])
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), grads, wanted)
+
+
+def test_rematerialization_saves_less_for_the_backward_pass():
+  tokens = jnp.zeros((2, 16), jnp.int32)
+
+  def saved(remat):
+    model = GPT(**TINY | dict(layers=2), remat=remat)
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
+    backward = jax.eval_shape(lambda p: jax.vjp(lambda p: model.apply({'params': p}, tokens).sum(), p)[1], params)
+    return sum(x.size for x in jax.tree.leaves(backward))
+
+  assert saved('full') < saved('dots') < saved('none')
 
 
 @pytest.mark.parametrize('rope', [False, True])
