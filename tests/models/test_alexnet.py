@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_networks
 from reference import abstract, assert_equal, close, count, random_image, randomize, torchvision
 
 from dl import weights
@@ -29,38 +30,16 @@ def test_every_tensor_has_its_name_and_shape():
   weights.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model='AlexNet')
 
 
-def narrow(reference, hidden=16):
-  """The reference with smaller fully connected layers: 54 of its 61 million parameters are there."""
-  import torch
-
-  for i, (a, b) in {1: (9216, hidden), 4: (hidden, hidden), 6: (hidden, 5)}.items():
-    reference.classifier[i] = torch.nn.Linear(a, b)
-  return randomize(reference, kernels=True)
-
-
 @pytest.mark.parametrize('height, width', [(63, 63), (224, 100)])
 def test_equals_torchvision(height, width):
-  assert_equal(TINY, narrow(torchvision().models.alexnet()), random_image(2, height, width, 3))
+  reference = randomize(torch_networks.alexnet_narrow(5, 16), kernels=True)
+  assert_equal(TINY, reference, random_image(2, height, width, 3))
 
 
 def test_the_grouped_one_equals_torch():
-  import torch
-
-  conv, norm = torch.nn.Conv2d, lambda: torch.nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
-  relu, pool = torch.nn.ReLU, lambda: torch.nn.MaxPool2d(3, 2)
-  features = {
-    '0': conv(1, 96, 11, 4, 2), '1': relu(), 'norm1': norm(), '2': pool(),
-    '3': conv(96, 256, 5, 1, 2, groups=2), '4': relu(), 'norm2': norm(), '5': pool(),
-    '6': conv(256, 384, 3, 1, 1), '7': relu(),
-    '8': conv(384, 384, 3, 1, 1, groups=2), '9': relu(),
-    '10': conv(384, 256, 3, 1, 1, groups=2), '11': relu(), '12': pool(),
-  }  # fmt: skip
-  reference = torchvision().models.alexnet()
-  reference.features = torch.nn.Sequential()
-  for name, layer in features.items():
-    reference.features.add_module(name, layer)
+  reference = randomize(torch_networks.alexnet_2012(1, 5, 16), kernels=True)
   # Values a thousand times as large as usual, so that the normalization counts.
-  assert_equal(TINY.copy(groups=2), narrow(reference), 1e3 * random_image(2, 70, 90, 1))
+  assert_equal(TINY.copy(groups=2), reference, 1e3 * random_image(2, 70, 90, 1))
 
 
 @pytest.mark.parametrize('channels, size', [(3, 5), (7, 5), (8, 3)])

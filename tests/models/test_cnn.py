@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_networks
 from reference import assert_equal, count, random_image, randomize
 
 from dl.errors import ConfigError
@@ -14,30 +15,9 @@ FEATURES = ((4,), (8, 6))
 
 @pytest.mark.parametrize('batch_norm', [True, False])
 def test_equals_torch(batch_norm):
-  torch = pytest.importorskip('torch')
-
-  class Reference(torch.nn.Module):
-    def __init__(self):
-      super().__init__()
-      width = 3
-      for i, stage in enumerate(FEATURES):
-        for j, n in enumerate(stage):
-          self.add_module(f'conv_{i}_{j}', torch.nn.Conv2d(width, n, 3, padding=1, bias=not batch_norm))
-          if batch_norm:
-            self.add_module(f'norm_{i}_{j}', torch.nn.BatchNorm2d(n))
-          width = n
-      self.out = torch.nn.Linear(width, 5)
-
-    def forward(self, x):
-      for i, stage in enumerate(FEATURES):
-        x = torch.nn.functional.max_pool2d(x, 2) if i else x
-        for j in range(len(stage)):
-          x = getattr(self, f'conv_{i}_{j}')(x)
-          x = torch.relu(getattr(self, f'norm_{i}_{j}')(x) if batch_norm else x)
-      return self.out(x.mean((2, 3)))
-
   model = CNN(FEATURES, num_classes=5, batch_norm=batch_norm)
-  assert_equal(model, randomize(Reference()), random_image(2, 11, 9, 3))
+  reference = torch_networks.cnn(3, 5, FEATURES, batch_norm)
+  assert_equal(model, randomize(reference), random_image(2, 11, 9, 3))
 
 
 def test_count():

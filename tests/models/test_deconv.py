@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_networks
 from reference import abstract, assert_equal, count, random_image, randomize
 
 from dl.errors import ConfigError
@@ -11,63 +12,13 @@ from dl.models.deconv import DeconvNet
 from dl.nn import maps
 
 
-def torch_deconv(channels, classes, features, convolutions, unpool, batch_norm):
-  """The same network in PyTorch, with the names of ours."""
-  torch = pytest.importorskip('torch')
-
-  class Layer(torch.nn.Module):
-    def __init__(self, kind, inputs, outputs, *size):
-      super().__init__()
-      self.conv = kind(inputs, outputs, *size, padding=1, bias=not batch_norm)
-      self.norm = torch.nn.BatchNorm2d(outputs) if batch_norm else torch.nn.Identity()
-
-    def forward(self, x):
-      return self.norm(self.conv(x)).relu()
-
-  class Net(torch.nn.Module):
-    def __init__(self):
-      super().__init__()
-      down, up, width = {}, {}, channels
-      for i, n in enumerate(convolutions):
-        for j in range(n):
-          down[f'{i}_{j}'] = Layer(torch.nn.Conv2d, width, features[i], 3, 1)
-          width = features[i]
-      stages = {}
-      for i in reversed(range(len(features))):
-        if not unpool:
-          stages[str(i)] = Layer(torch.nn.ConvTranspose2d, width, features[i], 4, 2)
-          width = features[i]
-        for j in range(convolutions[i]):
-          outputs = features[i] if j < convolutions[i] - 1 else features[max(i - 1, 0)]
-          up[f'{i}_{j}'] = Layer(torch.nn.ConvTranspose2d, width, outputs, 3, 1)
-          width = outputs
-      self.encoder, self.decoder = torch.nn.ModuleDict(down), torch.nn.ModuleDict(up)
-      self.up = torch.nn.ModuleDict(stages)
-      self.out = torch.nn.Conv2d(width, classes, 1)
-
-    def forward(self, x):
-      switches = []
-      for i, n in enumerate(convolutions):
-        for j in range(n):
-          x = self.encoder[f'{i}_{j}'](x)
-        x, where = torch.nn.functional.max_pool2d(x, 2, return_indices=True)
-        switches.append(where)
-      for i in reversed(range(len(features))):
-        x = torch.nn.functional.max_unpool2d(x, switches[i], 2) if unpool else self.up[str(i)](x)
-        for j in range(convolutions[i]):
-          x = self.decoder[f'{i}_{j}'](x)
-      return self.out(x)
-
-  torch.manual_seed(0)
-  return randomize(Net())
-
-
 @pytest.mark.parametrize('upsampling, batch_norm', [('unpool', True), ('transposed', True), ('unpool', False)])
 def test_equals_torch(upsampling, batch_norm):
   features, convolutions = (6, 8, 10), (1, 2, 2)
-  reference = torch_deconv(3, 4, features, convolutions, upsampling == 'unpool', batch_norm)
+  pytest.importorskip('torch').manual_seed(0)
+  reference = torch_networks.deconv(3, 4, features, convolutions, upsampling, batch_norm)
   model = DeconvNet(4, features, convolutions, upsampling=upsampling, batch_norm=batch_norm)
-  assert_equal(model, reference, random_image(2, 24, 40, 3))
+  assert_equal(model, randomize(reference), random_image(2, 24, 40, 3))
 
 
 def test_parameter_count():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_networks
 from reference import abstract, assert_equal, close, converted, count, random_image, randomize, timm, torchvision
 
 from dl import build, weights
@@ -91,44 +92,12 @@ def test_equals_hugging_face(bottleneck, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, variables, read)
 
 
-def small_reference(stem_channels, shortcut):
-  """A ResNet for small images of blocks (1, 2, 1) and width 8, of torchvision's blocks."""
-  import torch
-
-  block = torchvision().models.resnet.BasicBlock
-
-  class OptionA(torch.nn.Module):
-    def forward(self, x):
-      half = x.shape[1] // 2
-      return torch.nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, half))
-
-  def down(c):
-    if shortcut == 'pad':
-      return OptionA()
-    return torch.nn.Sequential(torch.nn.Conv2d(c, 2 * c, 1, 2, bias=False), torch.nn.BatchNorm2d(2 * c))
-
-  layers = {
-    'conv1': torch.nn.Conv2d(stem_channels, 8, 3, padding=1, bias=False),
-    'bn1': torch.nn.BatchNorm2d(8),
-    'relu': torch.nn.ReLU(),
-    'layer1': torch.nn.Sequential(block(8, 8)),
-    'layer2': torch.nn.Sequential(block(8, 16, 2, down(8)), block(16, 16)),
-    'layer3': torch.nn.Sequential(block(16, 32, 2, down(16))),
-    'pool': torch.nn.AdaptiveAvgPool2d(1),
-    'flatten': torch.nn.Flatten(),
-    'fc': torch.nn.Linear(32, 5),
-  }
-  net = torch.nn.Sequential()
-  for name, layer in layers.items():
-    net.add_module(name, layer)
-  return randomize(net, kernels=True)
-
-
 @pytest.mark.parametrize('shortcut', ['pad', 'projection'])
 @pytest.mark.parametrize('shape', [(2, 16, 16, 3), (2, 13, 18, 1)])
 def test_small_images_equal_torch(shortcut, shape):
   model = TINY.copy(blocks=(1, 2, 1), stem='cifar', shortcut=shortcut)
-  assert_equal(model, small_reference(shape[-1], shortcut), random_image(*shape))
+  reference = torch_networks.small_resnet(shape[-1], 5, (1, 2, 1), 8, shortcut)
+  assert_equal(model, randomize(reference, kernels=True), random_image(*shape))
 
 
 def test_features_are_those_of_the_stages():

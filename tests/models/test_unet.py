@@ -1,62 +1,14 @@
 """U-Net: its size, its equality with PyTorch, the sizes of images it takes."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_networks
 from reference import abstract, assert_equal, count, random_image, randomize
 
 from dl.errors import ConfigError
 from dl.models.unet import UNet
-
-
-def torch_unet(channels, classes, features, pad, batch_norm):
-  """The network of the paper in PyTorch, with the names of ours."""
-  torch = pytest.importorskip('torch')
-
-  class Block(torch.nn.Module):
-    def __init__(self, inputs, outputs):
-      super().__init__()
-      self.conv_0 = torch.nn.Conv2d(inputs, outputs, 3, padding=pad, bias=not batch_norm)
-      self.conv_1 = torch.nn.Conv2d(outputs, outputs, 3, padding=pad, bias=not batch_norm)
-      self.norm_0 = torch.nn.BatchNorm2d(outputs) if batch_norm else torch.nn.Identity()
-      self.norm_1 = torch.nn.BatchNorm2d(outputs) if batch_norm else torch.nn.Identity()
-
-    def forward(self, x):
-      return self.norm_1(self.conv_1(self.norm_0(self.conv_0(x)).relu())).relu()
-
-  class Net(torch.nn.Module):
-    def __init__(self):
-      super().__init__()
-      widths = [channels, *features]
-      self.encoder = torch.nn.ModuleList([Block(*widths[i : i + 2]) for i in range(len(features))])
-      pairs = list(itertools.pairwise(features))
-      self.up = torch.nn.ModuleList([torch.nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairs])
-      self.decoder = torch.nn.ModuleList([Block(2 * a, a) for a, _ in pairs])
-      self.out = torch.nn.Conv2d(features[0], classes, 1)
-
-    def forward(self, x):
-      h, w = x.shape[2:]
-      step = 2 ** (len(features) - 1)
-      down, right = (-h % step, -w % step) if pad else (0, 0)
-      top, left = down // 2, right // 2
-      x = torch.nn.functional.pad(x, (left, right - left, top, down - top), mode='replicate')
-      levels = []
-      for i, encode in enumerate(self.encoder):
-        x = encode(torch.nn.functional.max_pool2d(x, 2) if i else x)
-        levels.append(x)
-      for i in reversed(range(len(self.up))):
-        x, skip = self.up[i](x), levels[i]
-        a, b = ((s - n) // 2 for s, n in zip(skip.shape[2:], x.shape[2:], strict=True))
-        x = torch.cat([skip[:, :, a : a + x.shape[2], b : b + x.shape[3]], x], 1)
-        x = self.decoder[i](x)
-      x = self.out(x)
-      return x[:, :, top : top + h, left : left + w] if pad else x
-
-  torch.manual_seed(0)
-  return randomize(Net())
 
 
 def test_parameter_count():
@@ -69,7 +21,8 @@ def test_parameter_count():
 )
 def test_equals_torch(padding, batch_norm, size):
   features = (6, 8, 10)
-  reference = torch_unet(3, 4, features, int(padding == 'same'), batch_norm)
+  pytest.importorskip('torch').manual_seed(0)
+  reference = randomize(torch_networks.unet(3, 4, features, padding, batch_norm))
   model = UNet(4, features, padding=padding, batch_norm=batch_norm)
   assert_equal(model, reference, random_image(2, *size, 3))
 

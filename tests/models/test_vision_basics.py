@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_networks
 
 from dl.errors import ConfigError
 from dl.models.lenet import LeNet5, to_size
@@ -59,13 +60,7 @@ def test_mlp_equals_torch(train, batch_norm):
   params = random_like(variables['params'])
   stats = jax.tree.map(lambda s: jnp.abs(random_like(s)) + 0.5, variables.get('batch_stats', {}))
 
-  layers, dims = [], (7, *widths)
-  for i in range(2):
-    layers.append(torch.nn.Linear(dims[i], dims[i + 1], bias=not batch_norm))
-    layers += [torch.nn.BatchNorm1d(dims[i + 1])] if batch_norm else []
-    layers.append(torch.nn.ReLU())
-  layers.append(torch.nn.Linear(9, 4))
-  net = torch.nn.Sequential(*layers).train(train)
+  net = torch_networks.mlp((7, *widths, 4), batch_norm).train(train)
   linears = [m for m in net if isinstance(m, torch.nn.Linear)]
   norms = [m for m in net if isinstance(m, torch.nn.BatchNorm1d)]
   names = ['dense_0', 'dense_1', 'out']
@@ -112,25 +107,12 @@ def test_lenet_equals_torch(pixels, activation, pooling):
   x = RNG.normal(size=(4, pixels, pixels, 1)).astype(np.float32)
   params = random_like(jax.jit(model.init)(jax.random.key(0), x)['params'])
 
-  act = {'tanh': torch.nn.Tanh, 'relu': torch.nn.ReLU}[activation]
-  pool = {'average': torch.nn.AvgPool2d, 'max': torch.nn.MaxPool2d}[pooling]
-  net = torch.nn.Sequential(
-    torch.nn.Conv2d(1, 6, 5, padding=(32 - pixels) // 2), act(), pool(2),
-    torch.nn.Conv2d(6, 16, 5), act(), pool(2),
-    torch.nn.Flatten(), torch.nn.Linear(400, 120), act(), torch.nn.Linear(120, 84), act(), torch.nn.Linear(84, 10),
-  )  # fmt: skip
-  # PyTorch flattens channels first.
-  arrange = {
-    'conv_0': lambda k: k.transpose(3, 2, 0, 1),
-    'conv_1': lambda k: k.transpose(3, 2, 0, 1),
-    'dense_0': lambda k: k.reshape(5, 5, 16, 120).transpose(3, 2, 0, 1).reshape(120, 400),
-    'dense_1': lambda k: k.T,
-    'out': lambda k: k.T,
-  }
-  layers = dict(zip(arrange, [m for m in net if hasattr(m, 'weight')], strict=True))
+  net = torch_networks.lenet(pixels, activation, pooling)
+  layers = {name: getattr(net, name) for name in params}
+  arrange = lambda k: k.transpose(3, 2, 0, 1) if k.ndim == 4 else k.T
   with torch.no_grad():
     for name, m in layers.items():
-      m.weight.copy_(torch.tensor(np.array(arrange[name](params[name]['kernel']))))
+      m.weight.copy_(torch.tensor(np.array(arrange(params[name]['kernel']))))
       m.bias.copy_(torch.tensor(np.array(params[name]['bias'])))
   grads, y = jax.jit(jax.grad(lambda p: (lambda y: ((y**2).sum(), y))(model.apply({'params': p}, x)), has_aux=True))(
     params
@@ -139,7 +121,7 @@ def test_lenet_equals_torch(pixels, activation, pooling):
   (yt**2).sum().backward()
   assert_close(y, yt)
   for name, m in layers.items():
-    assert_close(arrange[name](grads[name]['kernel']), m.weight.grad)
+    assert_close(arrange(grads[name]['kernel']), m.weight.grad)
     assert_close(grads[name]['bias'], m.bias.grad)
 
 
