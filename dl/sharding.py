@@ -1,8 +1,10 @@
 """Where arrays live: the device mesh, and partition rules for the state."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -68,6 +70,41 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
   """Split over the data axis along the batch dimension, which follows `leading` other dimensions."""
   return NamedSharding(mesh, P(*[None] * leading, 'data'))
+
+
+def split_activations(function: Callable, mesh: Mesh, argument: int) -> Callable:
+  """A function whose modules keep what they take and give split over the data axis, as the batch is.
+
+  Without it XLA may split activations along features, as weights are under 'fsdp', and move them rather than weights.
+  Modules need not know of it: their calls are intercepted. Other dimensions are left to XLA.
+
+  Args:
+    function: to be jitted; it calls modules.
+    mesh: the device mesh; on a single device the function stays as it is.
+    argument: which argument is the batch.
+  """
+  if mesh.size == 1:
+    return function
+
+  @functools.wraps(function)
+  def wrapped(*arguments: Any) -> Any:
+    rows = max((len(x) for x in jax.tree.leaves(arguments[argument]) if x.ndim), default=0)
+
+    def constrain(x: Any) -> Any:
+      if not isinstance(x, jax.Array) or x.ndim < 2 or not rows or len(x) % rows:
+        return x
+      spec = P('data', *[P.UNCONSTRAINED] * (x.ndim - 1))
+      return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    def intercept(method: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+      if context.method_name != '__call__':
+        return method(*args, **kwargs)
+      return jax.tree.map(constrain, method(*jax.tree.map(constrain, args), **kwargs))
+
+    with nn.intercept_methods(intercept):
+      return function(*arguments)
+
+  return wrapped
 
 
 def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: PyTree) -> PyTree:

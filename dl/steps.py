@@ -62,7 +62,8 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   """The functions of a run on a mesh; raises ConfigError for sharding rules which do not fit."""
   whole = sharding.replicated(mesh)
   shardings = sharding.state_shardings(parts.config['sharding'], mesh, parts.state)
-  train = make_train_step(parts)
+  train = sharding.split_activations(make_train_step(parts), mesh, 2)
+  evaluate = sharding.split_activations(make_eval_step(parts.task, parts.config['seed']), mesh, 1)
   new_sums = lambda: zero_sums(parts)
   jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)
@@ -71,7 +72,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     new_sums=jax.jit(new_sums, out_shardings=whole),
     train=jit_train(train),
     train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
-    evaluate=jax.jit(make_eval_step(parts.task, parts.config['seed']), out_shardings=whole),
+    evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
     like=(abstract(parts.state, shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
