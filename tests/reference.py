@@ -141,11 +141,11 @@ def _logits_and_gradient(
   dense = theirs.ndim == 4  # a map of logits
   weight = cotangent.transpose(0, 2, 3, 1) if dense else cotangent
 
-  def loss(x):
+  def loss(x, variables):  # an argument, since constants would be compiled in
     logits = model.apply(variables, x, train=False)
     return (logits * weight).sum(), logits
 
-  (_, logits), mine = jax.jit(jax.value_and_grad(loss, has_aux=True))(image)
+  (_, logits), mine = jax.jit(jax.value_and_grad(loss, has_aux=True))(image, variables)
   logits = np.asarray(logits).transpose(0, 3, 1, 2) if dense else np.asarray(logits)
   return (logits, np.asarray(mine)), (theirs.detach().numpy(), gradient)
 
