@@ -1,0 +1,181 @@
+"""python -m dl.plan --config=experiments/scale/gpt.py:8b --devices=256 --device=h100
+
+Before a run is paid for: compiles its training step for as many virtual devices, and prints what one device holds
+and does, the expected time of a step by the device's data sheet, whether it fits, and the nearest setting that does.
+Nothing is trained, and with --batch no data set is needed: --batch=image=224x224x3:uint8,label=int32 --classes=1000.
+Exit codes: 0 it fits (or no --device was given), 1 it does not, 2 a mistake in the command or the config.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from dl import cli
+from dl.errors import ConfigError
+
+
+def define_flags() -> None:
+  """The flags of the command: not defined on import, so that a program may import several commands."""
+  cli.define_config()
+  flags.DEFINE_integer('devices', 1, 'How many devices.', lower_bound=1)
+  flags.DEFINE_string('device', None, "Whose data sheet: 'a100', 'h100', 'h200', 'b200', 'tpu-v5p', ...")
+  flags.DEFINE_list('batch', [], 'Shapes of an example in place of the data set: image=224x224x3:uint8,label=int32.')
+  flags.DEFINE_integer('classes', None, 'With --batch: number of classes.', lower_bound=1)
+  flags.DEFINE_float('steps_per_epoch', 1000.0, 'With --batch: steps of an epoch.', lower_bound=0)
+
+
+def virtual_devices(count: int) -> None:
+  """Makes JAX see this many CPU devices; to be called before it is imported."""
+  if 'jax' in sys.modules:
+    raise RuntimeError('virtual devices must be asked for before jax is imported')
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  kept = [f for f in os.environ.get('XLA_FLAGS', '').split() if 'host_platform_device_count' not in f]
+  os.environ['XLA_FLAGS'] = ' '.join([*kept, f'--xla_force_host_platform_device_count={count}'])
+
+
+def record(specs: Sequence[str], classes: int | None, rows: int, steps_per_epoch: float) -> dict[str, Any]:
+  """What `assemble` takes in place of a data set.
+
+  Args:
+    specs: 'name=28x28x1:uint8' or, for a number an example, 'name=int32'.
+    classes: number of classes, if there are any.
+    rows: the batch size.
+    steps_per_epoch: steps of a pass over the data.
+  """
+  import numpy as np
+
+  batch = {'mask': [[rows], 'float32']}
+  for spec in specs:
+    name, equals, text = spec.partition('=')
+    shape, _, dtype = text.rpartition(':')
+    sizes = shape.split('x') if shape else []
+    if not name or not equals or not all(s.isdecimal() for s in sizes) or dtype not in np.sctypeDict:
+      raise ConfigError(f'--batch: expected name=HxWxC:dtype or name=dtype, such as label=int32; got {spec!r}')
+    batch[name] = [[rows, *map(int, sizes)], dtype]
+  info = {'num_classes': classes} if classes else {}
+  if 'image' in batch and len(batch['image'][0]) == 4:
+    info['channels'] = batch['image'][0][3]
+  return {'info': info, 'batch': batch, 'steps_per_epoch': steps_per_epoch}
+
+
+def main(argv: Sequence[str]) -> int:
+  """Prints the plan; returns the exit code."""
+  cli.no_more(argv)
+  FLAGS = flags.FLAGS
+  virtual_devices(FLAGS.devices)
+  from dl import config as configs
+  from dl import datasheet, planning
+
+  config = configs.load(cli.required('config'), FLAGS.override)
+  device = datasheet.device(FLAGS.device) if FLAGS.device else None
+
+  def plan(config: dict[str, Any]) -> Any:
+    rows = (config['data'] or {}).get('batch_size')
+    given = FLAGS.batch and rows
+    shapes = record(FLAGS.batch, FLAGS.classes, rows, FLAGS.steps_per_epoch) if given else None
+    return planning.make(config, shapes, FLAGS.devices)
+
+  found = plan(config)
+  print(describe(found, config, device))
+  if device is None or found.peak <= device.memory:
+    return 0
+  for text, changed in planning.alternatives(config, FLAGS.devices, found.can_remat):
+    found = plan(changed)
+    fits = found.peak <= device.memory
+    print(f'with {text}: {size(found.peak)}, {"fits" if fits else "does not fit"}', flush=True)
+    if fits:
+      print('\n' + describe(found, changed, device))
+      return 1
+  print('nothing that was tried fits: more devices, or weights split over a second axis of the mesh, would be next')
+  return 1
+
+
+def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
+  """The plan as a text."""
+  name = device.name if device else 'device'
+  model = config['model'].get('name', ' and '.join(config['model'])) if config['model'] else 'no model'
+  mesh = ' x '.join(f'{axis} {n}' for axis, n in plan.mesh.items())
+  rule = config['sharding'] if isinstance(config['sharding'], str) else 'rules'
+  rows = f', batch {config["data"]["batch_size"]:,}' if config['data'] else ''
+  lines = [
+    f'{model}, {plan.total_parameters:,} parameters, on {plan.devices} x {name}: mesh {mesh}, {rule}, '
+    f'{config["precision"]}{rows}',
+    '',
+    'one device holds',
+    f'  parameters                  {size(plan.parameters):>12}',
+    f'  optimizer                   {size(plan.optimizer):>12}',
+    f'  batch, statistics, sums     {size(plan.other):>12}',
+    f'  activations, gradients      {size(plan.temporary):>12}   at most; compiled for CPUs, without fused attention',
+    f'  peak                        {size(plan.peak):>12}' + _fits(plan, device),
+    '',
+    'one device does in a step',
+    f'  products                    {flops(plan.program.flops):>12}'
+    f"   {plan.program.flops * plan.devices / plan.model_flops:.2f} times the model's own"
+    if plan.model_flops
+    else f'  products                    {flops(plan.program.flops):>12}',
+  ]
+  lines += [
+    f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices'
+    for (kind, group), (count, moved) in totals(plan.program.collectives).items()
+  ]
+  if not plan.program.collectives:
+    lines.append('  no communication')
+  if device:
+    times = plan.times(device, config['precision'])
+    low, high = plan.utilization(device, config['precision'])
+    lines += [
+      '',
+      f'by the data sheet of the {name}, at best',
+      f'  computing                   {seconds(times["computing"]):>12}',
+      f'  communicating               {seconds(times["communicating"]):>12}',
+      f'  a step                      {seconds(times["hidden"]):>12}   to {seconds(times["exposed"])}, '
+      'with communication hidden or not',
+      f'  model FLOP utilization      {high:>12.1%}   to {low:.1%}',
+    ]
+  return '\n'.join([*lines, f'\nplanned in {plan.seconds:.1f} s'])
+
+
+def totals(collectives: Sequence[Any]) -> dict[tuple[str, int], tuple[int, float]]:
+  """(kind, group) -> (calls, bytes sent by a device) of a step, the most bytes first."""
+  found: dict[tuple[str, int], tuple[int, float]] = {}
+  for c in collectives:
+    count, moved = found.get((c.kind, c.group), (0, 0.0))
+    found[c.kind, c.group] = (count + c.times, moved + c.times * c.moved)
+  return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+
+
+def _fits(plan: Any, device: Any) -> str:
+  if device is None:
+    return ''
+  verdict = 'fits' if plan.peak <= device.memory else 'does not fit'
+  return f'   of {size(device.memory)}: {verdict}'
+
+
+def size(count: float) -> str:
+  """Bytes for people: '1.2 GB'."""
+  return _short(count, 'B')
+
+
+def flops(count: float) -> str:
+  """Operations for people: '1.2 TFLOP'."""
+  return _short(count, 'FLOP')
+
+
+def seconds(value: float) -> str:
+  """A short time for people."""
+  return f'{value:.3g} s' if value >= 1 else f'{1e3 * value:.3g} ms'
+
+
+def _short(count: float, unit: str) -> str:
+  for prefix, scale in (('P', 1e15), ('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
+    if count >= scale:
+      return f'{count / scale:.3g} {prefix}{unit}'
+  return f'{count:.3g} {unit}'
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,176 @@
+"""What a step will cost on devices that are not here: compiled for as many virtual ones, and read."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from dl import flops, hlo, sharding, steps
+from dl.assemble import Parts, assemble, to_float
+from dl.datasheet import Device
+from dl.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What one device holds and does in a training step.
+
+  Attributes:
+    devices: how many there are.
+    mesh: their axes.
+    total_parameters: numbers of the model, over all devices.
+    parameters: bytes of them on one device.
+    optimizer: bytes of its state.
+    other: bytes of batch statistics and the like, of the sums of metrics, and of the batch.
+    temporary: bytes of activations, gradients and gathered weights, at most.
+    peak: bytes at most at one time.
+    program: products and communication.
+    model_flops: of one step over all devices, three times a forward pass: nothing that is computed twice counts.
+    can_remat: whether the model could keep fewer activations.
+    seconds: how long the compilation took.
+  """
+
+  devices: int
+  mesh: dict[str, int]
+  total_parameters: int
+  parameters: float
+  optimizer: float
+  other: float
+  temporary: float
+  peak: float
+  program: hlo.Program
+  model_flops: float
+  can_remat: bool
+  seconds: float
+
+  def times(self, device: Device, precision: str) -> dict[str, float]:
+    """Seconds of a step by the data sheet.
+
+    'computing' takes each product as long as its operations or its reading and writing take, whichever is more, with
+    elementwise operations fused into them, and the state to be read and written once. 'communicating' is by rings, at
+    the rate of the links, or of the network for groups beyond a node. The step takes 'hidden' where they overlap
+    altogether, 'exposed' where they do not.
+    """
+    rate = device.rate(precision)
+    computing = sum(p.times * max(p.flops / rate, p.bytes / device.bandwidth) for p in self.program.products)
+    computing += 2 * (self.parameters + self.optimizer) / device.bandwidth
+    speed = lambda group: device.link if group <= device.node else device.network
+    communicating = sum(c.times * c.moved / speed(c.group) for c in self.program.collectives)
+    return {
+      'computing': computing,
+      'communicating': communicating,
+      'hidden': max(computing, communicating),
+      'exposed': computing + communicating,
+    }
+
+  def utilization(self, device: Device, precision: str) -> tuple[float, float]:
+    """Model FLOP utilization where communication is exposed, and where it is hidden."""
+    found, useful = self.times(device, precision), self.model_flops / self.devices / device.rate(precision)
+    return useful / found['exposed'], useful / found['hidden']
+
+
+def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: int) -> Plan:
+  """Plans the training step of a config.
+
+  Args:
+    config: a resolved config.
+    record: `Parts.record()`, in place of the data set; None to look at the data.
+    devices: how many to compile for; there must be as many virtual ones.
+
+  Raises:
+    ConfigError: anything in the config that cannot be used, or that the devices cannot share.
+  """
+  began = time.perf_counter()
+  parts = assemble(config, record)
+  mesh = sharding.make_mesh(config['mesh'], jax.devices()[:devices])
+  if parts.batch:
+    sharding.check_batch(config['data']['batch_size'], mesh, 'config.data.batch_size')
+  functions = steps.compiled(parts, mesh)
+  split = sharding.batch_sharding(mesh)
+  batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=split) for k, v in parts.batch.items()}
+  state, sums = functions.like
+  lowered = functions.train.lower(state, sums, batch)
+  memory, program = _compile(lowered, devices)
+  found = {
+    'parameters': _bytes(state.params),
+    'optimizer': _bytes(state.opt),
+    'other': _bytes((state.step, state.extra, sums, batch)),
+  }
+  arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return Plan(
+    devices=devices,
+    mesh=dict(mesh.shape),
+    total_parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
+    **found,
+    temporary=memory.temp_size_in_bytes,
+    peak=arguments + outputs + memory.temp_size_in_bytes,
+    program=program,
+    model_flops=_model_flops(parts),
+    can_remat=getattr(parts.task.model, 'remat', 'full') != 'full',
+    seconds=time.perf_counter() - began,
+  )
+
+
+def alternatives(config: Mapping[str, Any], devices: int, can_remat: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+  """(what is changed, the config) of settings which take less memory, the least intrusive first; each keeps the last.
+
+  Args:
+    config: a resolved config.
+    devices: how many there are.
+    can_remat: whether the model could keep fewer activations.
+  """
+  now, said = dict(config), []
+
+  def changed(text: str, **keys: Any) -> tuple[str, dict[str, Any]]:
+    now.update(keys)
+    said.append(text)
+    return ', '.join(said), dict(now)
+
+  if devices > 1 and now['sharding'] == 'replicated':
+    yield changed('sharding=fsdp', sharding='fsdp')
+  if now['precision'] == 'float32':
+    yield changed('precision=bfloat16', precision='bfloat16')
+  if can_remat:
+    yield changed('model.remat=full', model=now['model'] | {'remat': 'full'})
+  data, ways = now['data'], config['mesh'].get('data', 1)
+  ways = devices if ways == -1 else ways
+  while data and data['batch_size'] % (2 * ways) == 0:
+    data = data | {'batch_size': data['batch_size'] // 2}
+    said[:] = [s for s in said if not s.startswith('data.batch_size')]
+    yield changed(f'data.batch_size={data["batch_size"]}', data=data)
+
+
+def _compile(lowered: Any, devices: int) -> tuple[Any, hlo.Program]:
+  """(memory analysis, work) of one device."""
+  if devices == 1:
+    return lowered.compile().memory_analysis(), hlo.read(lowered.as_text('hlo'))
+  with tempfile.TemporaryDirectory() as folder:  # the program after it was partitioned, before CPUs change its types
+    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True, 'xla_dump_hlo_pass_re': 'spmd-partitioning'}
+    memory = lowered.compile(compiler_options=options).memory_analysis()
+    files = [p for p in pathlib.Path(folder).iterdir() if 'after_spmd-partitioning' in p.name]
+    if len(files) != 1:
+      raise RuntimeError(f'XLA left no partitioned program: {sorted(os.listdir(folder))[:5]}')
+    return memory, hlo.read(files[0].read_text())
+
+
+def _bytes(tree: PyTree) -> float:
+  """Bytes of the part of each array which lies on one device."""
+  leaves = jax.tree.leaves(tree)
+  return float(sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves))
+
+
+def _model_flops(parts: Parts) -> float:
+  """FLOPs of a step over the whole batch without what is computed twice; for tasks with steps of their own, with it."""
+  task, key = parts.task, jax.eval_shape(lambda: jax.random.key(0))
+  if type(task).step is not Task.step:
+    step = lambda state, batch, key: task.step(state, to_float(batch), key, parts.optimizer.chains)
+    return sum(flops.count(step, parts.state, parts.batch, key).values())
+  loss = lambda state, batch, key: task.loss(state.params, state.extra, to_float(batch), key, True)
+  return 3 * sum(flops.count(loss, parts.state, parts.batch, key).values())
