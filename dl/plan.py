@@ -56,8 +56,10 @@ def record(specs: Sequence[str], classes: int | None, rows: int, steps_per_epoch
       raise ConfigError(f'--batch: expected name=HxWxC:dtype or name=dtype, such as label=int32; got {spec!r}')
     batch[name] = [[rows, *map(int, sizes)], dtype]
   info = {'num_classes': classes} if classes else {}
-  if 'image' in batch and len(batch['image'][0]) == 4:
-    info['channels'] = batch['image'][0][3]
+  for name in ('image', 'features'):
+    if name in batch and len(batch[name][0]) > 1:
+      channels = batch[name][0][-1]
+      info |= {'mean': [0.0] * channels, 'std': [1.0] * channels}
   return {'info': info, 'batch': batch, 'steps_per_epoch': steps_per_epoch}
 
 
@@ -100,6 +102,7 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
   mesh = ' x '.join(f'{axis} {n}' for axis, n in plan.mesh.items())
   rule = config['sharding'] if isinstance(config['sharding'], str) else 'rules'
   rows = f', batch {config["data"]["batch_size"]:,}' if config['data'] else ''
+  again = plan.program.flops * plan.devices / plan.model_flops
   lines = [
     f'{model}, {plan.total_parameters:,} parameters, on {plan.devices} x {name}: mesh {mesh}, {rule}, '
     f'{config["precision"]}{rows}',
@@ -112,10 +115,7 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
     f'  peak                        {size(plan.peak):>12}' + _fits(plan, device),
     '',
     'one device does in a step',
-    f'  products                    {flops(plan.program.flops):>12}'
-    f"   {plan.program.flops * plan.devices / plan.model_flops:.2f} times the model's own"
-    if plan.model_flops
-    else f'  products                    {flops(plan.program.flops):>12}',
+    f'  products                    {flops(plan.program.flops):>12}   {again:.2f} times what the model itself takes',
   ]
   lines += [
     f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices'
