@@ -8,7 +8,7 @@ Exit codes: 0 it fits (or no --device was given), 1 it does not, 2 a mistake in 
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -45,14 +45,12 @@ def record(specs: Sequence[str], classes: int | None, rows: int, steps_per_epoch
     rows: the batch size.
     steps_per_epoch: steps of a pass over the data.
   """
-  import numpy as np
-
   batch = {'mask': [[rows], 'float32']}
   for spec in specs:
     name, equals, text = spec.partition('=')
     shape, _, dtype = text.rpartition(':')
     sizes = shape.split('x') if shape else []
-    if not name or not equals or not all(s.isdecimal() for s in sizes) or dtype not in np.sctypeDict:
+    if not name or not equals or not all(s.isdecimal() for s in sizes) or dtype not in ('uint8', 'int32', 'float32'):
       raise ConfigError(f'--batch: expected name=HxWxC:dtype or name=dtype, such as label=int32; got {spec!r}')
     batch[name] = [[rows, *map(int, sizes)], dtype]
   info = {'num_classes': classes} if classes else {}
@@ -74,21 +72,18 @@ def main(argv: Sequence[str]) -> int:
   config = configs.load(cli.required('config'), FLAGS.override)
   device = datasheet.device(FLAGS.device) if FLAGS.device else None
 
-  def plan(config: dict[str, Any]) -> Any:
+  def shapes(config: Mapping[str, Any]) -> dict[str, Any] | None:
     rows = (config['data'] or {}).get('batch_size')
-    given = FLAGS.batch and rows
-    shapes = record(FLAGS.batch, FLAGS.classes, rows, FLAGS.steps_per_epoch) if given else None
-    return planning.make(config, shapes, FLAGS.devices)
+    return record(FLAGS.batch, FLAGS.classes, rows, FLAGS.steps_per_epoch) if FLAGS.batch and rows else None
 
-  found = plan(config)
-  print(describe(found, config, device))
-  if device is None or found.peak <= device.memory:
+  plan = planning.make(config, shapes(config), FLAGS.devices)
+  print(describe(plan, config, device), flush=True)
+  if device is None or plan.peak <= device.memory:
     return 0
-  for text, changed in planning.alternatives(config, FLAGS.devices, found.can_remat):
-    found = plan(changed)
-    fits = found.peak <= device.memory
-    print(f'with {text}: {size(found.peak)}, {"fits" if fits else "does not fit"}', flush=True)
-    if fits:
+  print()
+  for text, changed, found in planning.fit(config, shapes, plan, device.memory):
+    print(f'with {text}: {size(found.peak)}, {_verdict(found, device)}', flush=True)
+    if found.peak <= device.memory:
       print('\n' + describe(found, changed, device))
       return 1
   print('nothing that was tried fits: more devices, or weights split over a second axis of the mesh, would be next')
@@ -148,10 +143,11 @@ def totals(collectives: Sequence[Any]) -> dict[tuple[str, int], tuple[int, float
 
 
 def _fits(plan: Any, device: Any) -> str:
-  if device is None:
-    return ''
-  verdict = 'fits' if plan.peak <= device.memory else 'does not fit'
-  return f'   of {size(device.memory)}: {verdict}'
+  return '' if device is None else f'   of {size(device.memory)}: {_verdict(plan, device)}'
+
+
+def _verdict(plan: Any, device: Any) -> str:
+  return 'fits' if plan.peak <= device.memory else 'does not fit'
 
 
 def size(count: float) -> str:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -118,33 +118,49 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
   )
 
 
-def alternatives(config: Mapping[str, Any], devices: int, can_remat: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-  """(what is changed, the config) of settings which take less memory, the least intrusive first; each keeps the last.
+def fit(
+  config: Mapping[str, Any], record: Callable[[Mapping[str, Any]], Any], plan: Plan, memory: float
+) -> Iterator[tuple[str, dict[str, Any], Plan]]:
+  """(what is changed, the config, its plan) of settings which take less memory, until one fits.
+
+  The least intrusive come first, and each keeps those before it. The batch, last, is halved as often as its share of
+  the memory says.
 
   Args:
     config: a resolved config.
-    devices: how many there are.
-    can_remat: whether the model could keep fewer activations.
+    record: config -> what `make` takes in place of the data.
+    plan: its plan, which does not fit.
+    memory: bytes of a device.
   """
   now, said = dict(config), []
 
-  def changed(text: str, **keys: Any) -> tuple[str, dict[str, Any]]:
+  def attempt(text: str, **keys: Any) -> tuple[str, dict[str, Any], Plan]:
     now.update(keys)
     said.append(text)
-    return ', '.join(said), dict(now)
+    return ', '.join(said), dict(now), make(now, record(now), plan.devices)
 
-  if devices > 1 and now['sharding'] == 'replicated':
-    yield changed('sharding=fsdp', sharding='fsdp')
+  changes = []
+  if plan.devices > 1 and now['sharding'] == 'replicated':
+    changes.append(('sharding=fsdp', dict(sharding='fsdp')))
   if now['precision'] == 'float32':
-    yield changed('precision=bfloat16', precision='bfloat16')
-  if can_remat:
-    yield changed('model.remat=full', model=now['model'] | {'remat': 'full'})
-  data, ways = now['data'], config['mesh'].get('data', 1)
-  ways = devices if ways == -1 else ways
-  while data and data['batch_size'] % (2 * ways) == 0:
-    data = data | {'batch_size': data['batch_size'] // 2}
+    changes.append(('precision=bfloat16', dict(precision='bfloat16')))
+  if plan.can_remat:
+    changes.append(('model.remat=full', dict(model=now['model'] | {'remat': 'full'})))
+  for text, keys in changes:
+    text, changed, plan = attempt(text, **keys)
+    yield text, changed, plan
+    if plan.peak <= memory:
+      return
+  rows = now['data']['batch_size'] if now['data'] else 1
+  while plan.peak > memory and rows % (2 * plan.mesh['data']) == 0:
+    before = rows
+    while rows % (2 * plan.mesh['data']) == 0 and (
+      rows == before or plan.peak - plan.temporary * (1 - rows / before) > memory
+    ):
+      rows //= 2
     said[:] = [s for s in said if not s.startswith('data.batch_size')]
-    yield changed(f'data.batch_size={data["batch_size"]}', data=data)
+    text, changed, plan = attempt(f'data.batch_size={rows}', data=now['data'] | {'batch_size': rows})
+    yield text, changed, plan
 
 
 def _compile(lowered: Any, devices: int) -> tuple[Any, hlo.Program]:
