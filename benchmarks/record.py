@@ -1,7 +1,7 @@
 """python -m benchmarks.record [--only=digits_lenet]: runs the experiments as a user would, and writes what came out.
 
 Each run is `python -m dl.train` in a process of its own. The numbers go to `experiments/results.json`; the table of
-the README is made from that file alone (--table makes it anew without running anything).
+the README, and what docs/models.md says of them, are made from that file (--table: without running anything).
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from benchmarks import models
 from dl import config as configs
 from dl import evaluate, logs
 from dl import workdir as workdirs
@@ -180,6 +181,7 @@ def main(argv: Sequence[str]) -> None:
           records.sort(key=lambda r: (list(EXPERIMENTS).index(r['experiment']), r['seed'], r['argument']))
           RESULTS.write_text(json.dumps(records, indent=1) + '\n')
   write_table(records)
+  models.write_table()
 
 
 if __name__ == '__main__':
