@@ -36,4 +36,6 @@ def get_config():
     train_for='16 epochs',
     eval=dict(test=dict(split='test', batch_size=500)),
     eval_every='2 epochs',
+    expect={'test/accuracy': (0.927, 0.004)},
+    baselines={'test/accuracy': {'the benchmark of Fashion-MNIST': 0.925}},
   )

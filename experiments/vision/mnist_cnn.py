@@ -36,4 +36,5 @@ def get_config():
     train_for='10 epochs',
     eval=dict(test=dict(split='test', batch_size=500)),
     eval_every='1 epochs',
+    expect={'test/accuracy': (0.996, 0.002)},
   )
