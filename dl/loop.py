@@ -67,7 +67,7 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
 
   with contextlib.ExitStack() as stack:
     # -- Restore or initialize.
-    workdir.claim(directory, config)
+    stack.enter_context(workdir.claim(directory, config))
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
     step = saved.latest or 0

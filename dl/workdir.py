@@ -1,5 +1,7 @@
 """The work directory of a run: whose it is, what `config.json` and `run.json` say, and how to read them back."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -9,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +22,7 @@ from dl.errors import ConfigError
 
 CONFIG = 'config.json'
 RUN = 'run.json'
+LOCK = '.lock'
 FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'baselines', 'cite')
 """Config keys which say where a run computes or what is claimed of it, not what it does: a resume may change them."""
 
@@ -39,18 +42,42 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       raise ConfigError(
         f'--workdir: {workdir} holds a run of another config: {shown}{more}; choose another directory, or delete it'
       )
-  elif workdir.is_dir() and any(p.suffix != atomic.SUFFIX for p in workdir.iterdir()):
+  elif workdir.is_dir() and any(p.suffix != atomic.SUFFIX and p.name != LOCK for p in workdir.iterdir()):
     raise ConfigError(f'--workdir: {workdir} is not empty and holds no run; choose another directory')
 
 
-def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Creates the directory and writes `config.json` into it."""
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
+  """Creates the directory and writes `config.json` into it; within the context no other process may claim it.
+
+  The claim is a lock of the operating system, which ends with its process, however that ends.
+
+  Raises:
+    ConfigError: a directory that cannot be written to, or that another process has claimed.
+  """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    if not (workdir / CONFIG).exists() or read_config(workdir) != config:
-      save(config, workdir / CONFIG)
+    lock = (workdir / LOCK).open('a+')
   except OSError as e:
     raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      lock.seek(0)
+      raise ConfigError(
+        f'--workdir: {workdir} is in use by {lock.read().strip() or "another process"}; '
+        f'wait for it, stop it, or choose another directory'
+      ) from e
+    try:
+      lock.truncate(0)
+      lock.write(f'process {os.getpid()} on {platform.node()}\n')
+      lock.flush()
+      if not (workdir / CONFIG).exists() or read_config(workdir) != config:
+        save(config, workdir / CONFIG)
+    except OSError as e:
+      raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+    yield
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

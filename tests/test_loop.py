@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import shutil
 import time
 
@@ -19,7 +20,7 @@ from dl import assemble, evaluate, logs, loop, metrics, optim, restore, steps
 from dl import workdir as workdirs
 from dl.checkpoint import Checkpoints
 from dl.data.sklearn import Diabetes, Digits
-from dl.errors import TrainingError
+from dl.errors import ConfigError, TrainingError
 from dl.recorder import Recorder
 
 SGD = "optim={'sgd': {'name': 'sgd', 'learning_rate': 0.5}}"
@@ -70,7 +71,7 @@ def assert_close(a, b, **tolerance):
 
 def test_the_work_directory_holds_what_the_design_says(runs):
   workdir, config = runs('digits'), small('digits')
-  assert {p.name for p in workdir.iterdir()} - {'tensorboard'} == {
+  assert {p.name for p in workdir.iterdir()} - {'tensorboard', '.lock'} == {
     'config.json', 'run.json', 'metrics.jsonl', 'checkpoints', 'artifacts', 'report.html',
   }  # fmt: skip
   assert json.loads((workdir / 'config.json').read_text()) == config == workdirs.read_config(workdir)
@@ -151,6 +152,25 @@ def test_the_logged_learning_rate_is_the_schedule(runs, tmp_path):
 
 
 # -- Continuing.
+
+
+def test_a_directory_in_use_is_refused_and_left_alone(runs, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(runs('digits'), workdir)
+  before = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
+  with (
+    workdirs.claim(workdir, small('digits')),
+    pytest.raises(ConfigError, match=rf'is in use by process {os.getpid()} on .*; wait for it'),
+  ):
+    train(small('digits'), workdir)
+  after = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
+  assert {k: v for k, v in after.items() if k.name != '.lock'} == {k: v for k, v in before.items() if k.name != '.lock'}
+  assert train(small('digits'), workdir).status == 'complete'
+
+
+def test_what_a_process_killed_at_its_start_leaves_is_no_run(tmp_path):
+  (tmp_path / '.lock').write_text('process 1 on a machine\n')
+  workdirs.check(tmp_path, small('digits'))
 
 
 def test_a_complete_run_stays_as_it_is(runs, tmp_path):
