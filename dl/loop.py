@@ -15,6 +15,7 @@ from dl.assemble import Parts, assemble, make_eval_pipelines
 from dl.checkpoint import Checkpoints
 from dl.config import flatten
 from dl.errors import ConfigError, TrainingError
+from dl.profiler import Profiler
 from dl.progress import Progress
 from dl.recorder import Recorder
 from dl.signals import interruption
@@ -38,13 +39,16 @@ class Result:
   metrics: dict[str, dict[str, Any]]
 
 
-def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_progress: bool = True) -> Result:
+def train(
+  config: Mapping[str, Any], directory: str | pathlib.Path, *, show_progress: bool = True, profile: str | None = None
+) -> Result:
   """Trains a config in a work directory, or continues the run which is there, bit for bit.
 
   Args:
     config: a resolved config (`dl.config.load`).
     directory: the work directory; made if needed, and refused if it holds a run of another config.
     show_progress: whether to show progress on stderr.
+    profile: 'first:last', steps to trace into `profile/` (`dl.profiler`).
 
   Raises:
     ConfigError: anything wrong with the config, the data or the directory, before anything is compiled or written.
@@ -60,6 +64,7 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
     if pipeline is not None:
       sharding.check_batch(pipeline.batch_size, mesh, f'config.{where}.batch_size')
   plan = schedule.make(parts, evals)
+  profiler = Profiler(directory, profile, plan.total)
   functions = steps.compiled(parts, mesh)
   given = functools.cache(lambda: weights.load(config['init_from'], parts))
   if not (directory / workdir.CONFIG).exists():
@@ -110,13 +115,16 @@ def train(config: Mapping[str, Any], directory: str | pathlib.Path, *, show_prog
     # -- The loop. Nothing in it waits for the device, but evaluating and saving.
     seconds_before = max((r.get('seconds', 0.0) for r in past), default=0.0)
     recorder = stack.enter_context(Recorder(log, progress, parts.optimizer, not_finite, step, seconds_before))
+    stack.enter_context(profiler)
     throttle = steps.bounded(steps.queue_depth(parts.batch))
     batches = steps.device_batches(parts, mesh, step, plan.calls(step))
     while step < plan.total and not stopped and not told_to_stop():
+      profiler.before(step)
       length, batch = next(batches)
       state, sums, done = (functions.train if length == 1 else functions.train_fused)(state, sums, batch)
       step += length
       throttle(done)
+      profiler.after(step, done)
       recorder.poll()
       if progress:
         progress.update(step)

@@ -17,6 +17,7 @@ def define_flags() -> None:
   cli.define_config()
   flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
   flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
+  flags.DEFINE_string('profile', None, 'FIRST:LAST: steps to trace into profile/, for Perfetto or TensorBoard.')
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,7 +27,8 @@ def main(argv: Sequence[str]) -> int:
   from dl import config, loop  # after the flags are parsed, so that --help is fast
 
   resolved = config.load(cli.required('config'), FLAGS.override)
-  result = loop.train(resolved, pathlib.Path(cli.required('workdir')), show_progress=FLAGS.progress)
+  workdir = pathlib.Path(cli.required('workdir'))
+  result = loop.train(resolved, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
   for name, values in result.metrics.items():
     numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
     print(f'{name}: {numbers}')

@@ -151,6 +151,19 @@ def test_the_logged_learning_rate_is_the_schedule(runs, tmp_path):
     np.testing.assert_allclose(r['learning_rate'], optax.linear_schedule(1e-3, 0.0, 24)(4 * r['step'] - 1), rtol=1e-6)
 
 
+def test_some_steps_are_traced(tmp_path):
+  import gzip
+
+  loop.train(small('digits', 'train_for=8'), tmp_path / 'run', show_progress=False, profile='3:5')
+  (trace,) = (tmp_path / 'run/profile').rglob('perfetto_trace.json.gz')
+  names = [e.get('name', '') for e in json.loads(gzip.decompress(trace.read_bytes()))['traceEvents']]
+  assert any('train_step' in name for name in names)
+  for span in ('3', '0:2', '5:3', '3:9'):
+    with pytest.raises(ConfigError, match='--profile: expected the first and last step'):
+      loop.train(small('digits', 'train_for=8'), tmp_path / 'other', profile=span)
+  assert not (tmp_path / 'other').exists()
+
+
 # -- Continuing.
 
 

@@ -1,0 +1,56 @@
+"""A trace of some training steps, which Perfetto and TensorBoard open."""
+
+import pathlib
+import re
+from typing import Any, Self
+
+import jax
+
+from dl.errors import ConfigError
+
+FOLDER = 'profile'
+
+
+class Profiler:
+  """Traces the steps of a span into `profile/` of a work directory; for use as a context."""
+
+  def __init__(self, directory: pathlib.Path, span: str | None, total: int):
+    """Checks the span and traces nothing yet.
+
+    Args:
+      directory: the work directory.
+      span: 'first:last', the steps to trace; None for none.
+      total: steps of the training.
+
+    Raises:
+      ConfigError: a text which is not such a span, or one beyond the training.
+    """
+    self._folder, self._first, self._last, self._on = directory / FOLDER, 0, 0, False
+    if span is not None:
+      match = re.fullmatch(r'(\d+):(\d+)', span)
+      if not match or not 1 <= int(match[1]) <= int(match[2]) <= total:
+        raise ConfigError(f'--profile: expected the first and last step, such as 20:30, of {total:,}; got {span!r}')
+      self._first, self._last = int(match[1]), int(match[2])
+
+  def before(self, step: int) -> None:
+    """To be called when `step` steps are done, and the next is about to begin."""
+    if not self._on and self._first <= step + 1 <= self._last:
+      jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+      self._on = True
+
+  def after(self, step: int, done: Any) -> None:
+    """To be called when `step` steps have been started; waits for `done` where the span ends."""
+    if self._on and step >= self._last:
+      jax.block_until_ready(done)
+      self._stop()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    if self._on:
+      self._stop()
+
+  def _stop(self) -> None:
+    self._on = False
+    jax.profiler.stop_trace()
