@@ -35,7 +35,13 @@ def test_numbers_are_those_of_the_code(row):
 
 def test_experiments_find_their_rows():
   records = [
-    {'experiment': name, 'argument': '', 'seed': seed, 'parameters': 1000, 'metrics': {metric: 0.5 + seed}}
+    {
+      'experiment': name,
+      'argument': '',
+      'seed': seed,
+      'parameters': 1000,
+      'metrics': {metric: 0.5 + seed, 'test/dice': 0.5},
+    }
     for name, metric in (
       ('vision/fashion_vgg16', 'test/accuracy'),
       ('vision/fashion_resnet18', 'test/accuracy'),

@@ -40,4 +40,5 @@ def get_config():
     train_for='500 epochs',
     eval=dict(test=dict(split='test')),
     eval_every='50 epochs',
+    expect={'test/accuracy': (0.981, 0.01)},
   )

@@ -10,14 +10,15 @@ python -m dl.train --config=experiments/vision/transfer_mnist_to_digits.py:finet
 python -m dl.train --config=experiments/vision/transfer_mnist_to_digits.py:scratch --workdir=runs/transfer_scratch
 
 MNIST must have been prepared as array_record, see README.md.
-Expect: test accuracy of 0.983 after fine-tuning and 0.92 from scratch, in seconds. (With random shifts and turns of the
-hundred images, 0.974 and 0.945: augmentation helps the one and disturbs the other.)
+With random shifts and turns of the hundred images, fine-tuning reached 0.974 and training from scratch 0.945 (3 seeds):
+augmentation helps the one and disturbs the other.
 Cite: yosinski2014transferable, lecun1998gradient, lecun2010mnist, alpaydin1998optical, pedregosa2011scikit
 """
 
 from dl.config import config
 
 PRETRAINED = 'runs/transfer_pretrain'
+EXPECTED = {'pretrain': (0.9918, 0.002), 'finetune': (0.976, 0.016), 'scratch': (0.92, 0.01)}
 LAYERS = ('conv_0/', 'conv_1/', 'dense_', '^out/')
 
 
@@ -58,4 +59,6 @@ def get_config(stage='finetune'):
     train_for='5 epochs' if stage == 'pretrain' else '400 steps',
     eval=dict(test=dict(split='test', batch_size=360)),
     eval_every='1 epochs' if stage == 'pretrain' else '100 steps',
+    expect={'test/accuracy': EXPECTED[stage]},
+    baselines={'test/accuracy': {'from scratch': EXPECTED['scratch'][0]}} if stage == 'finetune' else {},
   )

@@ -2,9 +2,9 @@
 
 Twenty sections of 1024x1024 pixels through the ventral nerve cord of a fly (Gerhard et al., 2013), 15 to train on and
 the last 5 to test on, whole. Sections are 45 to 50 nm apart, so that the test sections are of the same tissue, which
-the random forest that it is compared with (benchmarks/vnc_forest.py: 36 filter features of each pixel, threshold chosen)
-enjoys as well. As in the paper: elastic deformations; unlike it, batch norm, a Dice loss beside the cross entropy, and
-all symmetries of the square.
+the random forest that it is compared with enjoys as well (benchmarks/vnc_forest.py: 36 filter features of each pixel,
+with its best threshold). As in the paper: elastic deformations; unlike it, batch norm, a Dice loss beside the cross
+entropy, and all symmetries of the square.
 
 python -m dl.train --config=experiments/vision/vnc_unet.py --workdir=runs/vnc_unet
 
