@@ -5,7 +5,7 @@ aggregation, so a mean over a data set never depends on how the set was cut into
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import flax.struct
 import jax
@@ -16,7 +16,13 @@ from jaxtyping import Array, Float, Int, Num
 
 @flax.struct.dataclass
 class Metric:
-  """Base of the additive metrics: a pytree of sums with `compute()`, called on host arrays after all adding."""
+  """Base of the additive metrics: a pytree of sums with `compute()`, called on host arrays after all adding.
+
+  Attributes:
+    is_number: whether `compute()` gives one number, and not a list of them.
+  """
+
+  is_number: ClassVar[bool] = True
 
   def compute(self) -> float | list[float]:
     """The number (or list of numbers) that the sums stand for."""
@@ -94,6 +100,7 @@ class R2(Metric):
 class Confusion(Metric):
   """Counts of (true class, predicted class), `[classes, classes]`; its number is the accuracy of each class."""
 
+  is_number = False
   counts: Any
 
   @classmethod
@@ -135,6 +142,8 @@ class IoU(Confusion):
 class MeanIoU(IoU):
   """Intersection over union, averaged over the classes which are in the labels or predictions of the set."""
 
+  is_number = True
+
   def compute(self) -> float:
     return _mean_of_present(self._per_class())
 
@@ -142,6 +151,8 @@ class MeanIoU(IoU):
 @flax.struct.dataclass
 class Dice(IoU):
   """The Dice coefficient, 2 |A and B| / (|A| + |B|), averaged over the same classes as `MeanIoU`."""
+
+  is_number = True
 
   def compute(self) -> float:
     iou = self._per_class()

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dl import metrics, policy, steps
+from dl import policy, steps
 from dl.assemble import Parts, abstractly
 
 KINDS = ('log', 'eval', 'checkpoint', 'artifacts')
@@ -83,5 +83,5 @@ def _metric_names(parts: Parts, evals: Mapping[str, Any]) -> dict[str, list[str]
   for name, pipeline in evals.items():
     batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])
     found = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=f'config.eval.{name}')
-    names[name] = [k for k, m in found.items() if not isinstance(m, metrics.Confusion)]
+    names[name] = [k for k, m in found.items() if m.is_number]
   return names

@@ -105,6 +105,8 @@ def test_overlap_leaves_out_classes_that_are_nowhere_and_counts_beyond_float32()
   label, predicted = jnp.asarray([[0, 0, 1, 1]]), jnp.asarray([[0, 1, 1, 1]])
   counts = IoU.of_maps(predicted, label, 4, jnp.ones((1, 4))).counts
   numbers = [kind(counts).compute() for kind in (IoU, MeanIoU, Dice)]
+  for kind, number in zip((IoU, MeanIoU, Dice), numbers, strict=True):
+    assert kind.is_number == isinstance(number, float)  # which config.keep and config.expect may name
   np.testing.assert_allclose(numbers[0], [1 / 2, 2 / 3, np.nan, np.nan])
   assert numbers[1:] == pytest.approx([(1 / 2 + 2 / 3) / 2, (2 / 3 + 4 / 5) / 2])
   assert np.isnan(MeanIoU(jnp.zeros((2, 2))).compute())
