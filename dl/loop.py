@@ -149,10 +149,6 @@ def train(
 
       if 'artifacts' in due or stopped:
         artifacts.write(directory, step, _artifacts(parts, state))
-      if (step == plan.total or stopped) and jax.process_count() == 1:
-        for name, pipeline in evals.items():
-          found = steps.findings(parts.task, state.averaged(), pipeline, mesh, config['seed'])
-          artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
 
       if 'checkpoint' in due or stopped or ('eval' in due and plan.keep.is_best(history, step)):
         save()
@@ -162,6 +158,10 @@ def train(
       save()
     saved.wait()
     status = 'complete' if step == plan.total or stopped else 'interrupted'
+    if status == 'complete' and not already_complete and jax.process_count() == 1:
+      for name, pipeline in evals.items():
+        found = steps.findings(parts.task, state.averaged(), pipeline, mesh, config['seed'])
+        artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete:
       workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
     report.write([directory], directory / 'report.html')

@@ -126,7 +126,7 @@ class IoU(Confusion):
     """Counts of the pixels whose weight is not 0; counted as integers, since float32 ones would stop at 2^24."""
     index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
     counts = jnp.zeros(num_classes**2, jnp.int32).at[index.ravel()].add((weight > 0).ravel().astype(jnp.int32))
-    return cls(counts.reshape(num_classes, num_classes).astype(jnp.float32))
+    return cls(counts.reshape(num_classes, num_classes))
 
   def compute(self) -> list[float]:
     return self._per_class().tolist()

@@ -22,8 +22,8 @@ def confusion_picture(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> U
   axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
   axes.set(xlabel='predicted', ylabel='true')
   if n <= _NAMED:
-    axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
-    axes.set_yticks(range(n), names)
+    axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
+    axes.set_yticks(range(n), names, parse_math=False)
     for i, j in zip(*np.nonzero(counts), strict=True):
       axes.text(j, i, str(counts[i, j]), ha='center', va='center', color='w' if shares[i, j] > 0.5 else 'k', fontsize=7)
   return rasterize(fig)
@@ -82,8 +82,9 @@ def _picture(images: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> UInt8[np.
   fig = figure(1.7 * columns, 2.0 * lines)
   for axes, image, row in zip(np.ravel(fig.subplots(lines, columns)), images, rows, strict=False):
     pixels = to_uint8(image)
-    axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3], cmap='gray', vmin=0, vmax=255)
-    axes.set_title(f'{row["true"]}, taken for\n{row["predicted"]} ({row["probability"]:.0%})', fontsize=8)
+    axes.imshow(pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0], cmap='gray', vmin=0, vmax=255)
+    title = f'{row["true"]}, taken for\n{row["predicted"]} ({row["probability"]:.0%})'
+    axes.set_title(title, fontsize=8, parse_math=False)
   for axes in fig.axes:
     axes.axis('off')
   return rasterize(fig)

@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
 from dl.build import check_arguments, first_line, resolve
 from dl.duration import to_steps
 from dl.errors import ConfigError, nearest
-from dl.patterns import assign, found_in, is_pairs, match
+from dl.patterns import assign, found_in, is_pairs, match, paths
 from dl.stages import accumulate, freeze, inverse_time_decay, layerwise_decay, params_ema, unfreeze
 
 Schedule = Callable[[Any], Any]
@@ -167,8 +168,11 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedu
 
 
 def _warmed_up(warmup: str | int, spec: Mapping[str, Any], length: Length, where: str) -> Schedule:
-  """A linear rise from 0, and then a schedule over what is left."""
+  """A linear rise from 0, and then a schedule over what is left; one with places of its own keeps them."""
   steps = min(length.steps(warmup, f'{where}.warmup'), max(length.total - 1, 0))
+  if {'boundaries_and_scales', 'boundaries'} & spec.keys():
+    whole = make_schedule(spec, length, where)
+    return lambda step: jnp.where(step < steps, whole(0) * step / max(steps, 1), whole(step))
   rest = make_schedule(spec, dataclasses.replace(length, total=length.total - steps), where)
   if not steps:
     return rest
@@ -201,7 +205,27 @@ def _chain(
     transforms.append(_stage(target, stage, params, length, at, rates, updates_per_step, inner))
     if inner:
       break
+  _check_all_are_optimized(stages[: len(transforms)], params, where)
   return optax.chain(*transforms) if len(transforms) > 1 else transforms[0]
+
+
+def _check_all_are_optimized(stages: list[tuple[str, Any]], params: PyTree, where: str) -> None:
+  """Raises ConfigError where masks leave a parameter to no optimizer: its raw gradient would be added to it."""
+  optimizers = [(label, stage) for label, stage in stages if 'learning_rate' in stage]
+  masks = {}
+  for label, stage in optimizers:
+    restricts = 'mask' in stage and 'mask' not in inspect.signature(_resolve(stage['name'], where)).parameters
+    if not restricts or not isinstance(stage['mask'], str):
+      return  # it takes all parameters
+    masks[label] = match(stage['mask'], params, f'{where}.{label}.mask')
+  if not masks:
+    return
+  for path, *taken in zip(paths(params), *(jax.tree.leaves(mask) for mask in masks.values()), strict=True):
+    if not any(taken):
+      raise ConfigError(
+        f'{where}: no stage with a learning_rate takes {path!r}: the mask of {" and of ".join(masks)} leaves it out; '
+        f'give it a stage of its own, or freeze it'
+      )
 
 
 def _trained(mask: Any, params: PyTree, where: str) -> PyTree:

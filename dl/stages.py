@@ -92,6 +92,6 @@ def layerwise_decay(decay: float, layers: tuple[str, ...]) -> optax.GradientTran
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def inverse_time_decay(init_value: float, decay_rate: float, transition_steps: int = 1) -> Callable[[Any], Any]:
+def inverse_time_decay(init_value: float, decay_rate: float, transition_steps: int) -> Callable[[Any], Any]:
   """The schedule init_value / (1 + decay_rate * step / transition_steps) (Robbins and Monro, 1951)."""
   return lambda step: init_value / (1.0 + decay_rate * step / transition_steps)

@@ -7,7 +7,7 @@ Files are .safetensors or .npz, which hold arrays alone: nothing in them is exec
 
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from dl.build import build
 from dl.errors import ConfigError, nearest
 from dl.layouts import LAYOUTS
 from dl.nn import position
+from dl.patterns import compile_pattern
 
 _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
@@ -69,20 +70,30 @@ def run(
     path: the work directory.
     parts: the run which starts from them.
     step: which checkpoint: a step, 'best', or None for the newest.
-    exclude: regular expressions of variables ('model/out/kernel') to leave fresh, such as a new head.
+    exclude: regular expressions of variables ('out/kernel') to leave fresh, such as a new head.
     averaged: whether to take the running averages of the parameters, where there are any.
   """
   _, theirs = restore.load(path, step, averaged)
   flat = lambda state: {
-    state_path(p): x
-    for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': state.extra})
-    if not any(re.search(e, state_path(p).partition('/')[2]) for e in exclude)
+    state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': state.extra})
   }
   mine, theirs = flat(parts.state), flat(theirs)
-  wrong = [f'missing {k}' for k in mine if k not in theirs] + [f'extra {k}' for k in theirs if k not in mine]
+  # As `tensors` and `mask` of an optimizer have it: without the collection, and without the only network's name.
+  depth = {'params': 2, 'extra': 2} if not isinstance(parts.task.model, Mapping) else {'params': 1, 'extra': 1}
+  short = lambda k: '/'.join(k.split('/')[depth[k.partition('/')[0]] :])
+  left_out = _excluded(exclude, {short(k) for k in [*mine, *theirs]})
+  mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
+  wrong = [f'missing {short(k)}' for k in mine if k not in theirs]
+  wrong += [f'extra {short(k)}' for k in theirs if k not in mine]
   both = mine.keys() & theirs.keys()
+  for k in both:
+    if k.endswith('/pos_embed') and theirs[k].ndim == 3 and theirs[k].shape[::2] == mine[k].shape[::2]:
+      try:
+        theirs[k] = position.fit(np.asarray(theirs[k]), mine[k].shape[1])
+      except ConfigError as e:
+        wrong.append(f'{short(k)}: {e}')
   wrong += [
-    f'{k} has shape {theirs[k].shape}, not {mine[k].shape}'
+    f'{short(k)} has shape {theirs[k].shape}, not {mine[k].shape}'
     for k in mine
     if k in both and theirs[k].shape != mine[k].shape
   ]
@@ -139,8 +150,8 @@ def convert(
   Raises:
     ConfigError: a missing, an extra or a mis-shaped tensor, all of them named.
   """
-  patterns = [re.compile(e) for e in exclude]
-  left_out = lambda name: any(p.search(name) for p in patterns)
+  variables = [state_path(p).partition('/')[2] for p, _ in jax.tree_util.tree_leaves_with_path(like)]
+  left_out = _excluded(exclude, [*tensors, *variables], where)
   named = rename({k: v for k, v in tensors.items() if not left_out(k)}, model, layout, where)
   named = {_canonical(k): (k, v) for k, v in named.items() if not k.endswith('num_batches_tracked')}
   wrong, used = [], set()
@@ -213,8 +224,16 @@ def rename(
 
 def _refuse(wrong: list[str], where: str) -> None:
   if wrong:
-    shown = '; '.join(wrong[:8]) + (f'; and {len(wrong) - 8} more' if len(wrong) > 8 else '')
-    raise ConfigError(f'{where}: {shown}; exclude=[regular expressions] leaves some out')
+    raise ConfigError(f'{where}: {"; ".join(wrong)}; exclude=[regular expressions] leaves some out')
+
+
+def _excluded(exclude: Iterable[str], names: Iterable[str], where: str = 'config.init_from') -> Callable[[str], bool]:
+  """Whether a name is left out; raises ConfigError for a pattern that is none, or that matches no name."""
+  found = [compile_pattern(e, f'{where}.exclude') for e in exclude]
+  for pattern in found:
+    if not any(pattern.search(name) for name in names):
+      raise ConfigError(f'{where}.exclude: {pattern.pattern!r} matches nothing; {nearest(pattern.pattern, names)}')
+  return lambda name: any(pattern.search(name) for pattern in found)
 
 
 def _canonical(name: str) -> str:

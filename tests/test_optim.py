@@ -223,6 +223,35 @@ def test_parameters_are_unfrozen_one_after_the_other():
   assert moved == [[True, False, False], [True, True, False], [True, True, True]]
 
 
+def test_a_warm_up_leaves_the_places_of_a_schedule_where_they_are():
+  spec = dict(name='piecewise_constant_schedule', init_value=1.0, boundaries_and_scales={'50%': 0.1}, warmup='20%')
+  schedule = optim.make_schedule(spec, optim.Length(100, None, None), 'config')
+  np.testing.assert_allclose([schedule(s) for s in (0, 10, 20, 49, 50)], [0.0, 0.5, 1.0, 1.0, 0.1], rtol=1e-6)
+
+
+def test_a_parameter_that_masks_leave_to_no_optimizer_is_named():
+  rest = "no stage with a learning_rate takes 'Dense_0/bias': the mask of muon leaves it out"
+  with pytest.raises(ConfigError, match=rest):
+    make(muon=dict(name='muon', learning_rate=0.1, mask='kernel$'))
+  make(muon=dict(name='muon', learning_rate=0.1, mask='kernel$'), sgd=dict(name='sgd', learning_rate=0.1, mask='bias$'))
+  make(adam=dict(name='adamw', learning_rate=0.1, mask='kernel$'))  # this mask is of its weight decay
+
+
+@pytest.mark.parametrize(
+  'stage, theirs',
+  [
+    (dict(name='rmsprop', decay=0.95, momentum=0.5), lambda: optax.rmsprop(0.1, decay=0.95, momentum=0.5)),
+    (dict(name='lion', weight_decay=0.1), lambda: optax.lion(0.1, weight_decay=0.1)),
+    (dict(name='lamb', weight_decay=0.1), lambda: optax.lamb(0.1, weight_decay=0.1)),
+    (dict(name='muon'), lambda: optax.contrib.muon(0.1)),
+    (dict(name='sgd', momentum=0.9, nesterov=True), lambda: optax.sgd(0.1, momentum=0.9, nesterov=True)),
+  ],
+  ids=lambda v: v['name'] if isinstance(v, dict) else '',
+)
+def test_optimizers_go_by_their_optax_names(stage, theirs):
+  assert_equal(run(make(opt=dict(stage, learning_rate=0.1))), run(theirs()))
+
+
 def test_schedules_of_the_field():
   """Each against its formula: warm-up with cosine, steps, exponential, 1/t and polynomial decay."""
   schedule = lambda **spec: optim.make_schedule(spec, LENGTH, 'learning_rate')

@@ -45,7 +45,7 @@ def test_a_run_starts_from_a_file_of_tensors(config, tmp_path, runs):
 
 def test_a_run_starts_from_another_with_a_new_head(config, tmp_path, runs):
   _, state = restore.load(runs('digits'))
-  spec = {'name': 'run', 'path': str(runs('digits')), 'exclude': ['^model/out/']}
+  spec = {'name': 'run', 'path': str(runs('digits')), 'exclude': ['^out/']}
   initial = jax.jit(assemble(config).init)(weights.load(spec, assemble(config)))
   fresh = jax.jit(assemble(config).init)()
   for name in state.params['model']:
@@ -72,6 +72,10 @@ def test_each_tensor_that_does_not_fit_is_named(config, tmp_path, runs):
     assert part in str(error.value)
   given = weights.load(spec | {'exclude': ['^out', '^head']}, assemble(config))
   assert not any('out' in name for name in given) and len(given) == len(tensors) - 2
+  for wrong, says in (('^hat', "'\\^hat' matches nothing"), ('(', 'is not a regular expression')):
+    for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
+      with pytest.raises(ConfigError, match=f'config.init_from.exclude: .*{says}'):
+        weights.load(spec | {'exclude': [wrong]}, assemble(config))
 
 
 def test_a_bad_source_writes_nothing(config, tmp_path):

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from dl.data.source import Example
 from dl.data.stages import find
+from dl.errors import ConfigError
 
 Transform = Callable[[Example, np.random.Generator | None], Example]
 
@@ -42,19 +43,26 @@ def random_resized_crop(
   size: tuple[int, int],
   scale: tuple[float, float] = (0.08, 1.0),
   ratio: tuple[float, float] = (0.75, 4 / 3),
+  central: float = 1.0,
 ) -> Example:
   """A crop of random area and shape, resized ("Going Deeper with Convolutions", arXiv:1409.4842).
 
   Args:
     example: has `image`, uint8 [h, w, c] of any size.
-    generator: draws the crop; None (in evaluation) takes the largest central crop of the shape of `size`.
+    generator: draws the crop; None (in evaluation) takes a central crop of the shape of `size`.
     size: (height, width) of the result.
     scale: smallest and largest share of the area.
     ratio: smallest and largest width over height.
+    central: sides of the central crop over those of the largest; 0.875 is 224 pixels of 256, as usual for ImageNet.
+
+  Raises:
+    ConfigError: a share which is not in (0, 1].
   """
+  if not 0 < central <= 1:
+    raise ConfigError(f'random_resized_crop: central must be in (0, 1], got {central}')
   height, width = example['image'].shape[:2]
   shape = size[1] / size[0]
-  crop_w, crop_h = min(width, height * shape), min(height, width / shape)
+  crop_w, crop_h = central * min(width, height * shape), central * min(height, width / shape)
   left, top = (width - crop_w) / 2, (height - crop_h) / 2
   for _ in range(10 if generator is not None else 0):
     area = height * width * generator.uniform(*scale)

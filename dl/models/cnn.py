@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
-from dl.nn import activations, pooling
+from dl.nn import activations, maps, pooling
 
 
 class CNN(nn.Module):
@@ -36,6 +36,7 @@ class CNN(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
+    maps.check(x, 'CNN')
     if min(x.shape[1:3]) >> (len(self.features) - 1) < 1:
       raise ConfigError(f'config.model.features: {len(self.features)} stages are too many for images of {x.shape[1:3]}')
     activation = activations.get(self.activation)

@@ -164,7 +164,7 @@ class Segment(Supervised):
 
   def predict(self, state: State, inputs: Num[Array, 'b h w c'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw images, as the data set has them, to `label_map` [b, h, w] and `probability` [b, h, w, classes]."""
-    logits = self.apply(state.params, state.extra, self.prepare(inputs), key, False)[0]
+    logits = self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0]
     return {'label_map': logits.argmax(-1).astype(jnp.int32), 'probability': jax.nn.softmax(logits)}
 
 

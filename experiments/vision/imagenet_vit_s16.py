@@ -1,4 +1,4 @@
-"""ViT-S/16 on ImageNet, by the plain recipe of Beyer et al. (arXiv 2205.01580).
+"""ViT-S/16 on ImageNet, by the plain recipe of Beyer et al. (arXiv 2205.01580), but with learned position embeddings.
 
 python -m dl.train --config=experiments/vision/imagenet_vit_s16.py --workdir=runs/imagenet_vit_s16
 
@@ -25,7 +25,7 @@ def get_config():
       builder_kwargs=dict(file_format='array_record'),
       image_size=(224, 224),
       resize=False,
-      transform=[dict(name='random_resized_crop', size=(224, 224), scale=(0.05, 1.0))],
+      transform=[dict(name='random_resized_crop', size=(224, 224), scale=(0.05, 1.0), central=0.875)],
       batch_size=1024,
       augment=[
         dict(name='random_flip'),

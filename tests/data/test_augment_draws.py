@@ -214,5 +214,11 @@ def test_a_pipeline_takes_mixtures():
   assert out['image'].shape == batch['image'].shape and out['mixed_label'].shape == (8,)
   iris = dict(name='sklearn.Iris', batch_size=8, augment=[dict(name='mixup')])
   assert 'mixed_label' in make.make(iris).augment(KEY, make.make(iris)[0])
+  both = {'image': jnp.zeros((2, 8, 8, 1)), 'label_map': jnp.zeros((2, 8, 8), jnp.int32), 'label': jnp.zeros(2)}
+  moving = ('random_flip', 'random_crop', 'random_shift', 'random_rotate_scale', 'random_resized_crop', 'rand_augment')
+  arguments = {'random_crop': dict(pad=1), 'random_shift': dict(pixels=1)}
+  for name in (*moving, 'cutmix'):
+    with pytest.raises(ConfigError, match=f'{name} would move images and not their label_map; dl.data.augment_maps'):
+      run(getattr(augment, name), both, **arguments.get(name, {}))
   with pytest.raises(ConfigError, match='cutmix needs image in a batch'):
     make.make(iris | dict(augment=[dict(name='cutmix')]))

@@ -20,6 +20,17 @@ def image_of(batch: Batch, who: str) -> Float[Array, 'b h w c']:
   return batch['image']
 
 
+def image_to_move(batch: Batch, who: str) -> Float[Array, 'b h w c']:
+  """The images of a batch, for a change of places within them.
+
+  Raises:
+    ConfigError: there are none, or each pixel of theirs has a label, which would stay where it is.
+  """
+  if 'label_map' in batch:
+    raise ConfigError(f'{who} would move images and not their label_map; dl.data.augment_maps has what moves both')
+  return image_of(batch, who)
+
+
 def image_or_features(batch: Batch, who: str) -> str:
   """Which of the two a batch has.
 

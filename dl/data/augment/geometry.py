@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from dl.data.augment import boxes
-from dl.data.augment.checks import Batch, at_least, image_of, interval_above_zero, share
+from dl.data.augment.checks import Batch, at_least, image_to_move, interval_above_zero, share
 
 
 def random_shift(key: Key[Array, ''], batch: Batch, pixels: float, subpixel: bool = True) -> Batch:
   """Shifts each image by up to `pixels` along each axis: any distance, by bilinear interpolation, or whole pixels."""
-  image = image_of(batch, 'random_shift')
+  image = image_to_move(batch, 'random_shift')
   at_least(0, pixels=pixels)
   shape = (len(image), 2)
   if subpixel:
@@ -42,7 +42,7 @@ def random_crop(
   key: Key[Array, ''], batch: Batch, pad: int, mode: Literal['constant', 'edge', 'reflect'] = 'constant'
 ) -> Batch:
   """Pads each image by `pad` pixels on every side and crops it to its own size at a random place."""
-  image = image_of(batch, 'random_crop')
+  image = image_to_move(batch, 'random_crop')
   at_least(0, pad=pad)
   padded = jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=mode)
   start = jax.random.randint(key, (len(image), 2), 0, 2 * pad + 1)
@@ -54,7 +54,7 @@ def random_flip(
   key: Key[Array, ''], batch: Batch, axis: Literal['horizontal', 'vertical'] = 'horizontal', probability: float = 0.5
 ) -> Batch:
   """Mirrors each image with a probability."""
-  image = image_of(batch, 'random_flip')
+  image = image_to_move(batch, 'random_flip')
   share(probability=probability)
   flipped = jnp.flip(image, 2 if axis == 'horizontal' else 1)
   chosen = jax.random.bernoulli(key, probability, (len(image), 1, 1, 1))
@@ -73,7 +73,7 @@ def random_rotate_scale(
     scale: smallest and largest magnification, drawn evenly in its logarithm.
     shear: largest slope of the vertical axis, either way.
   """
-  image = image_of(batch, 'random_rotate_scale')
+  image = image_to_move(batch, 'random_rotate_scale')
   at_least(0, degrees=degrees, shear=shear)
   interval_above_zero('random_rotate_scale', scale=scale)
   draw = jax.random.uniform(key, (len(image), 3), image.dtype, -1.0, 1.0)
@@ -142,7 +142,7 @@ def random_resized_crop(
     size: (height, width) of the result; None for that of the image, which the network is initialized for.
     antialias: whether crops larger than the result are smoothed; it has no effect on smaller ones.
   """
-  image = image_of(batch, 'random_resized_crop')
+  image = image_to_move(batch, 'random_resized_crop')
   interval_above_zero('random_resized_crop', 1, scale=scale)
   interval_above_zero('random_resized_crop', ratio=ratio)
   count, height, width, _ = image.shape

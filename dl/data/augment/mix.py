@@ -69,7 +69,7 @@ def cutmix(
     per_example: draws for each example; False: one draw for the batch.
     order: which example is the other one: the batch reversed, or in a random order.
   """
-  image = checks.image_of(batch, 'cutmix')
+  image = checks.image_to_move(batch, 'cutmix')
   _check(batch, 'cutmix', probability, alpha=alpha)
   box_key, apply_key, order_key = jax.random.split(key, 3)
   pasted = _paste(box_key, image, alpha, per_example)
@@ -102,7 +102,7 @@ def mixup_or_cutmix(
     per_example: draws for each example; False: one draw for the batch.
     order: which example is the other one: the batch reversed, or in a random order.
   """
-  image = checks.image_of(batch, 'mixup_or_cutmix')
+  image = checks.image_to_move(batch, 'mixup_or_cutmix')
   _check(batch, 'mixup_or_cutmix', probability, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
   checks.share(switch_probability=switch_probability)
   share_key, box_key, switch_key, apply_key, order_key = jax.random.split(key, 5)

@@ -59,7 +59,7 @@ def rand_augment(
     fill: what moves in from outside an image.
     operations: which to draw from.
   """
-  image = checks.image_of(batch, 'rand_augment')
+  image = checks.image_to_move(batch, 'rand_augment')
   checks.at_least(0, num_ops=num_ops)
   checks.colours(image, 'rand_augment')
   if not 0 <= magnitude < bins or bins < 2:
