@@ -190,7 +190,7 @@ def families() -> list[Family]:
       (
         Network(
           'lenet.LeNet5', (28, 28, 1), Reference('torch', 'lenet', (2, 28, 28, 1), lambda _: dict(pixels=28)), 10,
-          published='60,000: layer C3 sees a part of the maps, subsampling is trained, the output has fixed codes',
+          published='60,000 with C3 seeing a part, trained subsampling and fixed codes: LeNet5Original',
         ),
       ),
     ),
@@ -275,6 +275,7 @@ def families() -> list[Family]:
         timm('vit.ViT_Ti16', 'vit_tiny_patch16_224', '5 M'),
         timm('vit.ViT_S16', 'vit_small_patch16_224', '22 M'),
         timm('vit.ViT_B16', 'vit_base_patch16_224', '86 M'),
+        timm('vit.ViT_B32', 'vit_base_patch32_224', '88 M'),
         timm('vit.ViT_L16', 'vit_large_patch16_224', '307 M (L/32 here: 306.5 M)'),
         small_vit('vision/digits_vit', 8),
         small_vit('vision/fashion_vit', 28),

@@ -53,7 +53,8 @@ def accumulate(inner: optax.GradientTransformation, steps: int) -> optax.Gradien
 def freeze(inner: optax.GradientTransformation, mask: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
   """Keeps the parameters that `mask` selects as they are; the later stages see the others alone.
 
-  Nothing is stored or computed for the frozen ones, not even their gradients: XLA leaves out what is not used.
+  Nothing is stored or computed for the frozen ones, not even their gradients: XLA leaves out what is not used. Batch
+  statistics are no parameters, and move on unless the task has `frozen_statistics`.
   """
   labels = lambda params: jax.tree.map(lambda frozen: 'frozen' if frozen else 'trained', mask(params))
   return optax.partition({'frozen': optax.set_to_zero(), 'trained': inner}, labels)

@@ -32,7 +32,10 @@ class State:
   extra: Any
 
   def averaged(self) -> Self:
-    """This state with each player's parameters replaced by their running average, where a chain keeps one."""
+    """This state with each player's parameters replaced by their running average, where a chain keeps one.
+
+    Batch statistics stay those of training, which are running averages themselves.
+    """
     params = dict(self.params)
     for player, opt in self.opt.items():
       is_ema = lambda x: isinstance(x, ParamsEmaState)

@@ -1,6 +1,7 @@
 """The commands as a user runs them, on small trained runs."""
 
 import csv
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -19,9 +20,10 @@ from PIL import Image
 from small import SMALL, records, small
 
 import dl
-from dl import assemble, cite, config, policy, predict, steps
+from dl import assemble, cite, config, policy, predict, sharding, steps
 from dl import workdir as workdirs
 from dl.data import augment, transforms
+from dl.data import make as data_make
 from dl.data.sklearn import BreastCancer, Diabetes, Digits
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -394,6 +396,49 @@ PREPARED = {
   'cifar10': ((32, 32, 3), 10, 50_000),
   'imagenet2012': ((224, 224, 3), 1000, 1_281_167),
 }
+
+
+UNRUN = (
+  'cifar10_resnet18',
+  'fashion_resnet18',
+  'fashion_vgg16',
+  'fashion_vit',
+  'imagenet_resnet50',
+  'imagenet_vit_s16',
+)
+
+
+@pytest.mark.parametrize('name', UNRUN)
+def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
+  """The whole recipe (augmentation, model, optimizer, precision) on a few random images, of 32 pixels at most."""
+  resolved = config.load(str(ROOT / f'experiments/vision/{name}.py'))
+  shape, classes, _ = PREPARED[resolved['data']['dataset']]
+  size = min(shape[0], 32)
+  source = dict(name='synthetic.Images', size=size, channels=shape[-1], num_classes=classes, count=8)
+  resolved['data'] = source | dict(batch_size=4, augment=resolved['data'].get('augment', []))
+  resolved['data']['augment'] = [
+    a | ({'size': (size, size)} if 'size' in a else {}) for a in resolved['data']['augment']
+  ]
+  resolved |= dict(eval={}, expect={}, baselines={}, train_for='100 steps', eval_every=None)
+  record = mock_record({'name': 'tfds.Tfds', 'dataset': 'cifar10' if shape[-1] == 3 else 'mnist', 'batch_size': 4})
+  record['info']['num_classes'] = classes
+  record['batch']['image'][0][1:] = [size, size, shape[-1]]
+  parts = assemble.assemble(resolved, record)
+  parts = dataclasses.replace(parts, pipeline=data_make.make(resolved['data'], split='train'))
+  jax.config.update('jax_disable_most_optimizations', True)
+  try:
+    functions = steps.compiled(parts, sharding.make_mesh({'data': 1}, jax.devices()[:1]))
+    state = functions.init({})
+    before = jax.tree.map(np.asarray, state.params)
+    sums = functions.new_sums()
+    for i in range(2):  # the first one's learning rate is 0
+      state, sums, finite = functions.train(state, sums, parts.pipeline[i])
+  finally:
+    jax.config.update('jax_disable_most_optimizations', False)
+  assert finite and int(state.step) == 2 and int(sums.bad_step) == -1
+  assert np.isfinite(float(sums.metrics['loss'].total))
+  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, jax.tree.map(np.asarray, state.params))
+  assert any(jax.tree.leaves(changed))
 
 
 def mock_record(data):
