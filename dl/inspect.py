@@ -52,7 +52,8 @@ def write_pictures(parts: Any, folder: pathlib.Path, images: int) -> list[pathli
   if 'image' in parts.batch:
     import numpy as np
 
-    found['batch'] = pictures.grid(np.asarray(augmented_batch(parts)['image'])[:images, ..., :3])
+    shown = np.asarray(augmented_batch(parts)['image'])[:images]
+    found['batch'] = pictures.grid(shown[..., : 3 if shown.shape[-1] >= 3 else 1])
   folder.mkdir(parents=True, exist_ok=True)
   for name, picture in found.items():
     atomic.write(folder / f'{name}.png', pictures.png(picture))

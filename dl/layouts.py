@@ -104,10 +104,10 @@ _EFFICIENTNET_TIMM: Table = [
 ]
 
 _RESNET_HUGGINGFACE: Table = [
-  (r'resnet\.embedder\.embedder\.convolution\.(.*)', r'conv1.\1'),
-  (r'resnet\.embedder\.embedder\.normalization\.(.*)', r'bn1.\1'),
+  (r'(?:resnet\.)?embedder\.embedder\.convolution\.(.*)', r'conv1.\1'),
+  (r'(?:resnet\.)?embedder\.embedder\.normalization\.(.*)', r'bn1.\1'),
   *[
-    (rf'resnet\.encoder\.stages\.{i}\.layers\.(\d+)\.{theirs}\.(.*)', rf'layer{i + 1}.\1.{ours}.\2')
+    (rf'(?:resnet\.)?encoder\.stages\.{i}\.layers\.(\d+)\.{theirs}\.(.*)', rf'layer{i + 1}.\1.{ours}.\2')
     for i in range(4)
     for theirs, ours in (
       (r'shortcut\.convolution', 'downsample.0'),

@@ -58,7 +58,8 @@ class EfficientNet(nn.Module):
   """Inverted residual blocks with squeeze-and-excitation, scaled together in width and depth (arXiv 1905.11946).
 
   Images are halved five times. Parts are named as torchvision names them; B0 to B7 have a 'timm' layout as well.
-  torchvision's published B5 to B7 and V2 have `epsilon` 1e-3 as here; timm's B5 to B7 have 1e-5.
+  torchvision's published B5 to B7 and V2 have `epsilon` 1e-3 as here; timm's B5 to B7 have 1e-5. Weights called
+  tf_efficientnet pad as TensorFlow does: their tensors have the same names, and are not for this network.
 
   Cite: tan2019efficientnet, sandler2018mobilenetv2, hu2018squeeze
 
