@@ -101,15 +101,16 @@ def test_mlp_equals_torch(train, batch_norm):
 
 
 def test_lenet_of_1998():
+  rng = np.random.default_rng(0)
   from dl.models.lenet import _SEEN, LeNet5Original, _SparseConv
 
-  model, x = LeNet5Original(10), jnp.asarray(RNG.normal(size=(3, 28, 28, 1)), jnp.float32)
+  model, x = LeNet5Original(10), jnp.asarray(rng.normal(size=(3, 28, 28, 1)), jnp.float32)
   variables = jax.jit(model.init)(jax.random.key(0), x)
   sizes = {k: sum(v.size for v in jax.tree.leaves(p)) for k, p in variables['params'].items()}
   assert (
     sizes == {'c1': 156, 's2': 12, 'c3': 1516, 's4': 32, 'c5': 48_120, 'f6': 10_164} and sum(sizes.values()) == 60_000
   )
-  c3, maps = _SparseConv(jnp.float32), jnp.asarray(RNG.normal(size=(1, 5, 5, 6)), jnp.float32)
+  c3, maps = _SparseConv(jnp.float32), jnp.asarray(rng.normal(size=(1, 5, 5, 6)), jnp.float32)
   params = c3.init(jax.random.key(0), maps)
   effect = jax.jacobian(lambda maps: c3.apply(params, maps)[0, 0, 0])(maps)  # [16, 1, 5, 5, 6]
   assert [tuple(np.flatnonzero(jnp.abs(e).max((0, 1, 2)))) for e in effect] == list(_SEEN)
