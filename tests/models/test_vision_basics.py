@@ -124,6 +124,7 @@ def test_lenet_equals_torch(pixels, activation, pooling):
   model = LeNet5(10, activation=activation, pooling=pooling)
   x = RNG.normal(size=(4, pixels, pixels, 1)).astype(np.float32)
   params = random_like(jax.jit(model.init)(jax.random.key(0), x)['params'])
+  params = jax.tree.map(lambda p: p / 4, params)  # units which are saturated have rounding for a gradient
 
   net = torch_networks.lenet(pixels, activation, pooling)
   layers = {name: getattr(net, name) for name in params}
