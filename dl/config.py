@@ -71,6 +71,7 @@ class Experiment:
 
 def config(**keys: Any) -> ml_collections.ConfigDict:
   """A config with the defaults of `Experiment` filled in; what a config file's `get_config` returns."""
+  keys = {k: to_plain(v) if isinstance(v, ml_collections.ConfigDict) else v for k, v in keys.items()}  # as another has
   check_arguments(Experiment, keys, 'config')
   defaults = {
     f.name: f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default

@@ -35,6 +35,12 @@ def test_load_fills_defaults_and_passes_the_argument(path):
   assert config.resolve(config.config(**plain)) == plain
 
 
+def test_a_config_is_made_of_another(path):
+  plain = config.load(path + ':16')
+  changed = config.config(**{**config.config(**plain), 'seed': 1})
+  assert config.resolve(changed) == plain | {'seed': 1}
+
+
 @pytest.mark.parametrize(
   ('text', 'path_', 'value'),
   [
