@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dl import build, optim
+from dl import build, optim, sharding
 from dl.data.make import make as make_pipeline
 from dl.data.pipeline import Pipeline
 from dl.duration import to_steps
@@ -111,8 +111,7 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
       split=None,
       seed=config['seed'],
       train=True,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      **_share(config),
     )
     rows = config['data']['batch_size']
     batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
@@ -239,9 +238,17 @@ def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = Non
       split=base.get('split', name) if 'split' in spec else name,
       seed=config['seed'],
       train=False,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      **_share(config),
       where=where,
       own_data='name' in spec,
     )
   return result
+
+
+def _share(config: Mapping[str, Any]) -> dict[str, int]:
+  """Which part of each batch this process reads."""
+  if jax.process_count() == 1:
+    return {}
+  mesh = sharding.make_mesh(sharding.fitting(config['mesh'], jax.device_count()))
+  index, count = sharding.share(mesh, jax.process_index())
+  return dict(process_index=index, process_count=count)

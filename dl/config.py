@@ -40,7 +40,8 @@ class Experiment:
     steps_per_call: steps fused into one compiled call by `lax.scan`.
     precision: compute in this dtype; parameters and sums stay float32.
     mesh: device mesh axis -> size; -1 is all the devices that are left.
-    sharding: 'replicated', 'fsdp', or ordered (regex, axes) rules over parameter paths.
+    sharding: strategies of `dl.partition` joined by '+', such as 'fsdp' or 'tensor+sequence'; or ordered (regex, axes)
+      rules over parameter paths, which may end with strategies for the rest.
     expect: 'split/metric' -> (value, tolerance), the claim that the config makes.
     baselines: 'split/metric' -> {method (no dots): its value}, which the report states the margin over.
     cite: BibTeX keys beyond those which the parts themselves name.
@@ -63,7 +64,7 @@ class Experiment:
   steps_per_call: int = 1
   precision: Literal['float32', 'bfloat16'] = 'float32'
   mesh: dict = dataclasses.field(default_factory=lambda: {'data': -1})
-  sharding: Literal['replicated', 'fsdp'] | list = 'replicated'
+  sharding: str | list = 'replicated'
   expect: dict = dataclasses.field(default_factory=dict)
   baselines: dict = dataclasses.field(default_factory=dict)
   cite: tuple[str, ...] = ()

@@ -152,9 +152,10 @@ def fit(
     if plan.peak <= memory:
       return
   rows = now['data']['batch_size'] if now['data'] else 1
-  while plan.peak > memory and rows % (2 * plan.mesh['data']) == 0:
+  ways = math.prod(plan.mesh.get(axis, 1) for axis in sharding.BATCH_AXES)
+  while plan.peak > memory and rows % (2 * ways) == 0:
     before = rows
-    while rows % (2 * plan.mesh['data']) == 0 and (
+    while rows % (2 * ways) == 0 and (
       rows == before or plan.peak - plan.temporary * (1 - rows / before) > memory
     ):
       rows //= 2

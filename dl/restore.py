@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from dl import sharding
+from dl import partition
 from dl import workdir as workdirs
 from dl.assemble import Parts, assemble
 from dl.checkpoint import Checkpoints, abstract
@@ -43,7 +43,8 @@ def load_parts(
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: here, parts.state)
   else:
-    shardings = sharding.state_shardings(parts.config['sharding'], mesh, parts.state)
+    names = partition.families(parts.task.model)
+    shardings = partition.state_shardings(parts.config['sharding'], mesh, parts.state, names)
   keep = Keep(**parts.config['keep'])
   with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
     found = saved.find(step, f'{workdir}/checkpoints')

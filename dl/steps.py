@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
-from dl import metrics, sharding
+from dl import metrics, partition, sharding
 from dl.assemble import Parts, to_float
 from dl.checkpoint import abstract
 from dl.data.pipeline import Pipeline, prefetch
@@ -61,9 +61,11 @@ class Compiled:
 def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   """The functions of a run on a mesh; raises ConfigError for sharding rules which do not fit."""
   whole = sharding.replicated(mesh)
-  shardings = sharding.state_shardings(parts.config['sharding'], mesh, parts.state)
-  train = sharding.split_activations(make_train_step(parts), mesh, 2)
-  evaluate = sharding.split_activations(make_eval_step(parts.task, parts.config['seed']), mesh, 1)
+  rule = parts.config['sharding']
+  shardings = partition.state_shardings(rule, mesh, parts.state, partition.families(parts.task.model))
+  train = partition.split_activations(make_train_step(parts), mesh, 2, rule)
+  train = partition.onto_devices(train, rule, shardings)
+  evaluate = partition.split_activations(make_eval_step(parts.task, parts.config['seed']), mesh, 1, rule)
   new_sums = lambda: zero_sums(parts)
   jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)

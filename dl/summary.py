@@ -9,6 +9,7 @@ import jax
 
 from dl import flops
 from dl.assemble import Parts, to_float
+from dl.nn.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def rows(parts: Parts) -> list[Row]:
   root, examples = [''], {}
 
   def record(function: Any, arguments: Any, options: Any, context: Any) -> Any:
-    if context.method_name != '__call__':
+    if context.method_name != '__call__' or isinstance(context.module, Axes):
       return function(*arguments, **options)
     if not context.module.path:
       root[0] = type(context.module).__name__

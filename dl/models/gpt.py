@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.attention import CausalSelfAttention
+from dl.nn.axes import Axes
 from dl.nn.ngrams import HashedNgrams
 from dl.nn.stack import Remat, stack
 
@@ -36,12 +37,13 @@ class Block(nn.Module):
     out_init = nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
     norm = lambda name: nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
     drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else lambda y: y
+    x = Axes(('batch', 'length', None))(x)
     y = CausalSelfAttention(
       self.heads, self.length, self.dropout, self.use_bias, self.rope, init, out_init, self.dtype, name='attention'
     )(norm('norm_0')(x), train, start)
-    x = x + drop(y)
+    x = Axes(('batch', 'length', None))(x + drop(y))
     y = nn.Dense(4 * width, self.use_bias, self.dtype, kernel_init=init, name='up')(norm('norm_1')(x))
-    y = activations.get(self.activation)(y)
+    y = Axes(('batch', 'query', 'hidden'))(activations.get(self.activation)(y))
     y = nn.Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name='down')(y)
     return x + drop(y)
 
@@ -120,8 +122,9 @@ class GPT(nn.Module):
     )
     x = stack(lambda name: block(name=name), self.layers, x, train, start, scan=self.scan, remat=self.remat)
     x = nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name='norm')(x)
+    of_vocab = Axes(('batch', 'query', 'vocab'))
     if self.tie_embeddings:
       table = embed.embedding.astype(self.dtype)
-      return jnp.einsum('bnw,vw->bnv', x, table, preferred_element_type=jnp.float32)
+      return of_vocab(jnp.einsum('bnw,vw->bnv', x, table, preferred_element_type=jnp.float32))
     out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=init, name='out')
-    return out(x).astype(jnp.float32)
+    return of_vocab(out(x).astype(jnp.float32))

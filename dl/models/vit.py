@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from dl.errors import ConfigError
 from dl.nn import position
 from dl.nn.attention import attend
+from dl.nn.axes import Axes
 from dl.nn.patches import FeedForward, Patches
 from dl.nn.sizes import size_of
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
@@ -119,7 +120,9 @@ class Block(nn.Module):
     norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
     drop = nn.Dropout(self.dropout, deterministic=not train)
     skip = lambda y: StochasticDepth(self.stochastic_depth)(y, train)
+    x = Axes(('batch', 'length', None))(x)
     x = x + skip(drop(SelfAttention(self.heads, self.dtype, name='attn')(norm('norm1')(x))))
+    x = Axes(('batch', 'length', None))(x)
     mlp = FeedForward(self.hidden, self.dropout, _INIT, dtype=self.dtype, name='mlp')
     return x + skip(mlp(norm('norm2')(x), train))
 
@@ -140,7 +143,7 @@ class SelfAttention(nn.Module):
     b, n, width = x.shape
     qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=_INIT, name='qkv')(x)
     query, key, value = (a.reshape(b, n, self.heads, width // self.heads) for a in jnp.split(qkv, 3, axis=-1))
-    y = attend(query, key, value, None).reshape(b, n, width)
+    y = Axes(('batch', 'query', 'heads'))(attend(query, key, value, None).reshape(b, n, width))
     return nn.Dense(width, dtype=self.dtype, kernel_init=_INIT, name='proj')(y)
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dl.nn.axes import Axes
+
 
 def attend(
   query: Float[Array, 'b q h d'],
@@ -26,7 +28,8 @@ def attend(
     mask: which keys a query sees; at least one each. None: all.
     drop: dropout for the attention weights.
   """
-  query = query * query.shape[-1] ** -0.5
+  query = Axes(('batch', 'query', 'heads', None))(query) * query.shape[-1] ** -0.5
+  key, value = (Axes(('batch', 'key', 'heads', None))(x) for x in (key, value))
   scores = jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=jnp.float32)
   if mask is not None:
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
@@ -88,4 +91,5 @@ class CausalSelfAttention(nn.Module):
     mask = jnp.arange(key.shape[1]) <= at[:, None]
     drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else None
     y = attend(query, key, value, mask[None, None], drop).reshape(b, n, width)
+    y = Axes(('batch', 'query', 'heads'))(y)
     return nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name='out')(y)

@@ -1,0 +1,20 @@
+"""Names of the dimensions of an activation, by which a mesh of devices may split it."""
+
+import flax.linen as nn
+from jaxtyping import Array
+
+
+class Axes(nn.Module):
+  """Returns its input, and says what its dimensions are; `dl.partition` intercepts it to place the array on a mesh.
+
+  The names: 'batch'; 'length', of tokens between sublayers; 'query' and 'key', of tokens within attention; 'heads',
+  or features ordered by them; 'hidden', of a feed-forward layer; 'vocab'; 'expert'. None leaves a dimension to XLA.
+
+  Attributes:
+    names: one a dimension.
+  """
+
+  names: tuple[str | None, ...]
+
+  def __call__(self, x: Array) -> Array:
+    return x
