@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
 from dl.nn import position
-from dl.nn.attention import attend
+from dl.nn.attention import Projections, attend
 from dl.nn.axes import Axes
 from dl.nn.patches import FeedForward, Patches
 from dl.nn.sizes import size_of
@@ -141,8 +141,7 @@ class SelfAttention(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b n width']) -> Float[Array, 'b n width']:
     b, n, width = x.shape
-    qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=_INIT, name='qkv')(x)
-    query, key, value = (a.reshape(b, n, self.heads, width // self.heads) for a in jnp.split(qkv, 3, axis=-1))
+    query, key, value = Projections(self.heads, dtype=self.dtype, kernel_init=_INIT, name='qkv')(x)
     y = Axes(('batch', 'query', 'heads'))(attend(query, key, value, None).reshape(b, n, width))
     return nn.Dense(width, dtype=self.dtype, kernel_init=_INIT, name='proj')(y)
 

@@ -48,6 +48,40 @@ def rotate(x: Float[Array, 'b n h d'], positions: Int[Array, ' n'], base: float 
   return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
 
 
+class Projections(nn.Module):
+  """Queries, keys and values [b, n, heads, head_dim], by one product.
+
+  The kernel is [width, 3 width], queries first, as published weights have it. Its heads are what a mesh may split: where
+  devices have other columns of it, the weights are moved and not what they give.
+
+  Attributes:
+    heads: attention heads; must divide the width of the input.
+    use_bias: whether there is a bias.
+    dtype: compute type.
+    kernel_init: initializer of the kernel.
+  """
+
+  heads: int
+  use_bias: bool = True
+  dtype: Any = jnp.float32
+  kernel_init: Any = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n width']
+  ) -> tuple[Float[Array, 'b n h d'], Float[Array, 'b n h d'], Float[Array, 'b n h d']]:
+    width = x.shape[-1]
+    shape = (3, self.heads, width // self.heads)
+    kernel = self.param('kernel', self.kernel_init, (width, 3 * width))
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    kernel = Axes((None, None, 'heads', None))(kernel.reshape(width, *shape))
+    y = jnp.einsum('bnw,wphd->bnphd', x, kernel)
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (3 * width,)).astype(self.dtype)
+      y = y + Axes((None, 'heads', None))(bias.reshape(shape))
+    return y[:, :, 0], y[:, :, 1], y[:, :, 2]
+
+
 class CausalSelfAttention(nn.Module):
   """Self-attention in which each position sees itself and those before it (arXiv 1706.03762).
 
@@ -77,8 +111,7 @@ class CausalSelfAttention(nn.Module):
   ) -> Float[Array, 'b n width']:
     """Attends among the positions of `x`; with `start`, `x` begins at that position and earlier ones are cached."""
     b, n, width = x.shape
-    qkv = nn.Dense(3 * width, self.use_bias, self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
-    query, key, value = (a.reshape(b, n, self.heads, width // self.heads) for a in jnp.split(qkv, 3, axis=-1))
+    query, key, value = Projections(self.heads, self.use_bias, self.dtype, self.kernel_init, name='qkv')(x)
     at = jnp.arange(n) + (0 if start is None else start)
     if self.rope:
       query, key = rotate(query, at), rotate(key, at)
