@@ -1,10 +1,12 @@
 """What the entry points share: absl flags in, one library call out, and one line for a user's mistake."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from dl import supervisor
 from dl.errors import ConfigError, TrainingError, nearest
 
 USER_ERROR = 2
@@ -23,6 +25,33 @@ def define_config() -> None:
   flags.DEFINE_multi_string('override', [], 'a.b=value; --config.a.b=value is short for --override=a.b=value.')
 
 
+def define_distributed() -> None:
+  """Defines --distributed and what it needs where the environment does not say it."""
+  flags.DEFINE_boolean('distributed', False, 'One of many processes: as SLURM, Open MPI, Kubernetes or a TPU says, or:')
+  flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, the same in all processes.')
+  flags.DEFINE_integer('processes', None, 'How many there are.', lower_bound=1)
+  flags.DEFINE_integer('process', None, 'Which this one is, from 0 on.', lower_bound=0)
+
+
+def join() -> int | None:
+  """With --distributed: the exit code of the child which does the work, or None in that child, which has joined.
+
+  To be called before anything asks for a device. Raises ConfigError for flags that cannot be.
+  """
+  FLAGS = flags.FLAGS
+  given = [name for name in ('coordinator', 'processes', 'process') if FLAGS[name].value is not None]
+  if not FLAGS.distributed:
+    if given:
+      raise ConfigError(f'--{given[0]} is for --distributed')
+    return None
+  from dl import distributed
+
+  if not supervisor.supervised():
+    return supervisor.run(distributed.hosts())
+  distributed.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+  return None
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Runs `main(argv)` and exits with its code; a `ConfigError` is one line on stderr and exit code 2."""
 
@@ -36,10 +65,23 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     except (ConfigError, TrainingError) as e:
       if flags.FLAGS.debug:
         raise
-      return fail(e)
+      return _leave(fail(e))
+    except Exception as e:
+      if not supervisor.supervised() or type(e).__name__ != 'JaxRuntimeError' or flags.FLAGS.debug:
+        raise
+      fail(TrainingError(f'a computation of many processes failed: {str(e).splitlines()[0]}'))
+      return _leave(supervisor.COLLECTIVE)
 
   flags.DEFINE_boolean('debug', False, 'Show the traceback of an error.')
   app.run(guarded, flags_parser=_parse)
+
+
+def _leave(code: int) -> int:
+  """An exit code; one of many processes ends at once, since the others, which would be waited for, do not know yet."""
+  if supervisor.supervised():
+    sys.stdout.flush()
+    os._exit(code)
+  return code
 
 
 def fail(error: Exception) -> int:

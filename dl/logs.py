@@ -85,6 +85,22 @@ class Logs:
     self.close()
 
 
+class Silent:
+  """Takes the numbers and writes none: for the processes of a run which do not write."""
+
+  def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+    """Nothing."""
+
+  def sync(self) -> None:
+    """Nothing."""
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    pass
+
+
 def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """All lines of a work directory's `metrics.jsonl`, in order; none if there is no file yet.
 

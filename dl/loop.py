@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 
-from dl import artifacts, logs, report, schedule, sharding, steps, weights, workdir
+from dl import artifacts, distributed, logs, report, schedule, sharding, steps, weights, workdir
 from dl.assemble import Parts, assemble, make_eval_pipelines
 from dl.checkpoint import Checkpoints
 from dl.config import flatten
@@ -55,7 +55,7 @@ def train(
     TrainingError: a loss which is not finite; the last checkpoint is from before.
   """
   # -- Build: every part is checked by shape; nothing is compiled or written yet.
-  directory = pathlib.Path(directory)
+  directory, first = pathlib.Path(directory), distributed.is_first()
   workdir.check(directory, config)
   parts = assemble(config)
   mesh = sharding.make_mesh(config['mesh'])
@@ -72,7 +72,9 @@ def train(
 
   with contextlib.ExitStack() as stack:
     # -- Restore or initialize.
-    stack.enter_context(workdir.claim(directory, config))
+    if first:
+      stack.enter_context(workdir.claim(directory, config))
+    distributed.barrier('claimed')
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
     step = saved.latest or 0
@@ -81,13 +83,15 @@ def train(
       state, sums = items['state'], items['sums']
     else:
       state, sums = functions.init(given()), functions.new_sums()
-    log = stack.enter_context(logs.Logs(directory, resume_step=step or None))
+    log = stack.enter_context(logs.Logs(directory, resume_step=step or None) if first else logs.Silent())
+    distributed.barrier('opened')
     past = logs.read(directory)
+    distributed.barrier('read')
     history = [r for r in past if r['split'] != 'train']
     evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
     stopped = plan.should_stop(history, evaluated)
     already_complete = step == plan.total or stopped
-    if not already_complete:
+    if not already_complete and first:
       workdir.begin_session(
         directory,
         config,
@@ -96,8 +100,8 @@ def train(
         data=parts.record(),
       )
       stack.push(lambda kind, *_: kind is not None and _failed(directory))
-    progress = stack.enter_context(Progress(plan.total, step)) if show_progress else None
-    told_to_stop = stack.enter_context(interruption())
+    progress = stack.enter_context(Progress(plan.total, step)) if show_progress and first else None
+    told_to_stop = distributed.agreement(mesh, stack.enter_context(interruption()))
     if step and progress:
       progress.note(f'resuming at step {step:,} of {plan.total:,}')
 
@@ -148,7 +152,9 @@ def train(
           sums = functions.new_sums()
 
       if 'artifacts' in due or stopped:
-        artifacts.write(directory, step, _artifacts(parts, state))
+        averaged = distributed.gathered(state.averaged(), mesh)
+        if first:
+          artifacts.write(directory, step, _artifacts(parts, averaged))
 
       if 'checkpoint' in due or stopped or ('eval' in due and plan.keep.is_best(history, step)):
         save()
@@ -158,13 +164,15 @@ def train(
       save()
     saved.wait()
     status = 'complete' if step == plan.total or stopped else 'interrupted'
-    if status == 'complete' and not already_complete and jax.process_count() == 1:
+    if status == 'complete' and not already_complete:
       for name, pipeline in evals.items():
         found = steps.findings(parts.task, state.averaged(), pipeline, mesh, config['seed'])
-        artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
-    if not already_complete:
+        if first:
+          artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
+    if not already_complete and first:
       workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
-    report.write([directory], directory / 'report.html')
+    if first:
+      report.write([directory], directory / 'report.html')
   return Result(
     status, step, state, {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in history}
   )
@@ -177,9 +185,9 @@ def _failed(directory: pathlib.Path) -> None:
     report.write([directory], directory / 'report.html')
 
 
-def _artifacts(parts: Parts, state: State) -> dict[str, Any]:
+def _artifacts(parts: Parts, averaged: State) -> dict[str, Any]:
   key = jax.random.fold_in(jax.random.key(parts.config['seed']), 2**31 - 2)
-  return parts.task.artifacts(state.averaged(), key)
+  return parts.task.artifacts(averaged, key)
 
 
 def _not_finite(parts: Parts, what: str, step: int, saved: Checkpoints) -> str:

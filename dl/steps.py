@@ -162,17 +162,20 @@ def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, se
   """Artifacts of a whole evaluation set (`Task.findings`); none for a task which examines nothing."""
   if pipeline is None:
     return {}
-  place = lambda batch: (batch['mask'], sharding.place(batch, sharding.batch_sharding(mesh)))
+  place = lambda batch: sharding.place(batch, sharding.batch_sharding(mesh))
 
   def examine(state, batch, index):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 3), index)
-    return task.examine(state, to_float(batch), key)
+    found = task.examine(state, to_float(batch), key)
+    return found and found | {'mask': batch['mask']}
 
   if not jax.eval_shape(examine, state, jax.tree.map(jnp.asarray, pipeline[0]), jnp.int32(0)):
     return {}
   compiled, found = jax.jit(examine, out_shardings=sharding.replicated(mesh)), []
-  for index, (mask, batch) in enumerate(prefetch(pipeline.iterate(0), place, pipeline.prefetch)):
-    found.append({k: v[mask > 0] for k, v in jax.device_get(compiled(state, batch, jnp.int32(index))).items()})
+  for index, batch in enumerate(prefetch(pipeline.iterate(0), place, pipeline.prefetch)):
+    of_batch = jax.device_get(compiled(state, batch, jnp.int32(index)))
+    real = of_batch.pop('mask') > 0
+    found.append({k: v[real] for k, v in of_batch.items()})
   examined = {k: np.concatenate([f[k] for f in found]) for k in found[0]}
   files = getattr(pipeline.source, 'paths', None)
   if files is not None and len(files) == len(next(iter(examined.values()))):

@@ -15,6 +15,7 @@ from dl import cli
 def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   cli.define_config()
+  cli.define_distributed()
   flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
   flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
   flags.DEFINE_string('profile', None, 'FIRST:LAST: steps to trace into profile/, for Perfetto or TensorBoard.')
@@ -24,15 +25,20 @@ def main(argv: Sequence[str]) -> int:
   """Trains; returns the exit code."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
+  code = cli.join()
+  if code is not None:
+    return code
   from dl import config, loop  # after the flags are parsed, so that --help is fast
+  from dl.distributed import is_first
 
   resolved = config.load(cli.required('config'), FLAGS.override)
   workdir = pathlib.Path(cli.required('workdir'))
   result = loop.train(resolved, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
-  for name, values in result.metrics.items():
+  for name, values in result.metrics.items() if is_first() else ():
     numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
     print(f'{name}: {numbers}')
-  print(f'{result.status} at step {result.step}: {FLAGS.workdir}')
+  if is_first():
+    print(f'{result.status} at step {result.step}: {FLAGS.workdir}')
   return 0 if result.status == 'complete' else cli.RESUME
 
 

@@ -10,10 +10,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import those of lower numbers alone: not its peers. One without an entry is an entry point (the top).
 LEVELS = {
   'atomic': 0, 'errors': 0, 'flops': 0, 'hlo': 0, 'info': 0, 'layouts': 0, 'metrics': 0, 'pictures': 0, 'progress': 0,
-  'rules': 0, 'signals': 0, 'state': 0,
-  'build': 1, 'cli': 1, 'datasheet': 1, 'duration': 1, 'logs': 1, 'mistakes': 1, 'profiler': 1,
+  'rules': 0, 'signals': 0, 'state': 0, 'supervisor': 0,
+  'build': 1, 'datasheet': 1, 'distributed': 1, 'duration': 1, 'logs': 1, 'mistakes': 1, 'profiler': 1,
   'vocabulary': 1,
-  'nn': 2, 'patterns': 2, 'envs': 2, 'losses': 2,
+  'cli': 2, 'nn': 2, 'patterns': 2, 'envs': 2, 'losses': 2,
   'models': 3,
   'task': 4, 'stages': 4,
   'config': 5, 'optim': 5, 'checkpoint': 5, 'data': 5, 'tasks': 5, 'artifacts': 5,
