@@ -285,7 +285,9 @@ def _check_fits(spec: P, leaf: Any, mesh: Mesh, where: str, path: str) -> None:
     raise ConfigError(f'{where}: {len(spec)} axes for {path!r}, which has {leaf.ndim} dimensions')
   for size, axes in zip(leaf.shape, spec, strict=False):
     if not _divides(size, axes, mesh):
-      raise ConfigError(f'{where}: {path!r} has a dimension of {size}, which {axes!r} of {dict(mesh.shape)} cannot share')
+      raise ConfigError(
+        f'{where}: {path!r} has a dimension of {size}, which {axes!r} of {dict(mesh.shape)} cannot share'
+      )
 
 
 def _keys(path: Sequence[Any]) -> tuple[str, ...]:

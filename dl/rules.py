@@ -1,4 +1,4 @@
-"""Which mesh axis splits which weights: class of the model -> (regex of a parameter's path, axes of its last dimensions).
+"""Which mesh axis splits which weights: class of the model -> (regex of a path, axes of the last dimensions).
 
 The pairs are Megatron-LM's (arXiv 1909.08053): a layer that widens is split by its outputs, the next one by its inputs,
 so that a sum over devices is due once for both. Tables of embeddings are split by their rows.

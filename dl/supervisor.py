@@ -66,9 +66,8 @@ def run(hosts: list[str]) -> int:
   with contextlib.ExitStack() as stack:
     listener = stack.enter_context(socket.create_server(('', 0)))
     tell, told = os.pipe(), os.pipe()  # parent -> child (held open while the parent lives), child -> parent
-    given = {
-      'hosts': hosts, 'port': listener.getsockname()[1], 'token': secrets.token_hex(8), 'alive': tell[0], 'tell': told[1],
-    }  # fmt: skip
+    given = {'hosts': hosts, 'port': listener.getsockname()[1], 'token': secrets.token_hex(8)}
+    given |= {'alive': tell[0], 'tell': told[1]}
     child = subprocess.Popen(
       [sys.executable, *sys.orig_argv[1:]],
       env=os.environ | {VARIABLE: json.dumps(given)},

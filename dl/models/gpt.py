@@ -11,12 +11,13 @@ from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.attention import CausalSelfAttention
 from dl.nn.axes import Axes
+from dl.nn.experts import Experts
 from dl.nn.ngrams import HashedNgrams
 from dl.nn.stack import Remat, stack
 
 
 class Block(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)); the attributes are those of `GPT`."""
+  """x + attention(norm(x)), then x + mlp(norm(x)), beside the sum of load-balancing losses; attributes as `GPT`."""
 
   layers: int
   heads: int
@@ -25,12 +26,16 @@ class Block(nn.Module):
   use_bias: bool
   rope: bool
   activation: activations.Activation
+  experts: int
+  experts_per_token: int
+  capacity_factor: float
   dtype: Any
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b n width'], train: bool, start: Int[Array, ''] | None
-  ) -> Float[Array, 'b n width']:
+    self, carry: tuple[Float[Array, 'b n width'], Float[Array, '']], train: bool, start: Int[Array, ''] | None
+  ) -> tuple[Float[Array, 'b n width'], Float[Array, '']]:
+    x, balance = carry
     width = x.shape[-1]
     init = nn.initializers.normal(0.02)
     # Each layer adds twice to the residual stream, whose variance should not grow with depth.
@@ -42,10 +47,16 @@ class Block(nn.Module):
       self.heads, self.length, self.dropout, self.use_bias, self.rope, init, out_init, self.dtype, name='attention'
     )(norm('norm_0')(x), train, start)
     x = Axes(('batch', 'length', None))(x + drop(y))
+    if self.experts:
+      y, unevenness = Experts(
+        self.experts, self.experts_per_token, self.capacity_factor, 4 * width, self.activation, init, out_init,
+        self.dtype, name='experts',
+      )(norm('norm_1')(x))  # fmt: skip
+      return x + drop(y), balance + unevenness
     y = nn.Dense(4 * width, self.use_bias, self.dtype, kernel_init=init, name='up')(norm('norm_1')(x))
     y = Axes(('batch', 'query', 'hidden'))(activations.get(self.activation)(y))
     y = nn.Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name='down')(y)
-    return x + drop(y)
+    return x + drop(y), balance
 
 
 class GPT(nn.Module):
@@ -66,6 +77,9 @@ class GPT(nn.Module):
     activation: of the MLP; 'gelu' is the tanh approximation, as in GPT-2.
     ngrams: orders of the hashed n-grams whose embeddings are added to the token's (`dl.nn.ngrams`); () for none.
     ngram_buckets: rows of each of their tables.
+    experts: feed-forward layers of a block, of which each token uses a few (`dl.nn.experts`); 0 for one, of all tokens.
+    experts_per_token: how many it uses.
+    capacity_factor: places of an expert, as a multiple of its even share of the tokens.
     scan: whether the blocks are one scanned block with stacked parameters (`dl.nn.stack`): it compiles in no time.
     remat: what the backward pass computes again: 'none', 'dots' or 'full' (`dl.nn.stack`).
     dtype: compute type; softmax and logits are float32.
@@ -83,13 +97,18 @@ class GPT(nn.Module):
   activation: activations.Activation = 'gelu'
   ngrams: tuple[int, ...] = ()
   ngram_buckets: int = 2**14
+  experts: int = 0
+  experts_per_token: int = 2
+  capacity_factor: float = 1.25
   scan: bool = False
   remat: Remat = 'none'
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: Int[Array, 'b n'], train: bool = False, decode: bool = False) -> Float[Array, 'b n vocab']:
-    """Logits of the token after each one.
+  def __call__(
+    self, tokens: Int[Array, 'b n'], train: bool = False, decode: bool = False
+  ) -> Float[Array, 'b n vocab'] | dict[str, Array]:
+    """Logits of the token after each one; in training with experts, {'out': logits, 'balance': mean loss of a block}.
 
     With `decode=True` and `mutable=['cache']`, tokens continue those of earlier calls, `length` of them at most.
     """
@@ -118,13 +137,19 @@ class GPT(nn.Module):
     if self.dropout:
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
     block = functools.partial(
-      Block, self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.activation, self.dtype
+      Block, self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.activation,
+      self.experts, self.experts_per_token, self.capacity_factor, self.dtype,
+    )  # fmt: skip
+    carry = (x, jnp.zeros((), jnp.float32))
+    x, balance = stack(
+      lambda name: block(name=name), self.layers, carry, train, start, scan=self.scan, remat=self.remat
     )
-    x = stack(lambda name: block(name=name), self.layers, x, train, start, scan=self.scan, remat=self.remat)
     x = nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name='norm')(x)
     of_vocab = Axes(('batch', 'query', 'vocab'))
     if self.tie_embeddings:
       table = embed.embedding.astype(self.dtype)
-      return of_vocab(jnp.einsum('bnw,vw->bnv', x, table, preferred_element_type=jnp.float32))
-    out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=init, name='out')
-    return of_vocab(out(x).astype(jnp.float32))
+      logits = of_vocab(jnp.einsum('bnw,vw->bnv', x, table, preferred_element_type=jnp.float32))
+    else:
+      out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=init, name='out')
+      logits = of_vocab(out(x).astype(jnp.float32))
+    return {'out': logits, 'balance': balance / self.layers} if self.experts and train else logits

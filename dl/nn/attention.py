@@ -51,8 +51,8 @@ def rotate(x: Float[Array, 'b n h d'], positions: Int[Array, ' n'], base: float 
 class Projections(nn.Module):
   """Queries, keys and values [b, n, heads, head_dim], by one product.
 
-  The kernel is [width, 3 width], queries first, as published weights have it. Its heads are what a mesh may split: where
-  devices have other columns of it, the weights are moved and not what they give.
+  The kernel is [width, 3 width], queries first, as published weights have it. Its heads are what a mesh may split:
+  where devices have other columns of it, the weights are moved and not what they give.
 
   Attributes:
     heads: attention heads; must divide the width of the input.

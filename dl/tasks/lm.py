@@ -26,11 +26,13 @@ class LanguageModel(Network):
   Metrics: loss (nats a token), perplexity, accuracy, and, where a token is a byte or a character, bits_per_character.
 
   Attributes:
+    balance_weight: factor of the load-balancing loss of a network with experts (arXiv 2101.03961).
     prompt: what the samples among the artifacts continue.
     sample_length: tokens of each such sample.
     temperature: softmax temperature of such samples.
   """
 
+  balance_weight: float = 0.01
   prompt: str = ''
   sample_length: int = 256
   temperature: float = 0.8
@@ -62,7 +64,9 @@ class LanguageModel(Network):
     batch = without_padding(batch)
     targets = batch['tokens'][:, 1:]
     weight = batch['mask'][:, None] * (targets >= 0)
-    logits, extra = self.apply(params, extra, self.inputs(batch), key, train)
+    outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
+    balanced = isinstance(outputs, dict)
+    logits = outputs['out'] if balanced else outputs
     nats = cross_entropy(logits, jnp.maximum(targets, 0))
     loss = Mean.of(nats, weight)
     metrics = {
@@ -72,6 +76,9 @@ class LanguageModel(Network):
     }
     if by_character(self.info):
       metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight)
+    if balanced:
+      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()))
+      return average(loss) + self.balance_weight * outputs['balance'], (extra, metrics)
     return average(loss), (extra, metrics)
 
   def predict(self, state: State, inputs: Int[Array, 'b n'], key: Key[Array, '']) -> dict[str, Array]:
