@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import runpy
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before JAX is imported
 
 import jax
 import pytest
+from absl import flags
 from small import small
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -64,3 +67,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Pa
     return done[kind]
 
   return trained
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+  """Runs `python -m MODULE ARGUMENTS` in this process, which saves the start: (exit code, stdout, stderr)."""
+
+  def run(module, *arguments):
+    path = ROOT.joinpath(*module.split('.'))
+    before = set(flags.FLAGS)
+    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+    capsys.readouterr()
+    try:
+      with pytest.raises(SystemExit) as e:
+        runpy.run_path(str(path / '__main__.py' if path.is_dir() else path.with_suffix('.py')), run_name='__main__')
+    finally:
+      flags.FLAGS.unparse_flags()
+      for name in set(flags.FLAGS) - before:
+        if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
+          delattr(flags.FLAGS, name)
+    out, err = capsys.readouterr()
+    return e.value.code or 0, out, err
+
+  return run

@@ -6,7 +6,6 @@ import importlib
 import json
 import pathlib
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import types
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 from small import SMALL, records, small
 
@@ -29,29 +27,6 @@ from dl.data.sklearn import BreastCancer, Diabetes, Digits
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
 KEY = jax.random.key(0)
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-  """Runs `python -m MODULE ARGUMENTS` in this process, which saves the start: (exit code, stdout, stderr)."""
-
-  def run(module, *arguments):
-    path = ROOT.joinpath(*module.split('.'))
-    before = set(flags.FLAGS)
-    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-    capsys.readouterr()
-    try:
-      with pytest.raises(SystemExit) as e:
-        runpy.run_path(str(path / '__main__.py' if path.is_dir() else path.with_suffix('.py')), run_name='__main__')
-    finally:
-      flags.FLAGS.unparse_flags()
-      for name in set(flags.FLAGS) - before:
-        if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
-          delattr(flags.FLAGS, name)
-    out, err = capsys.readouterr()
-    return e.value.code or 0, out, err
-
-  return run
 
 
 def objects(text):

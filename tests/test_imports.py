@@ -18,10 +18,10 @@ LEVELS = {
   'task': 4, 'stages': 4,
   'config': 5, 'optim': 5, 'checkpoint': 5, 'data': 5, 'tasks': 5, 'artifacts': 5,
   'partition': 6, 'policy': 6, 'sharding': 5, 'workdir': 6,
-  'assemble': 7,
+  'assemble': 7, 'sweeping': 7,
   'restore': 8, 'steps': 8, 'summary': 8,
   'planning': 9, 'recorder': 9, 'report': 9, 'schedule': 9, 'weights': 9,
-  'loop': 10,
+  'launch': 10, 'loop': 10,
 }  # fmt: skip
 TOP = 11
 

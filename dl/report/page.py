@@ -21,35 +21,41 @@ _BADGES = {'complete': 'good', 'failed': 'bad'}  # the colour of a status; other
 
 def render(runs: Sequence[Run]) -> str:
   """The page of one run, or of several to compare. Nothing in it refers to anything outside it."""
+  title = runs[0].name if len(runs) == 1 else f'{len(runs)} runs: ' + ', '.join(run.name for run in runs)
+  body = [
+    f'<h1>{escape(title)}</h1>',
+    f'<p class="muted">{escape(_subject(runs))}</p>',
+    f'<div class="cards">{"".join(_card(i, runs) for i in range(len(runs)))}</div>',
+    section('Results', results(runs)),
+    section('Curves', curves(runs)),
+    section('By class', by_class(runs)),
+    section('What differs between the configs', config_differences(runs)),
+    section('Artifacts', gallery(runs)),
+    section('Config', _configs(runs)),
+    '<footer>Made by <code>python -m dl.report</code>.</footer>',
+  ]
+  return document(title, ''.join(body))
+
+
+def document(title: str, body: str) -> str:
+  """A whole page with its styles and script inside, from its title (text) and its body (HTML)."""
   here = pathlib.Path(__file__)
   css = here.with_name('style.css').read_text(encoding='utf-8')
   js = here.with_name('script.js').read_text(encoding='utf-8')
   # Whatever a config or an artifact holds, the page runs its own script alone and asks no server for anything.
   digest = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
   policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-  title = runs[0].name if len(runs) == 1 else f'{len(runs)} runs: ' + ', '.join(run.name for run in runs)
-  body = [
-    f'<h1>{escape(title)}</h1>',
-    f'<p class="muted">{escape(_subject(runs))}</p>',
-    f'<div class="cards">{"".join(_card(i, runs) for i in range(len(runs)))}</div>',
-    _section('Results', results(runs)),
-    _section('Curves', curves(runs)),
-    _section('By class', by_class(runs)),
-    _section('What differs between the configs', config_differences(runs)),
-    _section('Artifacts', gallery(runs)),
-    _section('Config', _configs(runs)),
-    '<footer>Made by <code>python -m dl.report</code>.</footer>',
-  ]
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f'<title>{escape(title)}</title><style>{css}</style></head>\n'
-    f'<body><main>\n{"".join(body)}</main>\n<script>{js}</script></body></html>\n'
+    f'<body><main>\n{body}</main>\n<script>{js}</script></body></html>\n'
   )
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+  """A part of a page below a heading; nothing where there is no content."""
   return f'<section><h2>{escape(title)}</h2>{content}</section>\n' if content else ''
 
 

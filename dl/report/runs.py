@@ -204,9 +204,13 @@ def markdown(runs: Sequence[Run]) -> str:
     seconds = '' if run.seconds is None else duration(run.seconds)
     values = [number(final[key].value) if key in final else '' for key in keys]
     body.append([run.name, run.status, f'{run.step:,}', seconds, *values])
+  return table(header, body, 2)
+
+
+def table(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
+  """A Markdown table; the first `left` columns are words, the others numbers."""
   cells = [[cell.replace('|', '\\|').replace('\n', ' ') for cell in row] for row in [header, *body]]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  left = 2  # columns of words; the others are numbers
   lines = [
     '| ' + ' | '.join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + ' |'
     for row in cells

@@ -29,7 +29,7 @@ function element(tag, className, text) {
   return e;
 }
 
-for (const chart of document.querySelectorAll('.chart')) {
+for (const chart of document.querySelectorAll('.chart[data-lines]')) {
   const lines = JSON.parse(chart.dataset.lines);
   const tip = chart.appendChild(element('div', 'tip'));
   tip.hidden = true;
