@@ -16,13 +16,13 @@ class Keep:
   """Which checkpoints to keep.
 
   Attributes:
-    last: how many of the newest.
+    last: how many of the newest; two, so that one which is damaged has one before it.
     best: how many of the best by `metric`.
     metric: 'evaluation/name', such as 'validation/accuracy'.
     mode: whether more or less is better.
   """
 
-  last: int = 1
+  last: int = 2
   best: int = 0
   metric: str | None = None
   mode: Literal['min', 'max'] = 'min'
