@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = {
   'atomic': 0, 'errors': 0, 'flops': 0, 'hlo': 0, 'info': 0, 'layouts': 0, 'metrics': 0, 'pictures': 0, 'progress': 0,
   'rules': 0, 'signals': 0, 'state': 0, 'supervisor': 0,
-  'build': 1, 'datasheet': 1, 'distributed': 1, 'duration': 1, 'logs': 1, 'mistakes': 1, 'profiler': 1,
+  'build': 1, 'checksums': 1, 'datasheet': 1, 'distributed': 1, 'duration': 1, 'logs': 1, 'mistakes': 1, 'profiler': 1,
   'vocabulary': 1,
   'cli': 2, 'nn': 2, 'patterns': 2, 'envs': 2, 'losses': 2,
   'models': 3,
