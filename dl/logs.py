@@ -1,16 +1,20 @@
 """The numbers of a run: `metrics.jsonl`, one JSON object a line, and the same numbers for TensorBoard."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import math
 import os
 import pathlib
+import platform
 import time
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
+from dl import atomic
 from dl.errors import ConfigError
 
 FILE = 'metrics.jsonl'
@@ -41,7 +45,7 @@ class Logs:
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / FILE
     _truncate(path, resume_step)
-    self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115 (close() closes it)
+    self._path, self._file = path, open(path, 'ab', buffering=0)  # noqa: SIM115 (close() closes it)
     self._events = None
     if tensorboard and importlib.util.find_spec('tensorboard'):
       self._events = _Events(workdir / 'tensorboard', 0 if resume_step is None else resume_step + 1)
@@ -59,21 +63,23 @@ class Logs:
     if taken:
       raise ValueError(f'a metric cannot be called {taken.pop()!r}')
     line = json.dumps({'step': int(step), 'split': split, **values}, allow_nan=False)
-    self._file.write(line + '\n')
-    self._file.flush()
+    with atomic.named(self._path):
+      _write_all(self._file, line.encode() + b'\n')
     if self._events:
       self._events.put(int(step), split, values)
 
   def sync(self) -> None:
     """Returns when all lines are on disk, where they survive a crash of the machine; call before a checkpoint."""
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    with atomic.named(self._path):
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    """Closes the file, and waits for the TensorBoard events."""
+    """Closes the files."""
     if not self._file.closed:
-      self.sync()
-      self._file.close()
+      try:
+        self.sync()
+      finally:
+        self._file.close()
     if self._events:
       self._events.close()
       self._events = None
@@ -81,8 +87,9 @@ class Logs:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *error: object) -> None:
-    self.close()
+  def __exit__(self, kind: type | None, *_: object) -> None:
+    with contextlib.suppress(() if kind is None else OSError):  # the error that is under way matters more
+      self.close()
 
 
 class Silent:
@@ -138,11 +145,12 @@ def _truncate(path: pathlib.Path, resume_step: int | None) -> None:
   if kept == path.read_bytes():
     return
   new = path.with_suffix('.jsonl.new')
-  with open(new, 'wb') as f:
-    f.write(kept)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(new, path)
+  with atomic.named(path):
+    with open(new, 'wb') as f:
+      f.write(kept)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(new, path)
 
 
 def _plain(value: Any) -> Any:
@@ -165,25 +173,48 @@ def _is_small_float(dtype: np.dtype) -> bool:
 
 
 class _Events:
-  """Writes TensorBoard event files through TensorBoard's own writer, which has a thread of its own."""
+  """Writes TensorBoard event files, each event at once: TensorBoard's own writer leaves errors to a thread."""
 
   def __init__(self, logdir: pathlib.Path, purge_step: int):
     from tensorboard.compat.proto import event_pb2, summary_pb2
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
     self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-    # A file's own name has whole seconds: a run resumed within one would overwrite the file before.
-    self._writer = EventFileWriter(str(logdir), flush_secs=10, filename_suffix=f'.{time.time_ns()}')
+    logdir.mkdir(parents=True, exist_ok=True)
+    # Files are read in the order of their names, and a run may be resumed within a second.
+    name = f'events.out.tfevents.{int(time.time()):010}.{platform.node()}.{os.getpid()}.{time.time_ns()}'
+    self._path, self._file = logdir / name, open(logdir / name, 'ab', buffering=0)  # noqa: SIM115 (close() closes it)
+    self._writer = RecordWriter(_Whole(self._file))
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=purge_step, session_log=start))
+    self._add(file_version='brain.Event:2')
+    self._add(step=purge_step, session_log=start)
 
   def put(self, step: int, split: str, values: Mapping[str, Any]) -> None:
     numbers = [pair for name, value in values.items() for pair in _scalars(f'{split}/{name}', value)]
-    summary = self._summary(value=[self._summary.Value(tag=tag, simple_value=number) for tag, number in numbers])
-    self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
+    self._add(step=step, summary=self._summary(value=[self._summary.Value(tag=t, simple_value=n) for t, n in numbers]))
 
   def close(self) -> None:
-    self._writer.close()
+    self._file.close()
+
+  def _add(self, **fields: Any) -> None:
+    with atomic.named(self._path):
+      self._writer.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+
+
+class _Whole:
+  """A file without a buffer whose `write` writes everything."""
+
+  def __init__(self, file: io.FileIO):
+    self._file = file
+
+  def write(self, content: bytes) -> None:
+    _write_all(self._file, content)
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+  """Writes without a buffer, which would try again on closing: a disk may take a part before it is full."""
+  while content:
+    content = content[file.write(content) :]
 
 
 def _scalars(tag: str, value: Any) -> list[tuple[str, float]]:
