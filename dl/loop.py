@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -72,11 +73,14 @@ def train(
 
   with contextlib.ExitStack() as stack:
     # -- Restore or initialize.
+    stack.enter_context(workdir.writing(directory))
     if first:
       stack.enter_context(workdir.claim(directory, config))
     distributed.barrier('claimed')
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
+    for note in saved.notes:
+      print(note, file=sys.stderr, flush=True)
     step = saved.latest or 0
     if step:
       items = saved.restore(step, dict(zip(('state', 'sums'), functions.like, strict=True)))
@@ -135,6 +139,7 @@ def train(
       due = plan.due(step)
 
       if 'log' in due:
+        saved.poll()
         recorder.put(step, sums)
         sums = functions.new_sums()
 
@@ -180,8 +185,8 @@ def train(
 
 def _failed(directory: pathlib.Path) -> None:
   """Leaves word of a failed run, and its curves up to the failure, and lets the error go on."""
-  workdir.update_run(directory, status='failed')
   with contextlib.suppress(ConfigError, OSError):  # the error that is under way matters more
+    workdir.update_run(directory, status='failed')
     report.write([directory], directory / 'report.html')
 
 
