@@ -17,8 +17,9 @@ from typing import Any
 import jax
 
 from dl import atomic
+from dl.checkpoint import intact
 from dl.config import differences, resolve, save
-from dl.errors import ConfigError
+from dl.errors import ConfigError, TrainingError
 
 CONFIG = 'config.json'
 RUN = 'run.json'
@@ -78,6 +79,16 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
     except OSError as e:
       raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
     yield
+
+
+@contextlib.contextmanager
+def writing(workdir: pathlib.Path) -> Iterator[None]:
+  """Within the context, a file of the run which cannot be written (a full disk, say) is one line, a TrainingError."""
+  try:
+    yield
+  except OSError as e:
+    what = e.filename or workdir
+    raise TrainingError(f'cannot write {what}: {e.strerror or e}; {intact(workdir / "checkpoints")}') from e
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
