@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import FlaxError
 
-from dl import build, optim, sharding
+from dl import build, optim, seeds, sharding
 from dl.data.make import make as make_pipeline
 from dl.data.pipeline import Pipeline
 from dl.duration import to_steps
@@ -31,7 +31,7 @@ class Parts:
     task: the learning problem, with its model.
     optimizer: one chain a player.
     batch: shapes of one global training batch; empty for a task without data.
-    state: shapes of the state.
+    state: shapes of the state, of one seed.
     total_steps: length of the training.
     steps_per_epoch: None for a task without data.
     pipeline: the training data; None where there is none, or where the parts come from a work directory.
@@ -48,7 +48,8 @@ class Parts:
 
   def init(self, given: Mapping[str, Any] | None = None) -> State:
     """The initial state, a pure function of the seed and of given arrays (path -> array); meant to be jitted."""
-    return initial_state(self.task, self.optimizer.chains, self.config['seed'], self.batch, given)
+    init = lambda seed: initial_state(self.task, self.optimizer.chains, seed, self.batch, given)
+    return seeds.over(init, self.config['seed'], self.config['seeds'], ())()
 
   def steps(self, key: str) -> int | None:
     """The duration under a top-level config key, in steps; None where it is None.
@@ -80,6 +81,11 @@ class Parts:
       total_steps=self.total_steps,
     )
 
+  @property
+  def examples_per_step(self) -> int | None:
+    """Examples, or environment steps, that a training step uses, where that is known."""
+    return _examples_per_step(self.task, self.config)
+
   def record(self) -> dict[str, Any]:
     """What `run.json` keeps so that the parts can be assembled again without the data."""
     return {
@@ -101,6 +107,7 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
   """
   if config['steps_per_call'] < 1:
     raise ConfigError(f'config.steps_per_call: must be at least 1, got {config["steps_per_call"]}')
+  seeds.check(config)
   pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
   if record is not None:
     batch = {k: jax.ShapeDtypeStruct(tuple(s), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
@@ -113,6 +120,7 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
       train=True,
       **_share(config),
     )
+    pipeline.check_memory()
     rows = config['data']['batch_size']
     batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
     info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch
@@ -174,7 +182,7 @@ def abstractly(function: Callable, *arguments: Any, where: str = 'config.model')
     return jax.eval_shape(function, *arguments)
   except ConfigError:
     raise
-  except (TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError, flax.errors.FlaxError) as e:
+  except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError, FlaxError) as e:
     trace = traceback.extract_tb(e.__traceback__)
     frames = [f for f in trace if 'site-packages' not in f.filename]
     if any('optax' in pathlib.Path(f.filename).parts for f in trace):
@@ -242,6 +250,7 @@ def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = Non
       where=where,
       own_data='name' in spec,
     )
+    result[name].check_memory()
   return result
 
 

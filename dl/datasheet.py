@@ -46,6 +46,17 @@ DEVICES = {
 }
 
 
+_KINDS = {
+  'a100': 'A100', 'h100': 'H100', 'h200': 'H200', 'b200': 'B200',
+  'tpu-v4': 'TPU v4', 'tpu-v5e': 'TPU v5 lite', 'tpu-v5p': 'TPU v5p', 'tpu-v6e': 'TPU v6 lite',
+}  # fmt: skip
+
+
+def of_kind(kind: str) -> Device | None:
+  """The device that JAX calls so, such as 'NVIDIA H200'; None if it is not in the table."""
+  return next((DEVICES[name] for name, part in _KINDS.items() if part.lower() in kind.lower()), None)
+
+
 def device(name: str) -> Device:
   """The device of a name; raises ConfigError for one which is not in the table."""
   if name not in DEVICES:

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import jax
 
-from dl import artifacts, distributed, logs, report, schedule, sharding, steps, weights, workdir
+from dl import artifacts, distributed, logs, memory, report, schedule, seeds, sharding, steps, weights, workdir
 from dl.assemble import Parts, assemble, make_eval_pipelines
 from dl.checkpoint import Checkpoints
 from dl.config import flatten
 from dl.errors import ConfigError, TrainingError
+from dl.meter import Meter
 from dl.profiler import Profiler
 from dl.progress import Progress
 from dl.recorder import Recorder
@@ -67,6 +68,7 @@ def train(
   plan = schedule.make(parts, evals)
   profiler = Profiler(directory, profile, plan.total)
   functions = steps.compiled(parts, mesh)
+  memory.check_state(functions.like, mesh.local_devices)
   given = functools.cache(lambda: weights.load(config['init_from'], parts))
   if not (directory / workdir.CONFIG).exists():
     given()  # a mistake in it is found before anything is written
@@ -122,10 +124,11 @@ def train(
 
     # -- The loop. Nothing in it waits for the device, but evaluating and saving.
     seconds_before = max((r.get('seconds', 0.0) for r in past), default=0.0)
-    recorder = stack.enter_context(Recorder(log, progress, parts.optimizer, not_finite, step, seconds_before))
+    meter = Meter(parts, mesh)
+    recorder = stack.enter_context(Recorder(log, progress, meter, parts.optimizer, not_finite, step, seconds_before))
     stack.enter_context(profiler)
     throttle = steps.bounded(steps.queue_depth(parts.batch))
-    batches = steps.device_batches(parts, mesh, step, plan.calls(step))
+    batches = meter.waiting(steps.device_batches(parts, mesh, step, plan.calls(step)))
     while step < plan.total and not stopped and not told_to_stop():
       profiler.before(step)
       length, batch = next(batches)
@@ -146,7 +149,8 @@ def train(
       if 'eval' in due:
         recorder.flush()
         for name, pipeline in evals.items():
-          values = steps.evaluate(functions.evaluate, state, pipeline, mesh)
+          with meter:
+            values = steps.evaluate(functions.evaluate, state, pipeline, mesh)
           log.write(step, name, values)
           history.append({'step': step, 'split': name} | values)
           if progress:
@@ -157,12 +161,14 @@ def train(
           sums = functions.new_sums()
 
       if 'artifacts' in due or stopped:
-        averaged = distributed.gathered(state.averaged(), mesh)
-        if first:
-          artifacts.write(directory, step, _artifacts(parts, averaged))
+        with meter:
+          averaged = distributed.gathered(state.averaged(), mesh)
+          if first:
+            artifacts.write(directory, step, _artifacts(parts, averaged))
 
       if 'checkpoint' in due or stopped or ('eval' in due and plan.keep.is_best(history, step)):
-        save()
+        with meter:
+          save()
 
     # -- Save and report.
     if saved.latest != step:
@@ -171,7 +177,7 @@ def train(
     status = 'complete' if step == plan.total or stopped else 'interrupted'
     if status == 'complete' and not already_complete:
       for name, pipeline in evals.items():
-        found = steps.findings(parts.task, state.averaged(), pipeline, mesh, config['seed'])
+        found = steps.findings(parts.task, seeds.one(state.averaged(), config['seeds']), pipeline, mesh, config['seed'])
         if first:
           artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete and first:
@@ -192,7 +198,7 @@ def _failed(directory: pathlib.Path) -> None:
 
 def _artifacts(parts: Parts, averaged: State) -> dict[str, Any]:
   key = jax.random.fold_in(jax.random.key(parts.config['seed']), 2**31 - 2)
-  return parts.task.artifacts(averaged, key)
+  return parts.task.artifacts(seeds.one(averaged, parts.config['seeds']), key)
 
 
 def _not_finite(parts: Parts, what: str, step: int, saved: Checkpoints) -> str:

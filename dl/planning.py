@@ -12,10 +12,11 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from dl import flops, hlo, sharding, steps
-from dl.assemble import Parts, assemble, to_float
+from dl import hlo, sharding, steps
+from dl.assemble import assemble
 from dl.datasheet import Device
-from dl.task import Task
+from dl.errors import ConfigError
+from dl.meter import model_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,8 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     ConfigError: anything in the config that cannot be used, or that the devices cannot share.
   """
   began = time.perf_counter()
+  if config['seeds'] is not None:
+    raise ConfigError('config.seeds: a plan is of one seed; leave seeds out')
   parts = assemble(config, record)
   mesh = sharding.make_mesh(config['mesh'], jax.devices()[:devices])
   if parts.batch:
@@ -112,7 +115,7 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     temporary=memory.temp_size_in_bytes,
     peak=arguments + outputs + memory.temp_size_in_bytes,
     program=program,
-    model_flops=_model_flops(parts),
+    model_flops=model_flops(parts),
     can_remat=getattr(parts.task.model, 'remat', 'full') != 'full',
     seconds=time.perf_counter() - began,
   )
@@ -155,9 +158,7 @@ def fit(
   ways = math.prod(plan.mesh.get(axis, 1) for axis in sharding.BATCH_AXES)
   while plan.peak > memory and rows % (2 * ways) == 0:
     before = rows
-    while rows % (2 * ways) == 0 and (
-      rows == before or plan.peak - plan.temporary * (1 - rows / before) > memory
-    ):
+    while rows % (2 * ways) == 0 and (rows == before or plan.peak - plan.temporary * (1 - rows / before) > memory):
       rows //= 2
     said[:] = [s for s in said if not s.startswith('data.batch_size')]
     text, changed, plan = attempt(f'data.batch_size={rows}', data=now['data'] | {'batch_size': rows})
@@ -181,13 +182,3 @@ def _bytes(tree: PyTree) -> float:
   """Bytes of the part of each array which lies on one device."""
   leaves = jax.tree.leaves(tree)
   return float(sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves))
-
-
-def _model_flops(parts: Parts) -> float:
-  """FLOPs of a step over the whole batch without what is computed twice; for tasks with steps of their own, with it."""
-  task, key = parts.task, jax.eval_shape(lambda: jax.random.key(0))
-  if type(task).step is not Task.step:
-    step = lambda state, batch, key: task.step(state, to_float(batch), key, parts.optimizer.chains)
-    return sum(flops.count(step, parts.state, parts.batch, key).values())
-  loss = lambda state, batch, key: task.loss(state.params, state.extra, to_float(batch), key, True)
-  return 3 * sum(flops.count(loss, parts.state, parts.batch, key).values())

@@ -10,6 +10,7 @@ import numpy as np
 
 from dl import metrics
 from dl.logs import Logs
+from dl.meter import Meter
 from dl.optim import Optimizer
 from dl.progress import Progress
 from dl.steps import Sums
@@ -22,6 +23,7 @@ class Recorder:
     self,
     log: Logs,
     progress: Progress | None,
+    meter: Meter,
     optimizer: Optimizer,
     not_finite: Callable[[str, int], None],
     step: int,
@@ -32,12 +34,14 @@ class Recorder:
     Args:
       log: where the numbers go.
       progress: shows them too, if there is one.
+      meter: counts what the machine did.
       optimizer: whose learning rates are logged.
       not_finite: called with (what, step) of the first number that is not finite; it must raise.
       step: which training starts at.
       seconds: of training before, in earlier sessions of the run.
     """
-    self._log, self._progress, self._optimizer, self._not_finite = log, progress, optimizer, not_finite
+    self._log, self._progress, self._meter = log, progress, meter
+    self._optimizer, self._not_finite = optimizer, not_finite
     self._step, self._written, self._seconds = step, time.monotonic(), seconds
     self._began = self._written
     self._pending: tuple[int, Sums, concurrent.futures.Future] | None = None
@@ -70,19 +74,18 @@ class Recorder:
     values = metrics.compute(sums.metrics) | self._optimizer.rates(step)
     if self._progress:
       self._progress.update(values=values)
-    values |= {
-      'steps_per_second': (step - self._step) / max(now - self._written, 1e-9),
-      'seconds': self._seconds + now - self._began,
-    }
+    values |= self._meter.numbers(step - self._step, now - self._written)
+    values |= {'seconds': self._seconds + now - self._began}
     self._log.write(step, 'train', values)
     self._step, self._written = step, now
 
   def check(self, sums: Sums) -> None:
     """Calls `not_finite` if a metric of a step was not finite."""
     sums = jax.device_get(sums)
-    if sums.bad_step >= 0:
+    bad_steps = np.atleast_1d(sums.bad_step)  # there may be several seeds
+    if (bad_steps >= 0).any():
       bad = [k for k, m in sums.metrics.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(m))]
-      self._not_finite(', '.join(bad), int(sums.bad_step))
+      self._not_finite(', '.join(bad), int(bad_steps[bad_steps >= 0].min()))
 
 
 def _ready_at(array: Any) -> float:

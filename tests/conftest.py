@@ -22,6 +22,11 @@ CACHE = pytest.StashKey[str]()
 LONG = ('test_resume', 'test_devices', 'test_loop', 'test_commands', 'test_colabs')
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+  parser.addoption('--fuzz', type=int, default=20, help='mistakes to try in each bundled config (tests/test_fuzz.py)')
+  parser.addoption('--thorough', action='store_true', help='every sharding strategy on two processes as well')
+
+
 def pytest_configure(config: pytest.Config) -> None:
   """Tests which compile the same code share it; each process has its own folder, since entries are not locked."""
   config.stash[CACHE] = tempfile.mkdtemp(prefix='dl_tests_')

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dl import config, logs, steps
+from dl import config, logs, meter, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = pathlib.Path(json.__file__).parent / '*.py'  # a little real code
@@ -81,7 +81,7 @@ def small(kind: str, *overrides: str) -> dict[str, Any]:
 
 
 def records(
-  workdir: pathlib.Path, split: str | None = None, leave_out: Sequence[str] = ('seconds', 'steps_per_second')
+  workdir: pathlib.Path, split: str | None = None, leave_out: Sequence[str] = meter.NUMBERS
 ):
   """The lines of `metrics.jsonl` (of one split), without what depends on the clock."""
   return [

@@ -1,112 +1,72 @@
-"""The same config on 1 and on 8 virtual devices: the same losses, exact evaluations, checkpoints that move.
-
-Run as a script, this file is the process with 8 devices: `python tests/test_devices.py FOLDER` trains there.
-"""
+"""The same config on 1 and on 8 virtual devices, and on 2 processes of 4: the same losses, exact evaluations."""
 
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
-from small import interrupted, records, small
+from devices import CASES, MANY_PROCESSES, SOME, config
+from small import records
 
 import dl
-from dl import assemble, evaluate, loop, restore, sharding, steps
+from dl import evaluate, loop
 from dl.data.sklearn import Digits
-from dl.errors import ConfigError
 
-MLP = [
-  "model={'name': 'mlp.MLP', 'hidden': (256, 16), 'num_outputs': 10, 'batch_norm': True}",
-  "optim={'adam': {'name': 'adamw', 'learning_rate': 3e-3}, 'ema': {'name': 'params_ema', 'decay': 0.9}}",
-  'train_for=8', 'log_every=2', 'eval_every=4', 'checkpoint_every=100',
-]  # fmt: skip
-GPT = ['train_for=4', 'log_every=2', 'eval_every=4', 'model.width=64']
-RULES = {
-  'mlp': "sharding=[['dense_0/kernel', [None, 'model']], ['.*', []]]",
-  'gpt': "sharding=[['up/kernel', [None, 'model']], ['down/kernel', ['model', None]], ['token', ['data']], ['.*', []]]",
-}
-TWO_AXES = "mesh={'data': 4, 'model': 2}"
-
-# name -> (kind, overrides); each is compared with its kind's run on one device.
-CASES = {
-  'mlp': ('digits', MLP),
-  'mlp_fsdp': ('digits', [*MLP, 'sharding=fsdp']),
-  'mlp_rules': ('digits', [*MLP, TWO_AXES, RULES['mlp']]),
-  'gan': ('gan', ['train_for=3', 'log_every=1', 'eval_every=3', 'eval.test.batch_size=40']),
-  'ppo': ('ppo', ['train_for=3', 'log_every=1']),
-  'gpt_fsdp': ('gpt', [*GPT, 'sharding=fsdp']),
-  'gpt_rules': ('gpt', [*GPT, TWO_AXES, RULES['gpt']]),
-}
-
-
-def config(name, *overrides):
-  kind, first = CASES[name]
-  return small(kind, *first, *overrides)
-
-
-def shards(tree):
-  """Path -> [shape, shape of the part on the first device] of each array."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): [list(x.shape), list(x.addressable_shards[0].data.shape)]
-    for path, x in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
-def on_many_devices(folder: pathlib.Path) -> None:
-  """What happens on 8 devices; leaves work directories and `found.json`."""
-  found = {'devices': jax.device_count(), 'shards': {}, 'evaluations': {}}
-  for name in CASES:
-    result = loop.train(config(name), folder / name, show_progress=False)
-    found['shards'][name] = shards({'params': result.state.params, 'opt': result.state.opt})
-    if name == 'mlp_fsdp':
-      np.savez(folder / 'fsdp.npz', *map(np.asarray, jax.tree.leaves(result.state)))
-
-  with interrupted(5):
-    found['cut'] = loop.train(config('mlp_fsdp'), folder / 'cut', show_progress=False).step
-
-  for count in (1, 2, 8):
-    mesh = sharding.make_mesh({'data': -1}, jax.devices()[:count])
-    for batch_size in (56, 1000):
-      parts, state = restore.load_parts(folder / 'mlp_fsdp', mesh=mesh)
-      spec = parts.config | {'data': parts.config['data'] | {'batch_size': batch_size}}
-      step = jax.jit(steps.make_eval_step(parts.task, 0), out_shardings=sharding.replicated(mesh))
-      pipeline = assemble.make_eval_pipelines(spec)['test']
-      found['evaluations'][f'{count}/{batch_size}'] = steps.evaluate(step, state, pipeline, mesh)
-
-  try:
-    loop.train(config('mlp', 'data.batch_size=60'), folder / 'refused', show_progress=False)
-  except ConfigError as e:
-    found['refused'] = str(e)
-  (folder / 'found.json').write_text(json.dumps(found))
+SCRIPT = str(pathlib.Path(__file__).with_name('devices.py'))
 
 
 @pytest.fixture(scope='module')
 def many(tmp_path_factory, environment):
   """The folder which the process with 8 devices left, and what it found."""
   folder = tmp_path_factory.mktemp('many')
-  flags = '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'  # which compiles faster
-  done = subprocess.run(
-    [sys.executable, __file__, str(folder)],
-    env=environment | {'XLA_FLAGS': flags}, capture_output=True, text=True, check=False,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
+  _run(environment, 8, [folder])
   return folder, json.loads((folder / 'found.json').read_text())
 
 
 @pytest.fixture(scope='module')
+def processes(many, environment, request):
+  """The same for 2 processes of 4 devices each."""
+  with socket.create_server(('localhost', 0)) as free:
+    port = free.getsockname()[1]
+  folder = many[0]
+  (folder / 'processes').mkdir()
+  names = MANY_PROCESSES if request.config.getoption('thorough') else SOME
+  _run(environment, 4, *([folder, i, 2, port, *names] for i in range(2)))
+  return folder / 'processes', json.loads((folder / 'processes' / 'found.json').read_text())
+
+
+def _run(environment, devices, *arguments):
+  """Runs the script once for each list of arguments, all at once."""
+  flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'  # compiles faster
+  children = [
+    subprocess.Popen(
+      [sys.executable, SCRIPT, *map(str, a)],
+      env=environment | {'XLA_FLAGS': flags}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    for a in arguments
+  ]  # fmt: skip
+  try:
+    outputs = [child.communicate(timeout=600)[0] for child in children]
+  finally:
+    for child in children:
+      child.kill()
+  for child, output in zip(children, outputs, strict=True):
+    assert child.returncode == 0, output[-5000:]
+
+
+@pytest.fixture(scope='module')
 def one(tmp_path_factory):
-  """A function from a case to the work directory of its run on one device, where all shardings are the same."""
+  """A function from a case to the work directory of its kind's run on one device."""
   folder, done = tmp_path_factory.mktemp('one'), {}
 
   def train(name):
     kind = name.split('_')[0]
     if kind not in done:
-      done[kind] = loop.train(
-        config(name, "mesh={'data': -1}", 'sharding=replicated'), folder / kind, show_progress=False
-      )
+      done[kind] = loop.train(config(kind, "mesh={'data': -1}"), folder / kind, show_progress=False)
     return folder / kind
 
   return train
@@ -117,7 +77,21 @@ def one(tmp_path_factory):
 def test_eight_devices_train_as_one(many, one, name):
   folder, found = many
   assert found['devices'] == 8 and jax.device_count() == 1
-  a, b = records(one(name)), records(folder / name)
+  _assert_same_numbers(one(name), folder / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MANY_PROCESSES)
+def test_two_processes_train_as_one(processes, one, name, request):
+  if name not in SOME and not request.config.getoption('thorough'):
+    pytest.skip('with --thorough alone')
+  folder, found = processes
+  assert (found['processes'], found['devices']) == (2, 8)
+  _assert_same_numbers(one(name), folder / name)
+
+
+def _assert_same_numbers(one, other):
+  a, b = records(one), records(other)
   assert [sorted(r) for r in a] == [sorted(r) for r in b] and len(a) >= 3
   for x, y in zip(a, b, strict=True):
     for key in x.keys() - {'split', 'class_accuracy'}:
@@ -127,7 +101,7 @@ def test_eight_devices_train_as_one(many, one, name):
 
 
 def test_arrays_are_really_split(many):
-  shards = many[1]['shards']
+  shards = {case: {k: v[:2] for k, v in found.items()} for case, found in many[1]['shards'].items()}
   assert all(whole == part for name in ('mlp', 'gan', 'ppo') for whole, part in shards[name].values())
   mlp = shards['mlp_fsdp']
   assert mlp['params/model/dense_0/kernel'] == [[64, 256], [64, 32]]  # 16,384 numbers
@@ -137,9 +111,6 @@ def test_arrays_are_really_split(many):
   rules = shards['mlp_rules']
   assert {tuple(part) for k, (_, part) in rules.items() if k.endswith('dense_0/kernel')} == {(64, 128)}
   assert {tuple(part) for k, (_, part) in rules.items() if k.endswith('dense_1/kernel')} == {(256, 16)}
-  gpt = {k.removeprefix('params/model/'): part for k, (_, part) in shards['gpt_rules'].items()}
-  assert gpt['block_0/up/kernel'] == [64, 128] and gpt['block_0/down/kernel'] == [128, 64]
-  assert gpt['token/embedding'] == [64, 64] and gpt['block_0/norm_0/scale'] == [64]
   gpt = {k.removeprefix('params/model/'): part for k, (_, part) in shards['gpt_fsdp'].items()}
   assert gpt['block_0/up/kernel'] == [64, 32] and gpt['token/embedding'] == [32, 64]
 
@@ -163,7 +134,7 @@ def test_a_checkpoint_of_eight_devices_restores_on_one_bit_for_bit(many):
   folder, _ = many
   _, state = dl.load(folder / 'mlp_fsdp', averaged=False)
   leaves = jax.tree.leaves(state)
-  with np.load(folder / 'fsdp.npz') as saved:
+  with np.load(folder / 'mlp_fsdp.npz') as saved:
     assert len(saved.files) == len(leaves)
     for name, leaf in zip(saved.files, leaves, strict=True):
       assert len(leaf.sharding.device_set) == 1
@@ -188,5 +159,26 @@ def test_a_batch_that_the_devices_cannot_share_is_one_line(many):
   assert not (folder / 'refused').exists()
 
 
-if __name__ == '__main__':
-  on_many_devices(pathlib.Path(sys.argv[1]))
+def test_strategies_split_what_they_say(many):
+  shards = many[1]['shards']
+  part = lambda case, name: shards[case][f'params/model/{name}'][1]
+  moments = lambda case, name: {
+    tuple(v[1]) for k, v in shards[case].items() if k.startswith('opt/') and k.endswith(name)
+  }
+  # blocks of 64 features in 2 heads: 192 of queries, keys and values, 256 hidden
+  assert part('gpt_tensor', 'block_0/attention/qkv/kernel') == [16, 96]  # fsdp splits the rest over 4
+  assert part('gpt_tensor', 'block_0/attention/out/kernel') == [32, 16]
+  assert part('gpt_rules', 'block_0/up/kernel') == [64, 32]
+  assert part('gpt_rules', 'block_0/down/kernel') == [128, 64]
+  assert part('moe_expert', 'blocks/experts/up') == [1, 2, 32, 128] or part('moe_expert', 'blocks/experts/up')[1] == 2
+  assert part('resnet_zero1', 'layer2_0/conv2/kernel') == [3, 3, 16, 16]
+  assert moments('resnet_zero1', 'layer2_0/conv2/kernel') == {(3, 3, 2, 16)}
+  assert part('resnet_tensor', 'layer2_0/conv1/kernel') == [3, 3, 2, 8]
+  kinds = {k: v[2] for k, v in shards['gpt_offload'].items() if v[0]}
+  assert {v for k, v in kinds.items() if k.startswith('opt/')} == {'pinned_host'}
+  assert {v for k, v in kinds.items() if k.startswith('params/')} == {'device'}
+
+
+def test_a_checkpoint_of_eight_devices_restores_on_four_and_on_two_processes_bit_for_bit(many, processes):
+  assert many[1]['restored'] == {"{'data': 4, 'model': 1}": True, "{'data': 2, 'model': 2}": True}
+  assert processes[1]['restored'] is True

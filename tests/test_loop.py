@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import pytest
 from small import each_call, interrupted, records, small
 
 import dl
-from dl import assemble, evaluate, logs, loop, metrics, optim, restore, steps
+from dl import assemble, evaluate, logs, loop, meter, metrics, optim, restore, steps
 from dl import workdir as workdirs
 from dl.checkpoint import Checkpoints
 from dl.data.sklearn import Diabetes, Digits
@@ -96,7 +97,10 @@ def test_each_line_of_the_metrics_is_one_object(runs):
   of_training = [r for r in lines if r['split'] == 'train']
   assert [r['step'] for r in of_training] == [7, 14, 21, 28, 35, 42, 49, 56, 60]
   for r in of_training:
-    assert r.keys() == {'step', 'split', 'loss', 'accuracy', 'learning_rate', 'steps_per_second', 'seconds'}
+    measured = set(meter.NUMBERS) - {'tokens_per_second', 'mfu'}
+    assert r.keys() == {'step', 'split', 'loss', 'accuracy', 'learning_rate', *measured}
+    assert 0 <= r['data_wait'] <= 1 and r['memory_gb'] > 0.05
+    assert r['examples_per_second'] == pytest.approx(32 * r['steps_per_second'])
     assert 0 <= r['accuracy'] <= 1 and r['loss'] > 0 and r['steps_per_second'] > 0
   assert all(a['seconds'] < b['seconds'] for a, b in itertools.pairwise(of_training))
   of_test = [r for r in lines if r['split'] == 'test']
@@ -390,7 +394,8 @@ def test_training_metrics_are_written_while_later_steps_run(tmp_path):
   sums = steps.Sums({'loss': metrics.Mean(jnp.float32(6), jnp.float32(4))}, jnp.int32(-1))
   optimizer = optim.Optimizer({}, {'learning_rate': (lambda step: 0.1 * step, 1)})
   with logs.Logs(tmp_path) as log:
-    with Recorder(log, None, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0) as recorder:
+    rate = types.SimpleNamespace(numbers=lambda steps, seconds: {'steps_per_second': steps / seconds})
+    with Recorder(log, None, rate, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0) as recorder:
       recorder.poll()
       assert logs.read(tmp_path) == []
       recorder.put(3, sums)

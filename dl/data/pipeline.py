@@ -1,14 +1,16 @@
 """The input as a pure function of the step: `pipeline[step]` is the batch of that step."""
 
 import collections
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from dl import memory
 from dl.data.source import Example, Source, standard
 from dl.data.transforms import Transform
 from dl.errors import ConfigError
@@ -131,7 +133,20 @@ class Pipeline:
 
   def example(self) -> HostBatch:
     """The first example of the stream as a batch of one, for its shapes."""
-    return {k: v[:1] for k, v in self._gather(0).items()} if self._gathers else self._stack([self._example(0)])
+    return self._gather(0, 1) if self._gathers else self._stack([self._example(0)])
+
+  def check_memory(self) -> None:
+    """Raises ConfigError where a batch of this process is more than the machine can hold."""
+    memory.check_batch(self.example(), self._rows, f'{self._where}.batch_size')
+
+  def reseeded(self, seed: int) -> Self:
+    """The same examples in the order of another seed."""
+    other = copy.copy(self)
+    for name in ('_examples', '_batches'):
+      other.__dict__.pop(name, None)
+    other._seed = seed
+    other._permutation = functools.lru_cache(maxsize=2)(other._permute)
+    return other
 
   def examples(self, index: Int[np.ndarray, ' k']) -> HostBatch:
     """Single examples of an evaluation, by their place in it, as a batch."""
@@ -170,9 +185,10 @@ class Pipeline:
     index = np.arange(self._n, dtype=np.int32 if self._n < 2**31 else np.int64)
     return np.random.default_rng([self._seed, epoch]).permutation(index)
 
-  def _gather(self, step: int) -> HostBatch:
-    """The batch of a step by one vectorized index into the source."""
-    stream = step * self.batch_size + self._offset + np.arange(self._rows)
+  def _gather(self, step: int, rows: int | None = None) -> HostBatch:
+    """The batch of a step, or its first rows, by one vectorized index into the source."""
+    rows = self._rows if rows is None else rows
+    stream = step * self.batch_size + self._offset + np.arange(rows)
     if not self.train:
       index, mask = np.minimum(stream, self._n - 1), (stream < self._n).astype(np.float32)
     else:
@@ -183,7 +199,7 @@ class Pipeline:
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
           of_epoch = epochs == epoch
           index[of_epoch] = self._permutation(epoch)[index[of_epoch]]
-      mask = np.ones(self._rows, np.float32)
+      mask = np.ones(rows, np.float32)
     batch = self.source[index]
     return {name: standard(name, values) for name, values in batch.items()} | {'mask': mask}
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from dl import config as configs
 from dl import logs
 from dl.errors import ConfigError, nearest
+from dl.meter import NUMBERS
 from dl.progress import duration
 
 Series = list[tuple[int, float | None]]
 
-HOUSEKEEPING = ('learning_rate', 'steps_per_second', 'examples_per_second', 'tokens_per_second', 'seconds', 'epoch')
+HOUSEKEEPING = ('learning_rate', 'epoch', *NUMBERS)
 """Names in `metrics.jsonl` which say how a run went, not how well."""
 
 _LOWER = re.compile(
