@@ -12,6 +12,10 @@ class TrainingError(RuntimeError):
   """A run that cannot go on (a non-finite loss); the message is one line which says where and what to look at."""
 
 
+class StuckError(TrainingError):
+  """A thread hangs, so the process cannot end in the usual way, which would wait for it: leave by `os._exit`."""
+
+
 def nearest(name: str, valid: Iterable[str], limit: int = 3) -> str:
   """The valid names nearest to `name`, as the end of an error line."""
   valid = sorted({str(v) for v in valid})
