@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl import ranges
 from dl.errors import ConfigError, nearest
 
 
@@ -60,13 +61,21 @@ def build(spec: Mapping[str, Any], package: str, where: str, **given: Any) -> An
     raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
   except (ValueError, TypeError) as e:
     raise ConfigError(f'{where}: {spec["name"]} refused its arguments: {first_line(e)}') from e
+  except OSError as e:
+    raise ConfigError(f'{where}: {spec["name"]}: {first_line(e)}') from e
 
 
 def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, given: Sequence[str] = ()) -> None:
-  """Checks names and types of `arguments` against the signature of `target`; raises ConfigError."""
+  """Checks names and types of `arguments` against the signature of `target`; raises ConfigError.
+
+  Numbers for what is defined here or in optax have ranges as well, by their names (`dl.ranges`).
+  """
   if not callable(target):
     raise ConfigError(f'{where}: {target!r} cannot be called')
-  parameters = inspect.signature(target).parameters
+  try:
+    parameters = inspect.signature(target).parameters
+  except ValueError as e:  # some builtins
+    raise ConfigError(f'{where}: {target!r} does not say what arguments it takes') from e
   valid = {
     n: p
     for n, p in parameters.items()
@@ -84,6 +93,18 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, 
   for name, value in arguments.items():
     if name in hints and not matches(value, hints[name]):
       raise ConfigError(f'{where}.{name}: expected {describe(hints[name])}, got {value!r} ({type(value).__name__})')
+    if _package(target) in ('dl', 'optax') and not (name in valid and valid[name].default is value):
+      check_range(name, value, f'{where}.{name}')
+
+
+def check_range(name: str, value: Any, where: str) -> None:
+  """Raises ConfigError for a number which an argument of this name cannot be."""
+  if wrong := ranges.problem(name, value):
+    raise ConfigError(f'{where}: {wrong}')
+
+
+def _package(target: Callable) -> str:
+  return (getattr(target, '__module__', None) or '').partition('.')[0]
 
 
 def describe(hint: Any) -> str:
@@ -207,7 +228,7 @@ def first_line(error: BaseException) -> str:
 def _module_exists(module: str) -> bool:
   try:
     return importlib.util.find_spec(module) is not None
-  except (ModuleNotFoundError, ValueError):
+  except (ImportError, ValueError, AttributeError):  # none of this name, or a name which none can have
     return False
 
 

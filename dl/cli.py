@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from dl import supervisor
-from dl.errors import ConfigError, TrainingError, nearest
+from dl import compilation, supervisor
+from dl.errors import ConfigError, TrainingError, nearest, one_line
 
 USER_ERROR = 2
 """Exit code of a user's mistake."""
@@ -60,6 +60,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       logging.set_verbosity(flags.FLAGS.verbosity)
     else:
       logging.set_verbosity(logging.WARNING)  # libraries log every detail of a save
+    compilation.use_cache()
     try:
       return main(argv)
     except (ConfigError, TrainingError) as e:
@@ -86,8 +87,7 @@ def _leave(code: int) -> int:
 
 def fail(error: Exception) -> int:
   """Prints an error as one line and returns its exit code."""
-  text = ' '.join(str(error).split())
-  print(f'error: {text}', file=sys.stderr, flush=True)
+  print(f'error: {one_line(error)}', file=sys.stderr, flush=True)
   return FAILURE if isinstance(error, TrainingError) else USER_ERROR
 
 

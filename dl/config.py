@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import importlib.util
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -28,6 +29,7 @@ class Experiment:
     optim: named optax stages, or a dict player -> named stages (see `dl.optim`).
     train_for: length of the training: '20 epochs', '500 steps', '1e6 examples'.
     seed: of parameters, data order, augmentation and all else that is random.
+    seeds: train so many seeds, `seed` and those after it, as one vectorized program (`dl.seeds`); None: the one.
     init_from: weights to start from (`dl.weights`): `name`, 'tensors' of a file or another 'run'; `path`, `exclude`.
     data: the training data: `name` below `dl.data`, its arguments, `batch_size`, `augment`; None for a task without.
     eval: evaluation name -> changes to `data`, such as dict(split='test'); the name is the split in `metrics.jsonl`.
@@ -53,6 +55,7 @@ class Experiment:
   model: dict | None = None
   data: dict | None = None
   seed: int = 0
+  seeds: int | None = None
   init_from: dict | None = None
   eval: dict = dataclasses.field(default_factory=dict)
   eval_every: Duration | None = None
@@ -174,21 +177,26 @@ def _child(node: Any, name: str, where: str) -> Any:
   raise ConfigError(f'{where}: is {node!r}, which has no key {name!r}')
 
 
-def to_plain(value: Any) -> Any:
-  """Plain JSON data from a ConfigDict or nested containers; raises ConfigError for anything else."""
+def to_plain(value: Any, where: str = 'config') -> Any:
+  """Plain JSON data from a ConfigDict or nested containers; raises ConfigError for anything else.
+
+  Numbers are those that JSON can hold, and integers have 64 bits at most.
+  """
   if isinstance(value, ml_collections.ConfigDict):
     # Its own iteration is sorted by name, and the order of optimizer stages counts.
-    return {k: to_plain(value[k]) for k in value._fields}
+    return {k: to_plain(value[k], f'{where}.{k}') for k in value._fields}
   if isinstance(value, Mapping):
-    bad = [k for k in value if not isinstance(k, str)]
+    bad = [k for k in value if not isinstance(k, str) or not k]
     if bad:
-      raise ConfigError(f'config: keys must be strings, got {bad[0]!r}')
-    return {k: to_plain(v) for k, v in value.items()}
+      raise ConfigError(f'{where}: keys must be names, got {bad[0]!r}')
+    return {k: to_plain(v, f'{where}.{k}') for k, v in value.items()}
   if isinstance(value, list | tuple):
-    return [to_plain(v) for v in value]
+    return [to_plain(v, f'{where}.{i}') for i, v in enumerate(value)]
+  if isinstance(value, int | float) and not (abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)):
+    raise ConfigError(f'{where}: must be a finite number of at most 64 bits, got {value!r}')
   if value is None or isinstance(value, bool | int | float | str):
     return copy.copy(value)
-  raise ConfigError(f'config: must hold plain values, got {value!r} ({type(value).__name__})')
+  raise ConfigError(f'{where}: must hold plain values, got {value!r} ({type(value).__name__})')
 
 
 def flatten(plain: Any, prefix: str = '') -> dict[str, Any]:

@@ -30,7 +30,7 @@ def to_steps(
   if isinstance(duration, int) and not isinstance(duration, bool):
     if duration < 0:
       raise ConfigError(f'{where}: a duration cannot be negative, got {duration}')
-    return duration
+    return _countable(duration, where, duration)
   match = _PATTERN.match(duration) if isinstance(duration, str) else None
   if not match:
     raise ConfigError(f"{where}: expected a duration such as '20 epochs', '500 steps' or '5%', got {duration!r}")
@@ -45,8 +45,15 @@ def to_steps(
     raise ConfigError(f'{where}: {duration!r} has no meaning here, since there is no {_NEEDS[unit]}; use steps')
   if unit == '%' and number > 100:
     raise ConfigError(f'{where}: {duration!r} is more than the whole training')
-  steps = round(number * scale)
+  steps = _countable(number * scale, where, duration)
   return max(steps, 1) if number > 0 else 0
+
+
+def _countable(steps: float, where: str, said: str | int) -> int:
+  """A number of steps as such; raises ConfigError for more than a run can count, in 32 bits."""
+  if not steps < 2**31 - 1:
+    raise ConfigError(f'{where}: {said!r} is more than the {2**31 - 1:,} steps that a run can count')
+  return round(steps)
 
 
 _NEEDS = {'epoch': 'data set to pass over', 'example': 'batch', '%': 'total length yet'}

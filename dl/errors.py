@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class ConfigError(ValueError):
   """Something the user wrote (a config, a flag, a path) cannot be used; the message is one helpful line."""
 
+  def __init__(self, message: str):
+    super().__init__(one_line(message))  # a value that it quotes may have several
+
 
 class TrainingError(RuntimeError):
   """A run that cannot go on (a non-finite loss); the message is one line which says where and what to look at."""
@@ -14,6 +17,12 @@ class TrainingError(RuntimeError):
 
 class StuckError(TrainingError):
   """A thread hangs, so the process cannot end in the usual way, which would wait for it: leave by `os._exit`."""
+
+
+def one_line(text: str) -> str:
+  """A text with its line ends as spaces, and other control characters escaped: harmless to a terminal."""
+  text = ' '.join(str(text).split())
+  return ''.join(c if c.isprintable() or c == ' ' else c.encode('unicode_escape').decode() for c in text)
 
 
 def nearest(name: str, valid: Iterable[str], limit: int = 3) -> str:

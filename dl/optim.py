@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from dl.build import check_arguments, first_line, resolve
+from dl.build import check_arguments, check_range, first_line, resolve
 from dl.duration import to_steps
 from dl.errors import ConfigError, nearest
 from dl.patterns import assign, found_in, is_pairs, match, paths
@@ -32,6 +32,7 @@ Schedule = Callable[[Any], Any]
 
 _STAGES = {f.__name__: f for f in (params_ema, accumulate, freeze, unfreeze, layerwise_decay)}
 _SCHEDULES = {'inverse_time_decay': inverse_time_decay}
+_VALUES = ('init_value', 'peak_value', 'end_value', 'value')
 _STEP_ARGUMENTS = ('warmup_steps', 'decay_steps', 'transition_steps', 'transition_begin')
 
 
@@ -126,15 +127,25 @@ def make(
   return Optimizer(chains, rates)
 
 
-def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedule:
-  """Builds an optax schedule; lengths are durations and default to the whole training, `warmup` is `warmup_steps`."""
+def make_schedule(spec: Mapping[str, Any], length: Length, where: str, of: str = '') -> Schedule:
+  """Builds an optax schedule; lengths are durations and default to the whole training, `warmup` is `warmup_steps`.
+
+  Args:
+    spec: `name` and arguments.
+    length: of the training.
+    where: the config path, for error lines.
+    of: the argument which follows the schedule; its values have the range of that.
+  """
   target = _resolve(spec.get('name'), where, optax.schedules)
   arguments = {k: v for k, v in spec.items() if k != 'name'}
+  for name in _VALUES:
+    if name in arguments:
+      check_range(of, arguments[name], f'{where}.{name}')
   parameters = inspect.signature(target).parameters
   if 'warmup' in arguments and 'warmup_steps' in parameters:
     arguments['warmup_steps'] = arguments.pop('warmup')
   elif 'warmup' in arguments:
-    return _warmed_up(arguments.pop('warmup'), {'name': spec['name'], **arguments}, length, where)
+    return _warmed_up(arguments.pop('warmup'), {'name': spec['name'], **arguments}, length, where, of)
   for name in _STEP_ARGUMENTS:
     if name in arguments:
       arguments[name] = length.steps(arguments[name], f'{where}.{name}')
@@ -157,7 +168,7 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedu
       if not isinstance(arguments.get(name, []), list | tuple) or not all(isinstance(v, kind) for v in arguments[name]):
         raise ConfigError(f'{where}.{name}: expected a list, of schedules and of the durations between them')
     arguments['schedules'] = [
-      make_schedule(s, length, f'{where}.schedules.{i}') for i, s in enumerate(arguments['schedules'])
+      make_schedule(s, length, f'{where}.schedules.{i}', of) for i, s in enumerate(arguments['schedules'])
     ]
     arguments['boundaries'] = [length.steps(b, f'{where}.boundaries') for b in arguments.get('boundaries', [])]
   check_arguments(target, arguments, where)
@@ -167,13 +178,13 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str) -> Schedu
   return schedule
 
 
-def _warmed_up(warmup: str | int, spec: Mapping[str, Any], length: Length, where: str) -> Schedule:
+def _warmed_up(warmup: str | int, spec: Mapping[str, Any], length: Length, where: str, of: str) -> Schedule:
   """A linear rise from 0, and then a schedule over what is left; one with places of its own keeps them."""
   steps = min(length.steps(warmup, f'{where}.warmup'), max(length.total - 1, 0))
   if {'boundaries_and_scales', 'boundaries'} & spec.keys():
-    whole = make_schedule(spec, length, where)
+    whole = make_schedule(spec, length, where, of)
     return lambda step: jnp.where(step < steps, whole(0) * step / max(steps, 1), whole(step))
-  rest = make_schedule(spec, dataclasses.replace(length, total=length.total - steps), where)
+  rest = make_schedule(spec, dataclasses.replace(length, total=length.total - steps), where, of)
   if not steps:
     return rest
   return optax.schedules.join_schedules([optax.schedules.linear_schedule(0.0, float(rest(0)), steps), rest], [steps])
@@ -252,6 +263,8 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
     if isinstance(value, str) and name.endswith('mask'):
       match(value, params, at)
       arguments[name] = functools.partial(found_in, value) if name in parameters else value
+    elif name.endswith('mask') and not (value is None or isinstance(value, bool) or callable(value)):
+      raise ConfigError(f"{at}: expected a pattern over parameters' paths, such as 'kernel$', got {value!r}")
     elif is_pairs(value) and target is not layerwise_decay:
       assigned[name] = (
         assign(value, params, at),
@@ -289,7 +302,8 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
 def _value(name: str, value: Any, length: Length, where: str) -> Any:
   """An argument of a stage: a dict is a schedule, and `after` a duration."""
   if isinstance(value, Mapping) and 'name' in value:
-    return make_schedule(value, length, where)
+    return make_schedule(value, length, where, name)
+  check_range(name, value, where)
   return length.steps(value, where) if name == 'after' else value
 
 
@@ -304,7 +318,10 @@ def _resolve(name: Any, where: str, *modules: Any) -> Callable:
     if callable(getattr(module, name, None)):
       return getattr(module, name)
   if '.' in name:
-    return resolve(name, 'optax', where)
+    found = resolve(name, 'optax', where)
+    if not inspect.isfunction(found):
+      raise ConfigError(f'{where}: {name!r} is no function which makes a transformation or a schedule')
+    return found
   raise ConfigError(f'{where}: no optax transformation is called {name!r}; {nearest(name, _names(*modules))}')
 
 

@@ -30,14 +30,14 @@ def make_mesh(spec: Mapping[str, int], devices: Sequence[jax.Device] | None = No
     if not isinstance(size, int) or isinstance(size, bool) or (size < 1 and size != -1):
       raise ConfigError(f'config.mesh.{name}: expected a number of devices or -1, got {size!r}')
   sizes = list(spec.values())
-  known = int(np.prod([s for s in sizes if s != -1]))
+  known = math.prod(s for s in sizes if s != -1)
   if sizes.count(-1) > 1:
     raise ConfigError('config.mesh: only one axis can be -1')
   if sizes.count(-1) == 1:
     if len(devices) % known:
       raise ConfigError(f'config.mesh: {len(devices)} devices cannot be divided by {known}')
     sizes[sizes.index(-1)] = len(devices) // known
-  count = int(np.prod(sizes))
+  count = math.prod(sizes)
   if count > len(devices) or (count < len(devices) and jax.process_count() > 1):
     raise ConfigError(f'config.mesh: {dict(spec)} takes {count} devices, and there are {len(devices)}')
   devices = devices[:count]
@@ -46,7 +46,7 @@ def make_mesh(spec: Mapping[str, int], devices: Sequence[jax.Device] | None = No
 
 def fitting(spec: Mapping[str, int], count: int) -> dict[str, int]:
   """A config's mesh if it fits this many devices; else all of them along 'data': for a run which trained on others."""
-  known = int(np.prod([s for s in spec.values() if s != -1]))
+  known = math.prod(s for s in spec.values() if s != -1)
   fits = count % known == 0 if -1 in spec.values() else count == known
   return dict(spec) if fits else dict.fromkeys(spec, 1) | {'data': -1}
 

@@ -136,7 +136,7 @@ def test_a_player_each():
     ),
     (dict(name='adam', learning_rate=1e-3), 'stages have names'),
     (dict(accumulate=dict(name='accumulate', steps=2)), 'wraps the stages after it'),
-    (dict(adam=dict(name='adam', learning_rate=1e-3), ema=dict(name='params_ema', decay=1.5)), 'decay must be'),
+    (dict(adam=dict(name='adam', learning_rate=1e-3), ema=dict(name='params_ema', decay=1.5)), 'decay: must be'),
     ({}, 'expected named stages'),
   ],
 )

@@ -88,10 +88,7 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
         f'the evaluation data of its own, as in eval=dict({split}=dict(name=...))'
       )
     given = {}
-  try:
-    source = build.build(arguments, 'dl.data', where, **given)
-  except OSError as e:
-    raise ConfigError(f'{where}: {spec["name"]}: {build.first_line(e)}') from e
+  source = build.build(arguments, 'dl.data', where, **given)
   if not hasattr(type(source), '__len__') or not hasattr(type(source), '__getitem__'):
     raise ConfigError(f'{where}: {spec["name"]} is not a source: it needs __len__ and __getitem__ (see dl.data.source)')
   return source
@@ -115,8 +112,10 @@ def _check_augment(pipeline: Pipeline, where: str) -> None:
     return pipeline.augment(key, {k: as_float(v) if k == 'image' else v for k, v in batch.items()})
 
   try:
-    jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), rows)
+    found = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), rows)
   except ConfigError as e:
     raise ConfigError(f'{where}: {e}') from e
-  except (TypeError, ValueError) as e:
+  except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
     raise ConfigError(f'{where}: does not fit the data: {build.first_line(e)}') from e
+  if not isinstance(found, Mapping) or not rows.keys() <= found.keys():
+    raise ConfigError(f'{where}: an augmentation returns the batch with all its keys, {", ".join(rows)}')
