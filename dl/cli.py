@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 
 from dl import compilation, supervisor
-from dl.errors import ConfigError, TrainingError, nearest, one_line
+from dl.errors import ConfigError, StuckError, TrainingError, nearest, one_line
 
 USER_ERROR = 2
 """Exit code of a user's mistake."""
@@ -66,7 +66,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     except (ConfigError, TrainingError) as e:
       if flags.FLAGS.debug:
         raise
-      return _leave(fail(e))
+      return _leave(fail(e), isinstance(e, StuckError))
     except Exception as e:
       if not supervisor.supervised() or type(e).__name__ != 'JaxRuntimeError' or flags.FLAGS.debug:
         raise
@@ -77,9 +77,12 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   app.run(guarded, flags_parser=_parse)
 
 
-def _leave(code: int) -> int:
-  """An exit code; one of many processes ends at once, since the others, which would be waited for, do not know yet."""
-  if supervisor.supervised():
+def _leave(code: int, stuck: bool = False) -> int:
+  """An exit code; one of many processes ends at once, since the others, which would be waited for, do not know yet.
+
+  So does one with a thread that is stuck.
+  """
+  if supervisor.supervised() or stuck:
     sys.stdout.flush()
     os._exit(code)
   return code
