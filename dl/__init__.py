@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 
 
-def load(workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True) -> tuple['Task', 'State']:
+def load(
+  workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True, seed: int | None = None
+) -> tuple['Task', 'State']:
   """(task, state) of a run, without its data set: see `dl.restore.load`."""
   from dl import restore
 
-  return restore.load(workdir, step, averaged)
+  return restore.load(workdir, step, averaged, seed)
 
 
 def run(config: Any, workdir: str | os.PathLike, **options: Any) -> Any:

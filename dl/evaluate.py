@@ -49,7 +49,8 @@ def evaluate(
     if pipeline is not None:
       sharding.check_batch(pipeline.batch_size, mesh, f'config.eval.{name}.batch_size')
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
-  eval_step = jax.jit(steps.make_eval_step(parts.task, config['seed']), out_shardings=sharding.replicated(mesh))
+  eval_step = steps.make_eval_step(parts.task, config['seed'], config['seeds'])
+  eval_step = jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
   return {name: steps.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
 
 

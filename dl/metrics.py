@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
+BY_SEED = '_by_seed'
+"""How the name of a list of a number of each seed ends."""
+
 
 @flax.struct.dataclass
 class Metric:
@@ -164,6 +167,25 @@ def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:
   return float(present.mean()) if len(present) else float('nan')
 
 
+@flax.struct.dataclass
+class BySeed(Metric):
+  """The sums of a metric for each of several seeds, which are their first axis; its number is the mean of theirs."""
+
+  metric: Metric
+
+  @property
+  def is_number(self) -> bool:
+    return self.metric.is_number
+
+  def each(self) -> list[Any]:
+    """The number (or list) of each seed."""
+    count = len(jax.tree.leaves(self.metric)[0])
+    return [jax.tree.map(lambda x, i=i: x[i], self.metric).compute() for i in range(count)]
+
+  def compute(self) -> float | list[float]:
+    return np.mean(self.each(), axis=0).tolist()
+
+
 def average(mean: Mean) -> Float[Array, '']:
   """The value of a mean inside compiled code; 0 if nothing was counted."""
   return mean.total / jnp.where(mean.weight > 0, mean.weight, 1.0)
@@ -180,5 +202,6 @@ def total(parts: list[Any]) -> Any:
 
 
 def compute(metrics: Mapping[str, Metric]) -> dict[str, float | list[float]]:
-  """The numbers of a (host) metrics dict."""
-  return {name: metric.compute() for name, metric in metrics.items()}
+  """The numbers of a (host) metrics dict; one of several seeds comes with a list, 'NAME_by_seed'."""
+  several = {f'{k}{BY_SEED}': m.each() for k, m in metrics.items() if isinstance(m, BySeed) and m.is_number}
+  return {name: metric.compute() for name, metric in metrics.items()} | several

@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from dl import partition
+from dl import partition, seeds
 from dl import workdir as workdirs
 from dl.assemble import Parts, assemble
 from dl.checkpoint import Checkpoints, abstract
@@ -15,13 +15,16 @@ from dl.state import State
 from dl.task import Task
 
 
-def load(workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True) -> tuple[Task, State]:
+def load(
+  workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True, seed: int | None = None
+) -> tuple[Task, State]:
   """The task and state of a run; the data set is not needed, nor the devices which it was trained on.
 
   Args:
     workdir: the work directory of a run.
     step: which checkpoint: a step, 'best', or None for the newest.
     averaged: whether the parameters are their running averages, where the optimizer keeps one (`params_ema`).
+    seed: which one of a run of several `seeds`; its first by default.
 
   Returns:
     (task, state): `task.predict(state, inputs, key)` takes raw inputs.
@@ -30,6 +33,12 @@ def load(workdir: str | os.PathLike, step: int | str | None = None, averaged: bo
     ConfigError: not a work directory, no such checkpoint, or code which no longer fits the config.
   """
   parts, state = load_parts(workdir, step)
+  first, count = parts.config['seed'], parts.config['seeds']
+  seed = first if seed is None else seed
+  if seed not in range(first, first + (count or 1)):
+    last = f' to {first + count - 1}' if count else ''
+    raise ConfigError(f'{workdir}: has no seed {seed}; its seed is {first}{last}')
+  state = seeds.one(state, count, seed - first)
   return parts.task, state.averaged() if averaged else state
 
 
@@ -45,10 +54,11 @@ def load_parts(
   else:
     names = partition.families(parts.task.model)
     shardings = partition.state_shardings(parts.config['sharding'], mesh, parts.state, names)
+  state = seeds.shapes(parts.state, parts.config['seeds'])
   keep = Keep(**parts.config['keep'])
   with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
     found = saved.find(step, f'{workdir}/checkpoints')
-    return parts, saved.restore(found, {'state': abstract(parts.state, shardings)})['state']
+    return parts, saved.restore(found, {'state': abstract(state, shardings)})['state']
 
 
 def input_kind(workdir: str | os.PathLike) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
-from dl import metrics, partition, sharding
+from dl import metrics, partition, seeds, sharding
 from dl.assemble import Parts, to_float
 from dl.checkpoint import abstract
 from dl.data.pipeline import Pipeline, prefetch
@@ -61,11 +61,11 @@ class Compiled:
 def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   """The functions of a run on a mesh; raises ConfigError for sharding rules which do not fit."""
   whole = sharding.replicated(mesh)
-  rule = parts.config['sharding']
+  rule, seed, count = (parts.config[key] for key in ('sharding', 'seed', 'seeds'))
   shardings = partition.state_shardings(rule, mesh, parts.state, partition.families(parts.task.model))
   train = partition.split_activations(make_train_step(parts), mesh, 2, rule)
   train = partition.onto_devices(train, rule, shardings)
-  evaluate = partition.split_activations(make_eval_step(parts.task, parts.config['seed']), mesh, 1, rule)
+  evaluate = partition.split_activations(make_eval_step(parts.task, seed, count), mesh, 1, rule)
   new_sums = lambda: zero_sums(parts)
   jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)
@@ -76,30 +76,37 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
     evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
-    like=(abstract(parts.state, shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
+    like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
 
 
 def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, Sums, Array]]:
   """One training step: augmentation, the task's step and the sums; a pure function, meant to be jitted.
 
-  The third result is a flag to wait for: the others are donated to the next step.
+  The third result is a flag to wait for: the others are donated to the next step. With several seeds, all but the
+  batch have a leading axis of them.
   """
-  task, chains, seed = parts.task, parts.optimizer.chains, parts.config['seed']
+  task, chains, count = parts.task, parts.optimizer.chains, parts.config['seeds']
   augment = parts.pipeline.augment if parts.pipeline is not None else None
 
-  def train_step(state: State, sums: Sums, batch: Any) -> tuple[State, Sums, Array]:
+  def train_step(seed: Any, state: State, sums: Sums, batch: Any) -> tuple[State, Sums, Array]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     step_key, augment_key = jax.random.split(key)
     batch = to_float(batch)
     if augment is not None:
       batch = augment(augment_key, batch)
     new, found = task.step(state, batch, step_key, chains)
+    found = _of_seeds(found, count)
     finite = all_finite(found)
     bad_step = jnp.where((sums.bad_step < 0) & ~finite, new.step, sums.bad_step)
     return new, Sums(metrics.add(sums.metrics, found), bad_step), finite
 
-  return train_step
+  return seeds.over(train_step, parts.config['seed'], count, (0, 0, 1))
+
+
+def _of_seeds(found: Metrics, count: int | None) -> Metrics:
+  """Marks metrics which have an axis of seeds."""
+  return found if count is None else {k: metrics.BySeed(m) for k, m in found.items()}
 
 
 def all_finite(tree: Any) -> Bool[Array, '']:
@@ -123,21 +130,26 @@ def fuse(train_step: Callable, length: int) -> Callable:
 
 def zero_sums(parts: Parts) -> Sums:
   """Sums of no steps; meant to be jitted."""
-  key = jax.random.key(0)
+  key, count = jax.random.key(0), parts.config['seeds']
   found = jax.eval_shape(
     lambda s, b: parts.task.step(s, to_float(b), key, parts.optimizer.chains)[1], parts.state, parts.batch
   )
-  return Sums(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found), jnp.full([], -1, jnp.int32))
+  found = seeds.shapes(_of_seeds(found, count), count)
+  bad_step = jnp.full([] if count is None else [count], -1, jnp.int32)
+  return Sums(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found), bad_step)
 
 
-def make_eval_step(task: Task, seed: int) -> Callable[[State, Any, Any], Metrics]:
-  """Metrics of one evaluation batch, with the averaged parameters where there are any; meant to be jitted."""
+def make_eval_step(task: Task, seed: int, count: int | None = None) -> Callable[[State, Any, Any], Metrics]:
+  """Metrics of one evaluation batch, with the averaged parameters where there are any; meant to be jitted.
 
-  def eval_step(state: State, batch: Any, index: Any) -> Metrics:
+  With `count` seeds, the state and the metrics have a leading axis of them, and the batch is the same for all.
+  """
+
+  def eval_step(seed: Any, state: State, batch: Any, index: Any) -> Metrics:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 1), index)
-    return task.evaluate(state.averaged(), to_float(batch), key)
+    return _of_seeds(task.evaluate(state.averaged(), to_float(batch), key), count)
 
-  return eval_step
+  return seeds.over(eval_step, seed, count, (0, None, None))
 
 
 def evaluate(eval_step: Callable, state: State, pipeline: Pipeline | None, mesh: Mesh) -> dict[str, Any]:
@@ -222,7 +234,9 @@ def bounded(depth: int) -> Callable[[Any], None]:
 
 def device_batches(parts: Parts, mesh: Mesh, start: int, lengths: Iterator[int]) -> Iterator[tuple[int, Any]]:
   """(number of steps, batch on the devices) of each compiled call from a step on; a batch of several is stacked."""
-  batches = parts.pipeline.iterate(start) if parts.pipeline is not None else itertools.repeat({})
+  batches = itertools.repeat({})
+  if parts.pipeline is not None:
+    batches = seeds.batches(parts.pipeline, start, parts.config['seed'], parts.config['seeds'])
   one, many = (sharding.batch_sharding(mesh, leading) for leading in (0, 1))
 
   def place(host: list[Any]) -> tuple[int, Any]:

@@ -10,6 +10,7 @@ instead: python -m dl.sweep ... --slurm > sweep.sh; sbatch sweep.sh
 Exit codes: 0 all complete, 1 a run failed, 2 a mistake in the command or the config, 75 interrupted (run it again).
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -34,6 +35,7 @@ def define_flags() -> None:
   flags.DEFINE_string('file', None, 'FILE.json, a list of {key: value}, or FILE.py with get_sweep() which returns one.')
   flags.DEFINE_integer('parallel', None, 'Runs at once: 1 if not given, and as many as SLURM likes.', lower_bound=1)
   flags.DEFINE_multi_string('metric', [], "Metrics of the report, 'test/accuracy'; the first one ranks the runs.")
+  flags.DEFINE_boolean('vectorize_seeds', False, 'Train seeds which follow one another as one vectorized program.')
   flags.DEFINE_boolean('report', False, 'Only write the report on what there is.')
   flags.DEFINE_boolean('slurm', False, 'Print a SLURM batch script instead of running anything.')
   flags.DEFINE_integer('index', None, 'Run this one entry of sweep.json, as a task of the batch script.', lower_bound=0)
@@ -102,12 +104,16 @@ def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run'
   parts.append(sweeping.grid(FLAGS.grid))
   parts += [sweeping.sample(FLAGS.random, FLAGS.samples, FLAGS.sample_seed)] if FLAGS.random else []
   new = sweeping.make(FLAGS.config, FLAGS.override, sweeping.product(*parts))
+  if FLAGS.vectorize_seeds and 'seed' not in new.keys:
+    raise ConfigError('--vectorize_seeds: no seeds are swept; give --grid seed=0,1,2')
   if (workdir / sweeping.FILE).exists():
-    sweep = sweeping.read(workdir).joined(new)
-    return sweep, sweep.chosen(new.runs)
-  if workdir.is_dir() and any(workdir.iterdir()):
+    before = sweeping.read(workdir)
+  elif workdir.is_dir() and any(workdir.iterdir()):
     raise ConfigError(f'--workdir: {workdir} is not empty and holds no sweep; choose another directory')
-  return new, list(new.runs)
+  else:
+    before = dataclasses.replace(new, runs=())
+  sweep = before.joined(new, FLAGS.vectorize_seeds)
+  return sweep, sweep.chosen(new.runs)
 
 
 if __name__ == '__main__':

@@ -48,6 +48,13 @@ class Run:
     """The overrides as flags of `dl.train`."""
     return [f'--override={key}={value!r}' for key, value in self.overrides.items()]
 
+  @property
+  def trains(self) -> set[str]:
+    """What it trains, a config of one seed each: equal for a run of several `seeds` and the runs of each."""
+    config = {k: v for k, v in self.config.items() if k not in FREE_TO_CHANGE}
+    seeds = range(config['seed'], config['seed'] + (config['seeds'] or 1))
+    return {json.dumps(config | {'seed': seed, 'seeds': None}) for seed in seeds}
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -70,17 +77,25 @@ class Sweep:
     """The swept config keys, in the order of their first appearance."""
     return list(dict.fromkeys(key for run in self.runs for key in run.overrides))
 
-  def joined(self, new: Self) -> Self:
-    """This sweep with the new runs of another after its own; raises ConfigError if their base configs differ."""
+  def joined(self, new: Self, vectorize: bool = False) -> Self:
+    """This sweep and, after its own runs, those of another which train what none of its own does.
+
+    Args:
+      new: the other sweep.
+      vectorize: whether added runs whose seeds follow one another, and which differ in nothing else, become one.
+
+    Raises:
+      ConfigError: the base configs differ.
+    """
     check_base(self.base, new.base)
-    have = {_identity(run.config) for run in self.runs}
-    added = tuple(run for run in new.runs if _identity(run.config) not in have)
-    return dataclasses.replace(new, runs=self.runs + added)
+    have = set().union(*(run.trains for run in self.runs))
+    added = tuple(run for run in new.runs if not run.trains <= have)
+    return dataclasses.replace(new, runs=self.runs + (_vectorized(new.base, added) if vectorize else added))
 
   def chosen(self, runs: Sequence[Run]) -> list[Run]:
-    """The runs of this sweep which have the configs of `runs`."""
-    wanted = {_identity(run.config) for run in runs}
-    return [run for run in self.runs if _identity(run.config) in wanted]
+    """The runs of this sweep which train what `runs` do."""
+    wanted = set().union(*(run.trains for run in runs))
+    return [run for run in self.runs if run.trains & wanted]
 
 
 def make(path: str, shared: Sequence[str], points: Sequence[Point]) -> Sweep:
@@ -98,9 +113,9 @@ def make(path: str, shared: Sequence[str], points: Sequence[Point]) -> Sweep:
   runs = tuple(_run(base, point) for point in points)
   seen: dict[str, str] = {}
   for run in runs:
-    first = seen.setdefault(_identity(run.config), run.name)
-    if first is not run.name:
-      raise ConfigError(f'sweep: {first} and {run.name} are the same run; leave one out')
+    for one in sorted(run.trains & seen.keys()):
+      raise ConfigError(f'sweep: {seen[one]} and {run.name} train the same; leave one out')
+    seen |= dict.fromkeys(run.trains, run.name)
   return Sweep(path, tuple(shared), base, runs)
 
 
@@ -151,8 +166,21 @@ def _cleaned(text: str) -> str:
   return re.sub(r'[^A-Za-z0-9._+-]+', '-', text).strip('-')
 
 
-def _identity(config: Mapping[str, Any]) -> str:
-  return json.dumps({k: v for k, v in config.items() if k not in FREE_TO_CHANGE})
+def _vectorized(base: Mapping[str, Any], runs: Sequence[Run]) -> tuple[Run, ...]:
+  """The runs, those whose seeds follow one another as one."""
+  rows: dict[str, list[Run]] = {}
+  for run in runs:
+    rest = {key: repr(v) for key, v in run.overrides.items() if key != 'seed'}
+    rows.setdefault(json.dumps(rest), []).append(run)
+  result = []
+  for rest, row in rows.items():
+    row.sort(key=lambda run: run.config['seed'])
+    follows = lambda a, b: b.config['seed'] == a.config['seed'] + 1 and a.config['seeds'] is b.config['seeds'] is None
+    starts = [i for i, run in enumerate(row) if i == 0 or not follows(row[i - 1], run)]
+    for start, end in zip(starts, [*starts[1:], len(row)]):
+      several = {'seed': str(row[start].config['seed']), 'seeds': str(end - start)}
+      result.append(_run(base, json.loads(rest) | several) if end - start > 1 else row[start])
+  return tuple(result)
 
 
 # -- Points: what a sweep is made of.

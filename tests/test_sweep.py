@@ -99,7 +99,7 @@ def test_files_of_points_and_their_product_with_a_grid(tmp_path):
 def test_mistakes_are_found_before_anything_runs():
   with pytest.raises(ConfigError, match="did you mean 'seed'"):
     made('sed=0,1')
-  with pytest.raises(ConfigError, match='the same run'):
+  with pytest.raises(ConfigError, match='train the same'):
     made(f'{RATE}=1e-3,0.001')
   with pytest.raises(ConfigError, match='swept twice'):
     made('seed=0', 'seed=1')

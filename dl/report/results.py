@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from dl.metrics import BY_SEED
 from dl.report.markup import escape, plain, swatch, title
 from dl.report.runs import Run, differences, number, rows
 
@@ -60,7 +61,7 @@ def _winners(values: Sequence[float | None], mode: str | None) -> set[int]:
 
 
 def by_class(runs: Sequence[Run]) -> str:
-  """One table for each metric which is a list; rows are classes, where the list has one number a class."""
+  """One table for each metric which is a list; rows are classes or seeds, of which a list has a number each."""
   found: dict[tuple[str, int], list[tuple[int, str, int, list]]] = {}
   for i, run in enumerate(runs):
     for (split, metric), (step, values) in run.lists().items():
@@ -68,7 +69,9 @@ def by_class(runs: Sequence[Run]) -> str:
         found.setdefault((metric, len(values)), []).append((i, split, step, values))
   tables = []
   for (metric, size), columns in found.items():
-    names = _class_names(runs[columns[0][0]], size)
+    first = runs[columns[0][0]]
+    seeds = [f'seed {first.config.get("seed", 0) + i}' for i in range(size)]
+    names = seeds if metric.endswith(BY_SEED) else _class_names(first, size)
     head = ''.join(
       f'<th class="n">{swatch(i, runs)}{escape(runs[i].name + " · " if len(runs) > 1 else "")}{escape(split)}'
       f'<br><small>step {step:,}</small></th>'

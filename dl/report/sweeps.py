@@ -14,6 +14,7 @@ from typing import Any
 
 from dl import atomic, sweeping
 from dl.errors import ConfigError, nearest
+from dl.metrics import BY_SEED
 from dl.progress import duration
 from dl.report import page, runs, scatter
 from dl.report.markup import COLOURS, escape
@@ -128,11 +129,12 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   """
   workdir = pathlib.Path(workdir)
   rows, loaded = [], []
+  keys = [key for key in sweep.keys if key != 'seeds']
   for run in sweep.runs:
     folder = workdir / run.name
     (known,) = runs.load([folder]) if (folder / 'config.json').is_file() else [None]
     loaded += [known] if known else []
-    rows.append(_row(run, known, sweep.keys))
+    rows += _rows(run, known, keys)
   chosen = list(metrics) or _metrics(sweep.base, loaded)
   valid = list(dict.fromkeys('/'.join(key) for known in loaded for key in runs.rows([known])))
   for metric in metrics:
@@ -145,7 +147,7 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
     same = json.dumps({k: v for k, v in row.values.items() if k != 'seed'})
     groups.setdefault(same, []).append(row)
   made = [Group({k: v for k, v in g[0].values.items() if k != 'seed'}, tuple(g)) for g in groups.values()]
-  return Summary(workdir.absolute().name, sweep.keys, chosen, mode, rows, _ranked(made, chosen, mode))
+  return Summary(workdir.absolute().name, keys, chosen, mode, rows, _ranked(made, chosen, mode))
 
 
 def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Run, metrics: Sequence[str] = ()) -> str:
@@ -154,17 +156,25 @@ def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Run, met
     (known,) = runs.load([workdir / run.name])
   except ConfigError:
     return ''
-  found = _row(run, known, ()).metrics
   chosen = list(metrics) or _metrics(sweep.base, [known])
-  return '   '.join(f'{metric} {runs.number(found[metric])}' for metric in chosen if metric in found)
+  group = Group({}, tuple(_rows(run, known, ())))
+  return '   '.join(f'{metric} {group.text(metric)}' for metric in chosen if group.found(metric))
 
 
-def _row(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> Row:
+def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> list[Row]:
+  """A row for each seed of a run, of which most have one."""
+  seeds = run.config['seeds']
   values = {key: sweeping.value(run.config, key) for key in keys}
-  if known is None:
-    return Row(run.name, values, 'waiting', 0, None, {})
-  metrics = {'/'.join(key): v.value for key, v in known.final().items() if v.value is not None}
-  return Row(run.name, values, known.status, known.step, known.seconds, metrics)
+  row = Row(run.name, values, 'waiting', 0, None, {})
+  if known is not None:
+    metrics = {'/'.join(key): v.value for key, v in known.final().items() if v.value is not None}
+    row = Row(run.name, values, known.status, known.step, known.seconds, metrics)
+  if seeds is None:
+    return [row]
+  lists = {'/'.join(key): found for key, (_, found) in (known.lists() if known else {}).items()}
+  of = lambda i: {m: each[i] for m in row.metrics if (each := lists.get(m + BY_SEED)) and each[i] is not None}
+  seed = run.config['seed']
+  return [dataclasses.replace(row, values=values | {'seed': seed + i}, metrics=of(i)) for i in range(seeds)]
 
 
 def _metrics(base: Mapping[str, Any], loaded: Sequence[runs.Run]) -> list[str]:

@@ -1,0 +1,56 @@
+"""Many seeds as one program: everything that training changes has a leading axis of seeds, and a batch its second.
+
+A run of `seeds=n` is the runs of seed, seed + 1, ..., seed + n - 1: each has its own parameters, data order,
+augmentation and dropout, and all share the evaluation data. Where `seeds` is None there is no such axis.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from dl.errors import ConfigError
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """Raises ConfigError for seeds which cannot be, or not with the rest of the config."""
+  count = config['seeds']
+  if count is None:
+    return
+  if isinstance(count, bool) or count < 1:
+    raise ConfigError(f'config.seeds: expected a number of seeds, 1 or more, or None, got {count!r}')
+  if config['seed'] + count > 2**31:
+    raise ConfigError(f'config.seeds: the last seed is {config["seed"] + count - 1}, more than 32 bits hold')
+  if config['sharding'] != 'replicated':
+    raise ConfigError("config.seeds: seeds in one program need sharding='replicated'; leave seeds out, see dl.sweep")
+
+
+def over(function: Callable, seed: int, count: int | None, in_axes: Sequence[Any]) -> Callable:
+  """`function(seed, *arguments)` of one seed, or mapped over `count` seeds and those axes of the arguments."""
+  if count is None:
+    return functools.partial(function, seed)
+  numbers = np.arange(seed, seed + count, dtype=np.uint32)
+  return functools.partial(jax.vmap(function, in_axes=(0, *in_axes)), numbers)
+
+
+def shapes(tree: PyTree, count: int | None) -> PyTree:
+  """The shapes of one seed as those of all."""
+  if count is None:
+    return tree
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), tree)
+
+
+def one(tree: PyTree, count: int | None, index: int = 0) -> PyTree:
+  """What belongs to one of the seeds."""
+  return tree if count is None else jax.tree.map(lambda x: x[index], tree)
+
+
+def batches(pipeline: Any, start: int, seed: int, count: int | None) -> Iterator[dict[str, np.ndarray]]:
+  """The training batches from a step on, [b, ...], or [b, seeds, ...] with each seed's own order."""
+  if count is None:
+    return pipeline.iterate(start)
+  orders = [pipeline.reseeded(s).iterate(start) for s in range(seed, seed + count)]
+  return ({k: np.stack([batch[k] for batch in step], axis=1) for k in step[0]} for step in zip(*orders))
