@@ -32,6 +32,7 @@ def virtual_devices(count: int) -> None:
   if 'jax' in sys.modules:
     raise RuntimeError('virtual devices must be asked for before jax is imported')
   os.environ['JAX_PLATFORMS'] = 'cpu'
+  os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # code from there leaves no program to read
   kept = [f for f in os.environ.get('XLA_FLAGS', '').split() if 'host_platform_device_count' not in f]
   os.environ['XLA_FLAGS'] = ' '.join([*kept, f'--xla_force_host_platform_device_count={count}'])
 

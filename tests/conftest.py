@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
   config.stash[CACHE] = tempfile.mkdtemp(prefix='dl_tests_')
   for name, value in cache_settings(config.stash[CACHE]).items():
     jax.config.update(name, value)
+  os.environ['XDG_CACHE_HOME'] = config.stash[CACHE]  # of commands which are killed, and not the user's
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
