@@ -7,6 +7,7 @@ and, with --start, as fresh processes:
 """
 
 import itertools
+import os
 import pathlib
 import statistics
 import subprocess
@@ -126,18 +127,25 @@ def ours(turns: Turns) -> None:
 
 
 def processes(workdir: pathlib.Path) -> dict[str, list[str]]:
-  """The commands which train LeNet-5 on digits: dl, and a plain script."""
+  """The commands which train LeNet-5 on digits: dl without and with compiled code that was kept, and a plain script."""
+  ours = ['-m', 'dl.train', '--config=experiments/vision/digits_lenet.py', '--noprogress']
   return {
-    'dl': ['-m', 'dl.train', '--config=experiments/vision/digits_lenet.py', f'--workdir={workdir}', '--noprogress'],
+    'dl, cold': [*ours, f'--workdir={workdir / "cold"}'],
+    'dl, warm': [*ours, f'--workdir={workdir / "warm"}'],
     'plain': ['benchmarks/plain_flax.py', '--steps=898'],
   }
 
 
-def seconds(command: Sequence[str], output: pathlib.Path, first_step: Callable[[], bool]) -> tuple[float, float]:
+def seconds(
+  command: Sequence[str], output: pathlib.Path, first_step: Callable[[], bool], cache: pathlib.Path
+) -> tuple[float, float]:
   """Seconds of a fresh process to its first step, which `first_step()` tells of, and to its end."""
   began, stepped = time.perf_counter(), None
   with output.open('wb') as out:
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+      [sys.executable, *command],
+      cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=os.environ | {'XDG_CACHE_HOME': str(cache)},
+    )  # fmt: skip
   while process.poll() is None:
     if stepped is None and first_step():
       stepped = time.perf_counter() - began
@@ -150,19 +158,20 @@ def seconds(command: Sequence[str], output: pathlib.Path, first_step: Callable[[
 
 def start(rounds: int) -> None:
   """Prints the seconds of whole processes."""
-  found = {'dl': [], 'plain': []}
+  found = {}
   for _ in range(rounds):
     with tempfile.TemporaryDirectory() as folder:
-      output, metrics = pathlib.Path(folder) / 'output', pathlib.Path(folder) / 'run' / 'metrics.jsonl'
-      stepped = {
-        'dl': lambda file=metrics: file.exists() and file.stat().st_size > 0,
-        'plain': lambda file=output: b'first step' in file.read_bytes(),
-      }
-      for side, command in processes(metrics.parent).items():
-        found[side].append(seconds(command, output, stepped[side]))
+      folder = pathlib.Path(folder)
+      for side, command in processes(folder).items():
+        output, metrics = folder / 'output', folder / side.removeprefix('dl, ') / 'metrics.jsonl'
+        logged = lambda file=metrics: file.exists() and file.stat().st_size > 0
+        printed = lambda file=output: b'first step' in file.read_bytes()
+        times = seconds(command, output, printed if side == 'plain' else logged, folder / 'cache')
+        found.setdefault(side, []).append(times)
   for i, label in enumerate(('to the first step (dl: to the log of its first nine)', 'to the end of the digits run')):
-    mine, theirs = (statistics.median(times[i] for times in found[side]) for side in ('dl', 'plain'))
-    print(f'seconds {label}: dl {mine:.2f}, plain Flax script {theirs:.2f}, ratio {mine / theirs:.2f}')
+    medians = {side: statistics.median(times[i] for times in found[side]) for side in found}
+    each = ', '.join(f'{side} {t:.2f} ({t / medians["plain"]:.2f})' for side, t in medians.items())
+    print(f'seconds {label}, and over those of the plain Flax script: {each}')
 
 
 def main(_: Sequence[str]) -> None:
