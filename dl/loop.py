@@ -21,6 +21,7 @@ from dl.profiler import Profiler
 from dl.progress import Progress
 from dl.recorder import Recorder
 from dl.signals import interruption
+from dl.skipped import Skipped
 from dl.state import State
 
 
@@ -91,6 +92,7 @@ def train(
       state, sums = functions.init(given()), functions.new_sums()
     log = stack.enter_context(logs.Logs(directory, resume_step=step or None) if first else logs.Silent())
     distributed.barrier('opened')
+    skipped = stack.enter_context(Skipped(directory, {'train': parts.pipeline, **evals}))
     past = logs.read(directory)
     distributed.barrier('read')
     history = [r for r in past if r['split'] != 'train']
@@ -120,6 +122,7 @@ def train(
       if not jax.device_get(functions.finite(state.params)):  # an update can overflow though its loss did not
         not_finite('a parameter', step)
       log.sync()
+      skipped.write()
       saved.save(step, {'state': state, 'sums': sums}, plan.keep.value(history, step))
 
     # -- The loop. Nothing in it waits for the device, but evaluating and saving.

@@ -57,10 +57,11 @@ def worst(
   wrong = np.flatnonzero(examined['label'] != examined['predicted'])
   if not len(wrong):
     return {}
+  place = examined.get('index', np.arange(len(examined['label'])))
   order = wrong[np.argsort(-examined['loss'][wrong], kind='stable')][:_SHOWN]
   rows = [
     {
-      **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(i)}),
+      **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(place[i])}),
       'true': names[examined['label'][i]],
       'predicted': names[examined['predicted'][i]],
       'probability': round(float(examined['probability'][i]), 4),

@@ -183,16 +183,17 @@ def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, se
 
   if not jax.eval_shape(examine, state, jax.tree.map(jnp.asarray, pipeline[0]), jnp.int32(0)):
     return {}
-  compiled, found = jax.jit(examine, out_shardings=sharding.replicated(mesh)), []
+  compiled, found, real = jax.jit(examine, out_shardings=sharding.replicated(mesh)), [], []
   for index, batch in enumerate(prefetch(pipeline.iterate(0), place, pipeline.prefetch)):
     of_batch = jax.device_get(compiled(state, batch, jnp.int32(index)))
-    real = of_batch.pop('mask') > 0
-    found.append({k: v[real] for k, v in of_batch.items()})
+    real.append(of_batch.pop('mask') > 0)
+    found.append({k: v[real[-1]] for k, v in of_batch.items()})
   examined = {k: np.concatenate([f[k] for f in found]) for k in found[0]}
+  place = np.flatnonzero(np.concatenate(real))  # in the set: an example that was skipped leaves a gap
   files = getattr(pipeline.source, 'paths', None)
-  if files is not None and len(files) == len(next(iter(examined.values()))):
-    examined['file'] = np.asarray([str(file) for file in files])
-  return task.findings(examined, pipeline.examples)
+  if files is not None and len(files) == len(pipeline.source):
+    examined['file'] = np.asarray([str(files[i]) for i in place])
+  return task.findings(examined | {'index': place}, lambda chosen: pipeline.examples(place[chosen]))
 
 
 QUEUE_BYTES = 2**26

@@ -3,7 +3,7 @@
 import concurrent.futures
 import io
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,6 +42,7 @@ class Folder:
     folds: int | None = None,
     fold: int = 0,
     split_seed: int = 0,
+    on_error: Literal['stop', 'skip'] = 'stop',
   ):
     """Lists the files.
 
@@ -58,6 +59,7 @@ class Folder:
       folds: see `select`.
       fold: see `select`.
       split_seed: see `select`.
+      on_error: 'skip' leaves files which cannot be decoded out of the mean and deviation.
 
     Raises:
       ConfigError: no such folder, no classes or images in it, or sizes which cannot be.
@@ -78,7 +80,9 @@ class Folder:
     self.image_size, self.channels, self.resize = tuple(image_size), channels, resize
     self._train = [paths[i] for i in train], label[train]
     self._info: Info | None = None
-    self.images = load_images(self.paths, self.image_size, channels) if in_memory else None
+    self._skips = on_error == 'skip'
+    self._unreadable: dict[int, str] = {}
+    self.images = self._load(self.paths, self._unreadable) if in_memory else None
 
   @property
   def vectorized(self) -> bool:
@@ -92,9 +96,13 @@ class Folder:
       paths, label = self._train
       if self.images is None or paths != self.paths:
         chosen = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int))
-        images = load_images([paths[i] for i in chosen], self.image_size, self.channels)
+        images = self._load([paths[i] for i in chosen], unreadable := {})
       else:
-        images = self.images
+        images, unreadable = self.images, self._unreadable
+      if unreadable:
+        images = np.delete(images, list(unreadable), axis=0)
+        if not len(images):
+          raise ConfigError(min(unreadable.items())[1])
       self._info = Info(**statistics.of_images(images), **statistics.of_labels(label, self.class_names))
     return self._info
 
@@ -103,12 +111,17 @@ class Folder:
 
   def __getitem__(self, index: Any) -> Example:
     if self.images is not None:
+      for i in np.intersect1d(index, list(self._unreadable)) if self._unreadable else ():
+        raise ConfigError(self._unreadable[int(i)])
       return {'image': self.images[index], 'label': self.labels[index]}
     path = self.paths[index]
     return {
       'image': read_image(path, self.image_size if self.resize else None, self.channels),
       'label': self.labels[index],
     }
+
+  def _load(self, paths: list[pathlib.Path], unreadable: dict[int, str]) -> UInt8[np.ndarray, 'n h w c']:
+    return load_images(paths, self.image_size, self.channels, unreadable if self._skips else None)
 
 
 def check_size(image_size: Any, channels: int) -> None:
@@ -149,12 +162,22 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> UInt8
   return array[..., None] if array.ndim == 2 else array
 
 
-def load_images(paths: list[pathlib.Path], size: tuple[int, int], channels: int) -> UInt8[np.ndarray, 'n h w c']:
-  """Decodes many files by threads, with progress on stderr where that takes long."""
-  out = np.empty((len(paths), *size, channels), np.uint8)
+def load_images(
+  paths: list[pathlib.Path], size: tuple[int, int], channels: int, unreadable: dict[int, str] | None = None
+) -> UInt8[np.ndarray, 'n h w c']:
+  """Decodes many files by threads, with progress on stderr where that takes long.
+
+  Where `unreadable` is given, a file that cannot be decoded is no error: it gets (its place, why), and the image is 0.
+  """
+  out = np.zeros((len(paths), *size, channels), np.uint8)
 
   def one(i: int) -> None:
-    out[i] = read_image(paths[i], size, channels)
+    try:
+      out[i] = read_image(paths[i], size, channels)
+    except ConfigError as e:
+      if unreadable is None:
+        raise
+      unreadable[i] = str(e)
 
   with concurrent.futures.ThreadPoolExecutor() as pool:
     for _ in progress(pool.map(one, range(len(paths))), len(paths), 'decoding images'):

@@ -4,16 +4,19 @@ import collections
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Int, Key
 
 from dl import memory
+from dl.build import first_line
+from dl.data.reader import OnError, Reader, ahead
 from dl.data.source import Example, Source, standard
 from dl.data.transforms import Transform
-from dl.errors import ConfigError
+from dl.errors import ConfigError, TrainingError, nearest
 from dl.info import Info
 
 HostBatch = dict[str, np.ndarray]
@@ -52,6 +55,8 @@ class Pipeline:
     transform: Transform | None = None,
     prefetch: int = 2,
     num_threads: int = 16,
+    on_error: OnError = 'stop',
+    timeout: float = 600.0,
     process_index: int = 0,
     process_count: int = 1,
     where: str = 'config.data',
@@ -68,6 +73,9 @@ class Pipeline:
       transform: host transform of each example, given a NumPy generator (None in evaluation).
       prefetch: batches to keep on the devices ahead of the step.
       num_threads: threads which read and transform examples; 0 reads in the calling thread.
+      on_error: what to do about an example that cannot be read: 'stop' ends the run, and names it; 'skip' takes the
+        next one of the order in its place, which in evaluation does not count.
+      timeout: seconds to wait for a batch of examples which are read by threads; then the run ends.
       process_index: which contiguous slice of each batch is this process's.
       process_count: number of processes; it must divide `batch_size`.
       where: the config path, for error lines.
@@ -84,6 +92,10 @@ class Pipeline:
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         at = 'config.seed' if name == 'seed' else f'{where}.{name}'
         raise ConfigError(f'{at}: expected a whole number of at least {least}, got {value!r}')
+    if on_error not in ('stop', 'skip'):
+      raise ConfigError(f'{where}.on_error: {on_error!r} is not known; {nearest(on_error, ("stop", "skip"))}')
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= threading.TIMEOUT_MAX:
+      raise ConfigError(f'{where}.timeout: expected a number of seconds above 0, got {timeout!r}')
     if not isinstance(shuffle, bool):
       raise ConfigError(f'{where}.shuffle: expected True or False, got {shuffle!r}')
     if batch_size % process_count:
@@ -92,11 +104,17 @@ class Pipeline:
       raise ConfigError(f'{where}: {type(source).__name__} is empty')
     self.source, self.batch_size, self.train, self.augment, self.prefetch = source, batch_size, train, augment, prefetch
     self._n, self._seed, self._shuffle = len(source), seed, train and shuffle
-    self._transform, self._num_threads, self._where = transform, num_threads, where
+    self._num_threads, self._timeout, self._where = num_threads, timeout, where
+    self._reader = Reader(source, transform, on_error, where)
     self._rows = batch_size // process_count
     self._offset = process_index * self._rows
     self._gathers = bool(getattr(source, 'vectorized', False)) and transform is None
     self._permutation = functools.lru_cache(maxsize=2)(self._permute)
+
+  @property
+  def skipped(self) -> dict[int, str]:
+    """Examples that were skipped so far: index in the source -> why."""
+    return self._reader.skipped
 
   @property
   def info(self) -> Info:
@@ -126,6 +144,7 @@ class Pipeline:
     Raises:
       IndexError: a negative step, or one past the end of an evaluation.
       ConfigError: an example which cannot be read, or does not fit a batch.
+      TrainingError: the source failed with an error of its own.
     """
     if step < 0 or (not self.train and step >= len(self)):
       raise IndexError(f'no batch for step {step}')
@@ -133,7 +152,10 @@ class Pipeline:
 
   def example(self) -> HostBatch:
     """The first example of the stream as a batch of one, for its shapes."""
-    return self._gather(0, 1) if self._gathers else self._stack([self._example(0)])
+    try:
+      return self._gather(0, 1) if self._gathers else self._stack([self._example(0)])
+    except TrainingError as e:
+      raise ConfigError(str(e)) from e  # nothing has begun yet
 
   def check_memory(self) -> None:
     """Raises ConfigError where a batch of this process is more than the machine can hold."""
@@ -162,11 +184,21 @@ class Pipeline:
     return self.iterate(0)
 
   def iterate(self, start: int = 0) -> Iterator[HostBatch]:
-    """The batches from a step on: the same as `pipeline[start]`, `pipeline[start + 1]`, ..., read ahead by threads."""
+    """The batches from a step on: the same as `pipeline[start]`, `pipeline[start + 1]`, ..., read ahead by threads.
+
+    Raises:
+      StuckError: `timeout` has passed without a batch, which the threads read ahead.
+    """
     steps = itertools.count(start) if self.train else range(start, len(self))
     if self._gathers:
       yield from map(self._gather, steps)
       return
+    late = lambda: (
+      f'{self._where}: no batch came for {self._timeout:g} s ({self._where}.timeout): {self._reader.reading()}'
+    )
+    yield from ahead(self._read_ahead(start), self._timeout, late)
+
+  def _read_ahead(self, start: int) -> Iterator[HostBatch]:
     import grain
 
     # One batch and a thread's worth of examples are read ahead, so that decoding never waits for a step.
@@ -200,8 +232,19 @@ class Pipeline:
           of_epoch = epochs == epoch
           index[of_epoch] = self._permutation(epoch)[index[of_epoch]]
       mask = np.ones(rows, np.float32)
-    batch = self.source[index]
+    try:
+      batch = self.source[index]
+    except (Exception, SystemExit) as e:  # a source is anybody's code
+      return self._one_by_one(step, index, e)
     return {name: standard(name, values) for name, values in batch.items()} | {'mask': mask}
+
+  def _one_by_one(self, step: int, index: Int[np.ndarray, ' b'], error: BaseException) -> HostBatch:
+    """A batch which the source could not gather, by its examples: finds the one which is to blame."""
+    examples = [self._example(step * self._rows + row) for row in range(len(index))]
+    if not self.skipped.keys() & set(index.tolist()):
+      what = f'{type(error).__name__}: {first_line(error)}'
+      raise TrainingError(f'{self._where}: examples cannot be read by an array of indices: {what}') from error
+    return self._stack(examples)
 
   @functools.cached_property
   def _examples(self) -> Any:
@@ -219,21 +262,13 @@ class Pipeline:
     """The example at a position of this process's stream."""
     step, row = divmod(int(position), self._rows)
     stream = step * self.batch_size + self._offset + row
-    if self.train:
-      epoch, index = divmod(stream, self._n)
-      index = int(self._permutation(epoch)[index]) if self._shuffle else index
-    else:
-      index = min(stream, self._n - 1)
-    example = self.source[index]
-    if not isinstance(example, Mapping):
-      raise ConfigError(
-        f'{self._where}: {type(self.source).__name__}[{index}] must be a dict of arrays, got {type(example).__name__}'
-      )
-    if self._transform is not None:
-      generator = np.random.default_rng([self._seed, stream, 1]) if self.train else None
-      example = self._transform(dict(example), generator)
-    real = self.train or stream < self._n
-    return {name: standard(name, value) for name, value in example.items()} | {'mask': np.float32(real)}
+    epoch, place = divmod(stream, self._n) if self.train else (0, min(stream, self._n - 1))
+    order = self._permutation(epoch) if self._shuffle else range(self._n)
+    candidates = (int(order[(place + i) % self._n]) for i in range(self._n))
+    generator = lambda: np.random.default_rng([self._seed, stream, 1]) if self.train else None
+    example, is_itself = self._reader.read(candidates, generator)
+    real = self.train or (stream < self._n and is_itself)
+    return example | {'mask': np.float32(real)}
 
   def _stack(self, examples: list[Example]) -> HostBatch:
     first = examples[0]

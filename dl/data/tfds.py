@@ -6,7 +6,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from absl import logging
@@ -41,6 +41,7 @@ class Tfds:
     image_size: tuple[int, int] | None = None,
     resize: bool = True,
     in_memory: bool | None = None,
+    on_error: Literal['stop', 'skip'] = 'stop',
   ):
     """Opens the set, and decodes it if it is to be in memory.
 
@@ -56,6 +57,7 @@ class Tfds:
       image_size: (height, width) to resize images to; needed where they differ in size.
       resize: False leaves each image at its own size, for a `transform` which crops to `image_size`.
       in_memory: whether to decode once and keep the arrays; None does so where they take at most 2 GiB.
+      on_error: 'skip' leaves images which cannot be decoded out of the mean and deviation.
 
     Raises:
       ConfigError: a set which is not there or not prepared, an unknown split or feature, or undecodable images.
@@ -74,7 +76,9 @@ class Tfds:
       raise ConfigError('in_memory: images in memory have one size, so they need resize=True')
     if in_memory is None:
       in_memory = resize and len(self._data) * self._bytes_per_example() <= IN_MEMORY_BYTES
-    self.columns = self._load(self._data) if in_memory else None
+    self._skips = on_error == 'skip'
+    self._unreadable: dict[int, str] = {}
+    self.columns = self._load(self._data, self._unreadable) if in_memory else None
 
   @property
   def vectorized(self) -> bool:
@@ -86,11 +90,13 @@ class Tfds:
     """Facts of the training part; their first use decodes it where another part was built, or a sample of it."""
     if self._info is None:
       if self._split == self._train_split and self.columns is not None:
-        columns = self.columns
+        columns, unreadable = self.columns, self._unreadable
       else:
         data = self._open(self._train_split, self._decoders())
         exact = len(data) * self._bytes_per_example() <= IN_MEMORY_BYTES
-        columns = self._load(data, None if exact else images.SAMPLE)
+        columns = self._load(data, unreadable := {}, None if exact else images.SAMPLE)
+      if unreadable:
+        columns = {name: np.delete(values, list(unreadable), axis=0) for name, values in columns.items()}
       self._info = Info(**self._statistics(columns))
     return self._info
 
@@ -100,6 +106,8 @@ class Tfds:
   def __getitem__(self, index: Any) -> Example:
     if self.columns is None:
       return self._example(self._data[index], self._size if self._resize else None)
+    for i in np.intersect1d(index, list(self._unreadable)) if self._unreadable else ():
+      raise ConfigError(self._unreadable[int(i)])
     return {name: values[index] for name, values in self.columns.items()}
 
   def _decoders(self) -> dict[str, Any]:
@@ -135,8 +143,8 @@ class Tfds:
         sizes.append(4 * math.prod(shape))
     return sum(sizes)
 
-  def _load(self, data: Any, sample: int | None = None) -> Example:
-    """Every example, or so many evenly spread ones, as columns."""
+  def _load(self, data: Any, unreadable: dict[int, str], sample: int | None = None) -> Example:
+    """Every example, or so many evenly spread ones, as columns; of those which are skipped (place, why) is noted."""
     index = np.arange(len(data))
     if sample is not None and sample < len(data):
       index = np.unique(np.linspace(0, len(data) - 1, sample).astype(int))
@@ -145,15 +153,34 @@ class Tfds:
 
     def fill(number: int) -> None:
       for i, raw in enumerate(data.__getitems__(chunks[number]), number * CHUNK):
-        for name, value in self._example(raw, self._size).items():
+        try:
+          example = self._example(raw, self._size)
+        except ConfigError as e:
+          if not self._skips:
+            raise ConfigError(f'example {index[i]}: {e}') from e
+          unreadable[i] = str(e)
+          continue
+        for name, value in example.items():
           columns[name][i] = value
 
-    for name, value in self._example(data[int(index[0])], self._size).items():
-      columns[name] = np.empty((len(index), *value.shape), value.dtype)
+    for name, value in self._first(data, index).items():
+      columns[name] = np.zeros((len(index), *value.shape), value.dtype)
     with concurrent.futures.ThreadPoolExecutor() as pool:
       for _ in images.progress(pool.map(fill, range(len(chunks))), len(chunks), f'decoding {self._facts.name}'):
         pass
     return columns
+
+  def _first(self, data: Any, index: np.ndarray) -> Example:
+    """The first example that can be read, of those at an index, or the error of the first."""
+    error = None
+    for i in index:
+      try:
+        return self._example(data[int(i)], self._size)
+      except ConfigError as e:
+        error = error or ConfigError(f'example {i}: {e}')
+        if not self._skips:
+          break
+    raise error
 
   def _statistics(self, columns: Example) -> dict[str, Any]:
     facts: dict[str, Any] = {}

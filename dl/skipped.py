@@ -1,0 +1,75 @@
+"""What became of the examples that could not be read: `skipped.jsonl` and a line at the end of a run."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any, Self
+
+import jax
+
+FILE = 'skipped.jsonl'
+
+
+class Skipped:
+  """Appends each example that the pipelines of a run skip, once, to `skipped.jsonl` of its work directory.
+
+  A line is `{"split": "train", "index": 17, "reason": "..."}`. Of several processes each has a file of its own.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, pipelines: Mapping[str, Any]):
+    """Reads which are there; a line that a kill tore is written again.
+
+    Args:
+      workdir: the work directory.
+      pipelines: 'train' or an evaluation's name -> pipeline, or None for a task without data.
+    """
+    process = jax.process_index()
+    self._path = pathlib.Path(workdir) / (f'skipped_{process}.jsonl' if process else FILE)
+    self._pipelines = {split: p for split, p in pipelines.items() if p is not None}
+    self._written = {(r['split'], r['index']) for r in _read(self._path)}
+
+  def write(self) -> None:
+    """Appends those which are new."""
+    found = {(split, i): why for split, p in self._pipelines.items() for i, why in sorted([*p.skipped.items()])}
+    new = {key: why for key, why in found.items() if key not in self._written}
+    if not new:
+      return
+    lines = [json.dumps({'split': split, 'index': i, 'reason': why}) for (split, i), why in new.items()]
+    with self._path.open('a', encoding='utf-8') as file:
+      file.write('\n'.join([*self._torn(), *lines, '']))
+    self._written |= new.keys()
+
+  def _torn(self) -> list[str]:
+    """What the next line comes after, where a kill left the last one without an end."""
+    return [''] if self._path.exists() and not self._path.read_bytes().endswith(b'\n') else []
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, kind: type | None, *_: object) -> None:
+    with contextlib.suppress(() if kind is None else OSError):  # the error that is under way matters more
+      self.write()
+    for split, pipeline in self._pipelines.items():
+      if pipeline.skipped:
+        print(f'{summary(split, pipeline)}; see {self._path}', file=sys.stderr, flush=True)
+
+
+def summary(split: str, pipeline: Any) -> str:
+  """One line on the examples of a pipeline that were skipped: how many, and why the first."""
+  count, first = len(pipeline.skipped), min(pipeline.skipped.items())[1]
+  many = '1 example' if count == 1 else f'{count:,} examples'
+  what = 'replaced by others' if pipeline.train else 'left out'
+  return f'warning: {many} of {split!r} could not be read and {"was" if count == 1 else "were"} {what}: {first}'
+
+
+def _read(path: pathlib.Path) -> list[dict[str, Any]]:
+  found = []
+  for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else []:
+    with contextlib.suppress(ValueError):
+      record = json.loads(line)
+      if isinstance(record, dict) and record.keys() >= {'split', 'index'}:
+        found.append(record)
+  return found
