@@ -12,13 +12,14 @@ from dl.data.pipeline import Pipeline
 from dl.errors import ConfigError
 from dl.task import as_float
 
-RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads')
+RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads', 'on_error', 'timeout')
 """Keys of the data which are the pipeline's; all others but `name` and `split` are arguments of the source.
 
 `batch_size`: examples of a step, over all processes. `augment`: list of on-device augmentations, each a dict with a
 `name` (`dl.data.augment`); training alone. `transform`: list of host transforms, likewise (`dl.data.transforms`).
 `prefetch`: batches kept on the devices ahead of the step. `shuffle`: False for the source's own order. `num_threads`:
-threads which read sources that are not in memory.
+threads which read sources that are not in memory. `on_error`: 'stop' (the default) or 'skip', for an example that
+cannot be read. `timeout`: seconds to wait for a batch which threads read, 600 by default.
 """
 
 
@@ -88,6 +89,8 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
         f'the evaluation data of its own, as in eval=dict({split}=dict(name=...))'
       )
     given = {}
+  if 'on_error' in spec and 'on_error' in inspect.signature(target).parameters:
+    given['on_error'] = spec['on_error']
   source = build.build(arguments, 'dl.data', where, **given)
   if not hasattr(type(source), '__len__') or not hasattr(type(source), '__getitem__'):
     raise ConfigError(f'{where}: {spec["name"]} is not a source: it needs __len__ and __getitem__ (see dl.data.source)')
