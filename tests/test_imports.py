@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import those of lower numbers alone: not its peers. One without an entry is an entry point (the top).
 LEVELS = {
   'atomic': 0, 'compilation': 0, 'errors': 0, 'flops': 0, 'hlo': 0, 'info': 0, 'layouts': 0, 'metrics': 0,
-  'pictures': 0, 'progress': 0, 'ranges': 0, 'rules': 0, 'signals': 0, 'state': 0, 'supervisor': 0,
+  'pictures': 0, 'progress': 0, 'ranges': 0, 'rules': 0, 'signals': 0, 'skipped': 0, 'state': 0, 'supervisor': 0,
   'build': 1, 'checksums': 1, 'datasheet': 1, 'distributed': 1, 'duration': 1, 'logs': 1, 'memory': 1, 'mistakes':
   1, 'profiler': 1, 'vocabulary': 1,
   'cli': 2, 'envs': 2, 'losses': 2, 'nn': 2, 'patterns': 2,
