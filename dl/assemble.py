@@ -199,18 +199,12 @@ def _build_task(config: Mapping[str, Any], info: Info) -> Task:
   if spec is None:
     raise ConfigError("config.model: expected a dict with a 'name', such as dict(name='lenet.LeNet5', num_classes=10)")
   given = {} if config['precision'] == 'float32' else {'dtype': jnp.dtype(config['precision'])}
-  make = functools.partial(build.build, package='dl.models', **given)
+  make = functools.partial(build.build, package='dl.models', kind=nn.Module, **given)
   if 'name' in spec:
     model = make(spec, where='config.model')
   else:
     model = {player: make(s, where=f'config.model.{player}') for player, s in spec.items()}
-  for part in model.values() if isinstance(model, dict) else [model]:
-    if not isinstance(part, nn.Module):
-      raise ConfigError(f'config.model: {type(part).__name__} is not a flax.linen.Module')
-  task = build.build(config['task'], 'dl.tasks', 'config.task', model=model, info=info)
-  if not isinstance(task, Task):
-    raise ConfigError(f'config.task: {config["task"]["name"]} is not a dl.task.Task')
-  return task
+  return build.build(config['task'], 'dl.tasks', 'config.task', Task, model=model, info=info)
 
 
 def _examples_per_step(task: Task, config: Mapping[str, Any]) -> int | None:

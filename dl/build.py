@@ -1,10 +1,17 @@
-"""From data to objects: a dict with a dotted `name` becomes the thing it names, or a one-line error."""
+"""From data to objects: a dict with a dotted `name` becomes the thing it names, or a one-line error.
+
+A config is data which people share (`config.json` of a work directory), so a name calls nothing but what makes a part
+of a run: a model is a class of Linen modules or a function annotated to return one, a task a `dl.task.Task`, and so on
+(`makes`), which is checked before the call. Nothing of Python's own library can be named (`os.system`). A name does
+import its module, so modules of one's own are as trusted as the folder and packages that they lie in.
+"""
 
 import importlib
 import importlib.util
 import inspect
 import os
 import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +34,10 @@ def resolve(name: str, package: str, where: str) -> Any:
     raise ConfigError(f'{where}: a name must be a dotted path (a string), got {name!r}')
   for path in (f'{package}.{name}', name):
     module, _, attribute = path.rpartition('.')
+    if module.partition('.')[0] in sys.stdlib_module_names:
+      raise ConfigError(
+        f'{where}: {name!r} is of Python itself, which makes no part of a run; {nearest(name, known_names(package))}'
+      )
     if module and _module_exists(module):
       found = _import(module, where)
       if hasattr(found, attribute):
@@ -36,13 +47,14 @@ def resolve(name: str, package: str, where: str) -> Any:
   raise ConfigError(f'{where}: nothing is called {name!r}; {_hint(name, package)}')
 
 
-def build(spec: Mapping[str, Any], package: str, where: str, **given: Any) -> Any:
+def build(spec: Mapping[str, Any], package: str, where: str, kind: type = object, **given: Any) -> Any:
   """Calls the object that `spec['name']` names with the other items of `spec` and with `given`.
 
   Args:
     spec: plain data: `name`, a dotted path below `package` or from the top, and its arguments.
     package: where short names live, `dl.models` say.
     where: the config path, for error lines.
+    kind: class of what is built; nothing is called that does not make it.
     **given: arguments which do not come from the config; they must not be in `spec`.
 
   Raises:
@@ -51,18 +63,33 @@ def build(spec: Mapping[str, Any], package: str, where: str, **given: Any) -> An
   if not isinstance(spec, Mapping) or 'name' not in spec:
     raise ConfigError(f"{where}: expected a dict with a 'name', got {spec!r}")
   target = resolve(spec['name'], package, where)
+  if not makes(target, kind):
+    raise ConfigError(
+      f'{where}: {spec["name"]!r} makes no {kind.__module__}.{kind.__name__}; name a class of them, or a function whose '
+      'return annotation says so'
+    )
   arguments = {k: v for k, v in spec.items() if k != 'name'}
   check_arguments(target, arguments, where, given)
   hints = type_hints(target)
   arguments = {k: to_tuples(v, hints.get(k)) for k, v in arguments.items()}
   try:
-    return target(**arguments, **given)
+    found = target(**arguments, **given)
   except ConfigError as e:
     raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
   except (ValueError, TypeError) as e:
     raise ConfigError(f'{where}: {spec["name"]} refused its arguments: {first_line(e)}') from e
   except OSError as e:
     raise ConfigError(f'{where}: {spec["name"]}: {first_line(e)}') from e
+  if not isinstance(found, kind):
+    raise ConfigError(f'{where}: {spec["name"]} made a {type(found).__name__}, not a {kind.__name__}')
+  return found
+
+
+def makes(target: Any, kind: type) -> bool:
+  """Whether a class, or a function by its return annotation, makes what a config may have made in this place."""
+  made = target if isinstance(target, type) else type_hints(target).get('return') if callable(target) else None
+  made = typing.get_origin(made) or made
+  return isinstance(made, type) and issubclass(made, kind)
 
 
 def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, given: Sequence[str] = ()) -> None:

@@ -14,6 +14,7 @@ the first match counts and every parameter must match. A dict with a `name` in p
 import dataclasses
 import functools
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from dl.build import check_arguments, check_range, first_line, resolve
+from dl.build import check_arguments, check_range, first_line, makes, resolve, type_hints
 from dl.duration import to_steps
 from dl.errors import ConfigError, nearest
 from dl.patterns import assign, found_in, is_pairs, match, paths
@@ -319,10 +320,22 @@ def _resolve(name: Any, where: str, *modules: Any) -> Callable:
       return getattr(module, name)
   if '.' in name:
     found = resolve(name, 'optax', where)
-    if not inspect.isfunction(found):
-      raise ConfigError(f'{where}: {name!r} is no function which makes a transformation or a schedule')
+    if not _makes_stage(found, bool(modules)):
+      what = 'optax.Schedule' if modules else 'optax.GradientTransformation'
+      raise ConfigError(f'{where}: {name!r} is no function whose return annotation is {what}')
     return found
   raise ConfigError(f'{where}: no optax transformation is called {name!r}; {nearest(name, _names(*modules))}')
+
+
+def _makes_stage(target: Any, schedule: bool) -> bool:
+  """Whether a function says that it makes a schedule, or a transformation: nothing else is called."""
+  if not inspect.isfunction(target):
+    return False
+  if target.__module__.partition('.')[0] == 'optax':
+    return True
+  if not schedule:
+    return makes(target, optax.GradientTransformation)
+  return typing.get_origin(type_hints(target).get('return')) is Callable
 
 
 def _names(*modules: Any) -> list[str]:

@@ -5,6 +5,7 @@ rule converts them: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`. Other la
 Files are .safetensors or .npz, which hold arrays alone: nothing in them is executed.
 """
 
+import inspect
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ from jaxtyping import PyTree
 
 from dl import restore
 from dl.assemble import Parts, state_path
-from dl.build import build
+from dl.build import build, resolve
 from dl.errors import ConfigError, nearest
 from dl.layouts import LAYOUTS
 from dl.nn import position
@@ -34,7 +35,13 @@ def load(spec: Mapping[str, Any] | None, parts: Parts) -> dict[str, np.ndarray]:
   """
   if spec is None:
     return {}
-  return build(spec, 'dl.weights', 'config.init_from', parts=parts)
+  if isinstance(spec, Mapping) and 'name' in spec:
+    target = resolve(spec['name'], 'dl.weights', 'config.init_from')
+    if not inspect.isfunction(target) or 'parts' not in inspect.signature(target).parameters:
+      raise ConfigError(
+        f'config.init_from: {spec["name"]!r} gives a run no weights; see `tensors` and `run` of dl.weights'
+      )
+  return build(spec, 'dl.weights', 'config.init_from', dict, parts=parts)
 
 
 def tensors(

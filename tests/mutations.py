@@ -207,6 +207,12 @@ def of_node(path: Path, value: Any, rng: random.Random, evaluated: bool) -> Iter
     yield from (('absurd', v) for v in NUMBERS)
     below = lambda: rng.choice([-1, -0.1, -1e-6, -rng.random() - 1e-3, -rng.randint(2, 10**9)])
     above = lambda: rng.choice([1.5, 2, 1.001 + rng.random(), rng.uniform(2, 1e6), 100])
+    if name in ('num_classes', 'num_outputs', 'num_actions'):
+      yield 'absurd', value + rng.choice([1, 7])  # than the data have
+    if name in ('heads', 'minibatches'):
+      yield 'absurd', 7  # which divides none of the sizes
+    if path[0] == 'expect' and path[-1] == 1:
+      yield 'absurd', -rng.random()
     for rule, bad in (
       (SIZES, lambda: rng.choice([0, below(), rng.randint(10**12, 10**15), rng.random(), 1.5])),
       (BELOW_ONE, lambda: rng.choice([below(), above()])),

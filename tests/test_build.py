@@ -111,7 +111,7 @@ def test_the_nearest_names_are_those_a_config_can_use():
     ('no_such_lab.nets.Wide', "there is no module 'no_such_lab' below dl.models, in "),
     ('mlp.MPL', "did you mean 'MLP'"),
     ('lent.LeNet5', "did you mean 'lenet.LeNet5'"),
-    ('email.charsets.Charset', "did you mean 'email.charset'"),
+    ('flax.linenn.Dense', "did you mean 'flax.linen'"),
   ],
 )
 def test_a_name_that_there_is_none_of(name, line):

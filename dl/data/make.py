@@ -1,6 +1,9 @@
 """From the `data` part of a config to a pipeline."""
 
 import inspect
+import pathlib
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +12,7 @@ import jax
 from dl import build
 from dl.data import augment, transforms
 from dl.data.pipeline import Pipeline
+from dl.data.source import Source
 from dl.errors import ConfigError
 from dl.task import as_float
 
@@ -81,6 +85,8 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
     raise ConfigError(f'{where}.split: expected the name of a split, got {split!r}')
   arguments = {k: v for k, v in spec.items() if k not in (*RESERVED, 'split')}
   target = build.resolve(spec['name'], 'dl.data', where)
+  if not is_source(target):
+    raise ConfigError(f'{where}: {spec["name"]!r} is not a class of sources: see dl.data.source')
   given = {'split': split}
   if not _takes_split(target, where):
     if split != 'train' and not own_data:
@@ -91,15 +97,25 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
     given = {}
   if 'on_error' in spec and 'on_error' in inspect.signature(target).parameters:
     given['on_error'] = spec['on_error']
-  source = build.build(arguments, 'dl.data', where, **given)
-  if not hasattr(type(source), '__len__') or not hasattr(type(source), '__getitem__'):
-    raise ConfigError(f'{where}: {spec["name"]} is not a source: it needs __len__ and __getitem__ (see dl.data.source)')
-  return source
+  return build.build(arguments, 'dl.data', where, object, **given)
+
+
+def is_source(target: Any) -> bool:
+  """Whether what a config names is a class of sources: checked before it is called.
+
+  Of an installed package it has to say so, by `vectorized` or by inheriting from `dl.data.source.Source`: much else has
+  a length and items, and some of it (`h5py.File`, `numpy.memmap`) overwrites the file that its arguments name.
+  """
+  if not isinstance(target, type) or not hasattr(target, '__len__') or not hasattr(target, '__getitem__'):
+    return False
+  if hasattr(target, 'vectorized') or Source in target.__mro__ or target.__module__.startswith('dl.'):
+    return True
+  folders = {pathlib.Path(sysconfig.get_path(kind)).resolve() for kind in ('purelib', 'platlib')}
+  file = getattr(sys.modules[target.__module__], '__file__', None)  # None of what is built in
+  return file is not None and not folders & set(pathlib.Path(file).resolve().parents)
 
 
 def _takes_split(target: Any, where: str) -> bool:
-  if not isinstance(target, Callable):
-    raise ConfigError(f'{where}: {target!r} is not a class of sources')
   try:
     parameters = inspect.signature(target).parameters
   except ValueError as e:  # some builtins

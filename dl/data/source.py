@@ -12,6 +12,8 @@ the training part whatever split is built. Such a source is read example by exam
 
 Keys are those which tasks read: `image` [h, w, c] (uint8, or floats in [0, 1]), `features` [f], `tokens` [length + 1],
 `label` (a class index), `target` (a number).
+
+A class of an installed package has to inherit from `Source`, or to set `vectorized`, to be taken for one.
 """
 
 from collections.abc import Mapping

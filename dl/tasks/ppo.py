@@ -99,10 +99,7 @@ class PPO(Task):
         f'cannot be cut into {self.minibatches} equal parts'
       )
     spec = {'name': self.env} if isinstance(self.env, str) else self.env
-    environment = build(spec, 'dl.envs', 'config.task.env')
-    if not isinstance(environment, Env):
-      raise ConfigError(f'config.task.env: {spec["name"]} is not a dl.envs.env.Env')
-    object.__setattr__(self, 'environment', environment)
+    object.__setattr__(self, 'environment', build(spec, 'dl.envs', 'config.task.env', Env))
 
   @property
   def examples_per_step(self) -> int:

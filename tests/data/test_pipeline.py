@@ -291,8 +291,9 @@ def test_other_mistakes():
     (dict(name='sklearn.Digits', batch_size=9), dict(process_count=2), 'cannot be shared by 2 processes'),
     (dict(batch_size=9), {}, "expected a dict with a 'name'"),
     (None, {}, "expected a dict with a 'name'"),
-    (dict(name='collections.OrderedDict', batch_size=2), {}, 'is not a class of sources'),
-    (dict(name='threading.Event', batch_size=2), {}, 'is not a source'),
+    (dict(name='collections.OrderedDict', batch_size=2), {}, 'is of Python itself'),
+    (dict(name='numpy.memmap', batch_size=2), {}, 'is not a class of sources'),
+    (dict(name='make.make', batch_size=2), {}, 'is not a class of sources'),
     (dict(name='sklearn.Digits', batch_size=8), dict(where='config.eval.a', split='tets'), 'config.eval.a: split'),
   ):
     with pytest.raises(ConfigError, match=says):
