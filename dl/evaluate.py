@@ -6,6 +6,7 @@ judged by a classifier: --classifier=/tmp/digits_lenet prints each class's share
 
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def evaluate(
   Raises:
     ConfigError: no such run, checkpoint or evaluation.
   """
-  from dl import restore, sharding, steps
+  from dl import restore, sharding, skipped, steps
   from dl import workdir as workdirs
   from dl.assemble import make_eval_pipelines
 
@@ -51,7 +52,11 @@ def evaluate(
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
   eval_step = steps.make_eval_step(parts.task, config['seed'], config['seeds'])
   eval_step = jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
-  return {name: steps.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
+  found = {name: steps.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
+  for name, pipeline in pipelines.items():
+    if pipeline is not None and pipeline.skipped:
+      print(skipped.summary(name, pipeline), file=sys.stderr)
+  return found
 
 
 def judge(
