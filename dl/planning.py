@@ -18,6 +18,9 @@ from dl.datasheet import Device
 from dl.errors import ConfigError
 from dl.meter import model_flops
 
+CHUNK = 1024
+"""Queries which attend at a time, where contexts are long and memory short."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -34,7 +37,7 @@ class Plan:
     peak: bytes at most at one time.
     program: products and communication.
     model_flops: of one step over all devices, three times a forward pass: nothing that is computed twice counts.
-    can_remat: whether the model could keep fewer activations.
+    savings: arguments of the model which would make it keep fewer activations, the least costly first.
     seconds: how long the compilation took.
   """
 
@@ -48,7 +51,7 @@ class Plan:
   peak: float
   program: hlo.Program
   model_flops: float
-  can_remat: bool
+  savings: dict[str, Any]
   seconds: float
 
   def times(self, device: Device, precision: str) -> dict[str, float]:
@@ -116,7 +119,7 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     peak=arguments + outputs + memory.temp_size_in_bytes,
     program=program,
     model_flops=model_flops(parts),
-    can_remat=getattr(parts.task.model, 'remat', 'full') != 'full',
+    savings=_savings(parts.task.model),
     seconds=time.perf_counter() - began,
   )
 
@@ -147,8 +150,10 @@ def fit(
     changes.append(('sharding=fsdp', dict(sharding='fsdp')))
   if now['precision'] == 'float32':
     changes.append(('precision=bfloat16', dict(precision='bfloat16')))
-  if plan.can_remat:
-    changes.append(('model.remat=full', dict(model=now['model'] | {'remat': 'full'})))
+  model = now['model']
+  for name, value in plan.savings.items():
+    model = model | {name: value}
+    changes.append((f'model.{name}={value}', dict(model=model)))
   for text, keys in changes:
     text, changed, plan = attempt(text, **keys)
     yield text, changed, plan
@@ -182,3 +187,13 @@ def _bytes(tree: PyTree) -> float:
   """Bytes of the part of each array which lies on one device."""
   leaves = jax.tree.leaves(tree)
   return float(sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves))
+
+
+def _savings(model: Any) -> dict[str, Any]:
+  found = {}
+  if getattr(model, 'remat', 'full') != 'full':
+    found['remat'] = 'full'
+  long = getattr(model, 'length', 0) >= 4 * CHUNK
+  if long and not getattr(model, 'attention_chunk', CHUNK) and not getattr(model, 'dropout', 0.0):
+    found['attention_chunk'] = CHUNK
+  return found

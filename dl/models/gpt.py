@@ -25,6 +25,7 @@ class Block(nn.Module):
   dropout: float
   use_bias: bool
   rope: bool
+  attention_chunk: int
   activation: activations.Activation
   experts: int
   experts_per_token: int
@@ -44,7 +45,16 @@ class Block(nn.Module):
     drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else lambda y: y
     x = Axes(('batch', 'length', None))(x)
     y = CausalSelfAttention(
-      self.heads, self.length, self.dropout, self.use_bias, self.rope, init, out_init, self.dtype, name='attention'
+      self.heads,
+      self.length,
+      self.dropout,
+      self.use_bias,
+      self.rope,
+      self.attention_chunk,
+      init,
+      out_init,
+      self.dtype,
+      name='attention',
     )(norm('norm_0')(x), train, start)
     x = Axes(('batch', 'length', None))(x + drop(y))
     if self.experts:
@@ -74,6 +84,7 @@ class GPT(nn.Module):
     tie_embeddings: whether the output layer is the token embedding (arXiv 1608.05859).
     use_bias: whether dense layers and norms have biases.
     rope: rotary positions (RoFormer, arXiv 2104.09864) in place of learned ones.
+    attention_chunk: queries that attend at a time, which saves memory in long contexts; 0 for all at once.
     activation: of the MLP; 'gelu' is the tanh approximation, as in GPT-2.
     ngrams: orders of the hashed n-grams whose embeddings are added to the token's (`dl.nn.ngrams`); () for none.
     ngram_buckets: rows of each of their tables.
@@ -94,6 +105,7 @@ class GPT(nn.Module):
   tie_embeddings: bool = True
   use_bias: bool = True
   rope: bool = False
+  attention_chunk: int = 0
   activation: activations.Activation = 'gelu'
   ngrams: tuple[int, ...] = ()
   ngram_buckets: int = 2**14
@@ -137,8 +149,8 @@ class GPT(nn.Module):
     if self.dropout:
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
     block = functools.partial(
-      Block, self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.activation,
-      self.experts, self.experts_per_token, self.capacity_factor, self.dtype,
+      Block, self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.attention_chunk,
+      self.activation, self.experts, self.experts_per_token, self.capacity_factor, self.dtype,
     )  # fmt: skip
     carry = (x, jnp.zeros((), jnp.float32))
     x, balance = stack(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
 from dl.nn.sizes import size_of
+from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -42,6 +43,7 @@ class ResNet(nn.Module):
     dilate: for each stage after the first, whether holes in its 3x3 convolutions replace its stride, so that its maps
       keep their size; () for none. For bottleneck blocks only.
     features_only: whether to return the maps of the stages.
+    remat: what the backward pass computes again: 'none', 'dots' or 'full' (`dl.nn.stack`).
     dtype: compute type; statistics and logits are float32.
   """
 
@@ -55,6 +57,7 @@ class ResNet(nn.Module):
   stochastic_depth: float = 0.0
   dilate: tuple[bool, ...] = ()
   features_only: bool = False
+  remat: Remat = 'none'
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -80,7 +83,7 @@ class ResNet(nn.Module):
       if dilate[i]:
         dilation, stride = dilation * stride, 1
       for j in range(count):
-        x = Block(
+        x = remat(Block, self.remat)(
           self.width * 2**i,
           stride if j == 0 else 1,
           self.bottleneck,

@@ -12,6 +12,7 @@ from dl.nn.attention import Projections, attend
 from dl.nn.axes import Axes
 from dl.nn.patches import FeedForward, Patches
 from dl.nn.sizes import size_of
+from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.truncated_normal(0.02)
@@ -40,6 +41,7 @@ class ViT(nn.Module):
     dropout: rate after the embeddings, each attention and each dense layer of the MLPs.
     stochastic_depth: rate of the last block's branches, which grows linearly from 0 (arXiv 1603.09382).
     zero_head: whether the head starts at zero, as for fine-tuning in the paper.
+    remat: what the backward pass computes again: 'none', 'dots' or 'full' (`dl.nn.stack`).
     dtype: compute type; softmax and logits are float32.
   """
 
@@ -55,6 +57,7 @@ class ViT(nn.Module):
   dropout: float = 0.0
   stochastic_depth: float = 0.0
   zero_head: bool = False
+  remat: Remat = 'none'
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -74,9 +77,10 @@ class ViT(nn.Module):
     x = x + self._positions(tuple(grid), int(class_token)).astype(x.dtype)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     for i, rate in enumerate(linear_rates(self.stochastic_depth, self.depth)):
-      x = Block(self.heads, int(self.width * self.mlp_ratio), self.dropout, rate, self.dtype, name=f'blocks_{i}')(
-        x, train
+      block = remat(Block, self.remat)(
+        self.heads, int(self.width * self.mlp_ratio), self.dropout, rate, self.dtype, name=f'blocks_{i}'
       )
+      x = block(x, train)
     norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
     # As in timm, an average is taken before the last norm, which then has another name.
     x = norm('norm')(x[:, 0]) if self.pool == 'token' else norm('fc_norm')(x[:, int(class_token) :].mean(axis=1))

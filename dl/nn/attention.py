@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dl.errors import ConfigError
 from dl.nn.axes import Axes
 
 
@@ -37,6 +38,25 @@ def attend(
   if drop is not None:
     weights = drop(weights)
   return jnp.einsum('bhqk,bkhd->bqhd', weights.astype(value.dtype), value)
+
+
+def attend_in_chunks(
+  query: Float[Array, 'b q h d'],
+  key: Float[Array, 'b k h d'],
+  value: Float[Array, 'b k h d'],
+  mask: Bool[Array, '#b #h q k'],
+  size: int,
+) -> Float[Array, 'b q h d']:
+  """`attend`, for `size` queries at a time, whose scores are computed again for the gradient.
+
+  So a step holds the scores of one chunk, b h size k numbers, and not of all (Self-attention Does Not Need O(n^2)
+  Memory, arXiv 2112.05682).
+  """
+  b, q, h, d = query.shape
+  chunks = query.reshape(b, q // size, size, h, d).swapaxes(0, 1)
+  masks = jnp.moveaxis(mask.reshape(*mask.shape[:2], q // size, size, -1), 2, 0)
+  part = jax.checkpoint(lambda x: attend(x[0], key, value, x[1]), prevent_cse=False)
+  return jax.lax.map(part, (chunks, masks)).swapaxes(0, 1).reshape(b, q, h, d)
 
 
 def rotate(x: Float[Array, 'b n h d'], positions: Int[Array, ' n'], base: float = 10_000.0) -> Float[Array, 'b n h d']:
@@ -91,6 +111,7 @@ class CausalSelfAttention(nn.Module):
     dropout: rate, on the attention weights.
     use_bias: whether the projections have biases.
     rope: whether queries and keys are rotated by their positions.
+    chunk: queries that attend at a time, where it divides them (`attend_in_chunks`); 0 for all.
     kernel_init: initializer of the query, key and value projection.
     out_init: initializer of the output projection.
     dtype: compute type; scores and softmax are float32.
@@ -101,6 +122,7 @@ class CausalSelfAttention(nn.Module):
   dropout: float = 0.0
   use_bias: bool = True
   rope: bool = False
+  chunk: int = 0
   kernel_init: Any = nn.initializers.lecun_normal()
   out_init: Any = nn.initializers.lecun_normal()
   dtype: Any = jnp.float32
@@ -123,6 +145,11 @@ class CausalSelfAttention(nn.Module):
       value = values.value = jax.lax.dynamic_update_slice(values.value, value, (0, start, 0, 0))
     mask = jnp.arange(key.shape[1]) <= at[:, None]
     drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else None
-    y = attend(query, key, value, mask[None, None], drop).reshape(b, n, width)
+    if self.chunk and drop is not None:
+      raise ConfigError('config.model.attention_chunk: attention in chunks has no dropout; leave one of the two at 0')
+    if self.chunk and n > self.chunk and n % self.chunk == 0:
+      y = attend_in_chunks(query, key, value, mask[None, None], self.chunk).reshape(b, n, width)
+    else:
+      y = attend(query, key, value, mask[None, None], drop).reshape(b, n, width)
     y = Axes(('batch', 'query', 'heads'))(y)
     return nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name='out')(y)

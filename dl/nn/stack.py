@@ -12,6 +12,11 @@ Remat = Literal['none', 'dots', 'full']
 _POLICIES = {'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable, 'full': None}
 
 
+def remat(block: type[nn.Module], how: Remat) -> type[nn.Module]:
+  """A class of blocks, called as `block(x, train)`, whose activations are kept or computed again."""
+  return block if how == 'none' else nn.remat(block, policy=_POLICIES[how], static_argnums=(2,))
+
+
 def stack(
   make: Callable[[str], nn.Module], count: int, x: Any, *arguments: Any, scan: bool = False, remat: Remat = 'none'
 ) -> Any:
