@@ -93,12 +93,12 @@ def train(
     log = stack.enter_context(logs.Logs(directory, resume_step=step or None) if first else logs.Silent())
     distributed.barrier('opened')
     skipped = stack.enter_context(Skipped(directory, {'train': parts.pipeline, **evals}))
-    past = logs.read(directory)
+    past, complete = logs.read(directory), workdir.is_complete(directory)
     distributed.barrier('read')
     history = [r for r in past if r['split'] != 'train']
     evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
     stopped = plan.should_stop(history, evaluated)
-    already_complete = step == plan.total or stopped
+    already_complete = complete and (step == plan.total or stopped)
     if not already_complete and first:
       workdir.begin_session(
         directory,
