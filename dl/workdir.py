@@ -101,6 +101,11 @@ def read_run(workdir: pathlib.Path) -> dict[str, Any]:
   return _read(workdir, RUN)
 
 
+def is_complete(workdir: pathlib.Path) -> bool:
+  """Whether a run has ended well: all that it leaves is there, not just its last checkpoint."""
+  return (workdir / RUN).exists() and read_run(workdir).get('status') == 'complete'
+
+
 def update_run(workdir: pathlib.Path, **fields: Any) -> None:
   """Sets fields of `run.json`, atomically."""
   path = workdir / RUN
