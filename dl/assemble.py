@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -110,8 +111,11 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
   seeds.check(config)
   pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
   if record is not None:
-    batch = {k: jax.ShapeDtypeStruct(tuple(s), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
-    info, steps_per_epoch = Info.from_json(record['info']), record['steps_per_epoch']
+    try:
+      batch = {k: jax.ShapeDtypeStruct(tuple(map(int, s)), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
+      info, steps_per_epoch = Info.from_json(record['info']), record['steps_per_epoch']
+    except (TypeError, ValueError, AttributeError, LookupError) as e:
+      raise ConfigError(f'run.json: what it says about the data is damaged: {build.first_line(e)}') from e
   elif config['data'] is not None:
     pipeline = make_pipeline(
       config['data'],
@@ -226,6 +230,10 @@ def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = Non
     spec = config['eval'][name]
     if not isinstance(spec, Mapping):
       raise ConfigError(f"{where}: expected a dict, such as dict(split='test'), got {spec!r}")
+    if not re.fullmatch(r'\w[\w.-]*', name):
+      raise ConfigError(
+        f'{where}: it is a part of file names, so letters, digits, _, - and . alone, and first a letter'
+      )
     if name == 'train':
       raise ConfigError(f"{where}: 'train' is the name of the training's own metrics; take another name")
     if config['data'] is None:

@@ -14,6 +14,7 @@ def write(path: pathlib.Path, content: str | bytes) -> None:
   new = path.with_name(path.name + SUFFIX)
   with named(path):
     try:
+      new.unlink(missing_ok=True)  # a link that somebody put there would be followed
       new.write_bytes(content.encode() if isinstance(content, str) else content)
       os.replace(new, path)
     except OSError:

@@ -65,8 +65,8 @@ def build(spec: Mapping[str, Any], package: str, where: str, kind: type = object
   target = resolve(spec['name'], package, where)
   if not makes(target, kind):
     raise ConfigError(
-      f'{where}: {spec["name"]!r} makes no {kind.__module__}.{kind.__name__}; name a class of them, or a function whose '
-      'return annotation says so'
+      f'{where}: {spec["name"]!r} makes no {kind.__module__}.{kind.__name__}; name a class of them, or a function '
+      'whose return annotation says so'
     )
   arguments = {k: v for k, v in spec.items() if k != 'name'}
   check_arguments(target, arguments, where, given)

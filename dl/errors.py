@@ -21,8 +21,12 @@ class StuckError(TrainingError):
 
 def one_line(text: str) -> str:
   """A text with its line ends as spaces, and other control characters escaped: harmless to a terminal."""
-  text = ' '.join(str(text).split())
-  return ''.join(c if c.isprintable() or c == ' ' else c.encode('unicode_escape').decode() for c in text)
+  return printable(' '.join(str(text).split()))
+
+
+def printable(text: str) -> str:
+  """A text whose control characters, but line ends and tabs, are escaped: a terminal would do what they say."""
+  return ''.join(c if c.isprintable() or c in ' \n\t' else c.encode('unicode_escape').decode() for c in text)
 
 
 def nearest(name: str, valid: Iterable[str], limit: int = 3) -> str:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
   cli.no_more(argv)
   FLAGS = flags.FLAGS
   from dl import pictures, restore
-  from dl.errors import ConfigError
+  from dl.errors import ConfigError, printable
 
   output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   if output and not output.parent.is_dir():
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     if output and output.suffix != '.txt':
       raise ConfigError(f'--output: texts go to a .txt file, got {output}')
     text = ('\n' + '-' * 80 + '\n').join(samples) + '\n'
-    output.write_text(text, encoding='utf-8') if output else print(text, end='')
+    output.write_text(text, encoding='utf-8') if output else print(printable(text), end='')
     return
   images = np.asarray(samples)
   if output is None or output.suffix not in ('.png', '.npz'):

@@ -224,7 +224,8 @@ def run_main(module, capsys, *arguments):
     sys.argv = argv
     flags.FLAGS.unparse_flags()
     for name in set(flags.FLAGS) - before:
-      if flags.FLAGS.find_module_defining_flag(name) in ('dl.cli', '__main__', sys.argv[0], str(path)):
+      where = flags.FLAGS.find_module_defining_flag(name)
+      if where in ('dl.cli', '__main__') or where.startswith(str(ROOT)):
         delattr(flags.FLAGS, name)
   return code, capsys.readouterr().err
 

@@ -100,7 +100,10 @@ def load_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if isinstance(found, np.ndarray):
       raise ConfigError(f'{path} holds a single array; save it with np.savez')
     with found:
-      return dict(found)
+      arrays = dict(found)
+    if not all(isinstance(v, np.ndarray) for v in arrays.values()):
+      raise ConfigError(f'{path} holds something else than arrays')
+    return arrays
   except ConfigError:
     raise
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:

@@ -4,7 +4,7 @@ import inspect
 import pathlib
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax

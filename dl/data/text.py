@@ -180,7 +180,11 @@ def code_points(content: bytes, path: object) -> Integer[np.ndarray, ' n']:
 
 
 def _read(path: str) -> bytes:
-  return b''.join(read_bytes(p) for p in files.expand(path, SUFFIXES))
+  found, folder = files.expand(path, SUFFIXES), pathlib.Path(path).expanduser().resolve()
+  for p in found if folder.is_dir() else ():
+    if not p.resolve().is_relative_to(folder):  # a folder may be of others, and what is read is learned
+      raise ConfigError(f'{p} is a link out of {path}; copy the file, or name it itself')
+  return b''.join(map(read_bytes, found))
 
 
 def _cut(content: bytes, validation: float, test: float, vocabulary: str, path: str) -> dict[str, bytes]:

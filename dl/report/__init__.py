@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from dl import atomic
 from dl.errors import ConfigError
 from dl.report import page, runs
 
@@ -29,10 +30,12 @@ def write(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> pat
 def save(loaded: Sequence[runs.Run], path: str | os.PathLike) -> pathlib.Path:
   """`write` for runs which have been read."""
   path = pathlib.Path(path)
-  new = path.with_name(path.name + '.new')
   try:
-    new.write_text(page.render(loaded), encoding='utf-8')
-    os.replace(new, path)
+    text = page.render(loaded)
+  except (TypeError, ValueError, AttributeError, LookupError) as e:  # such as a text where run.json has numbers
+    raise ConfigError(f'{", ".join(str(run.path) for run in loaded)}: a file is damaged: {e}') from e
+  try:
+    atomic.write(path, text)
   except OSError as e:
     raise ConfigError(f'cannot write {str(path)!r}: {e.strerror}') from e
   return path

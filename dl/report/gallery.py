@@ -29,6 +29,8 @@ def gallery(runs: Sequence[Run]) -> str:
   for i, run in enumerate(runs):
     folder = run.path / 'artifacts'
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+      if not path.resolve().is_relative_to(run.path.resolve()):
+        continue  # a link to something else of its reader's, which a page would give away
       if match := re.fullmatch(r'(\d+)_(.+)\.(png|txt|csv)', path.name):
         versions = found.setdefault((match[2], match[3]), {}).setdefault(i, [])
         versions.append(_Artifact(int(match[1]), path))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dl import config as configs
 from dl import logs
-from dl.errors import ConfigError, nearest
+from dl.errors import ConfigError, nearest, one_line
 from dl.meter import NUMBERS
 from dl.progress import duration
 
@@ -210,7 +210,7 @@ def markdown(runs: Sequence[Run]) -> str:
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
   """A Markdown table; the first `left` columns are words, the others numbers."""
-  cells = [[cell.replace('|', '\\|').replace('\n', ' ') for cell in row] for row in [header, *body]]
+  cells = [[one_line(cell).replace('|', '\\|') for cell in row] for row in [header, *body]]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   lines = [
     '| ' + ' | '.join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + ' |'
