@@ -105,9 +105,9 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
   lowered = functions.train.lower(state, sums, batch)
   memory, program = _compile(lowered, devices)
   found = {
-    'parameters': _bytes(state.params),
-    'optimizer': _bytes(state.opt),
-    'other': _bytes((state.step, state.extra, sums, batch)),
+    'parameters': bytes_of_device(state.params),
+    'optimizer': bytes_of_device(state.opt),
+    'other': bytes_of_device((state.step, state.extra, sums, batch)),
   }
   arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Plan(
@@ -183,7 +183,7 @@ def _compile(lowered: Any, devices: int) -> tuple[Any, hlo.Program]:
     return memory, hlo.read(files[0].read_text())
 
 
-def _bytes(tree: PyTree) -> float:
+def bytes_of_device(tree: PyTree) -> float:
   """Bytes of the part of each array which lies on one device."""
   leaves = jax.tree.leaves(tree)
   return float(sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves))

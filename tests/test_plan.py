@@ -1,5 +1,6 @@
 """Plans: the work of a program read from HLO, and the command on virtual devices."""
 
+import json
 import os
 import re
 import subprocess
@@ -137,3 +138,30 @@ def test_mistakes_are_one_line():
   done = command(*GPT, '--devices=3')
   assert done.returncode == 2 and done.stderr.count('\n') == 1
   assert 'a batch of 64 cannot be shared by 3 devices' in done.stderr
+
+
+SHARES = """
+import json, jax
+from dl import config, planning, sharding, steps
+from dl.assemble import assemble
+found = {}
+for size in ('124m', '8b'):
+  spec = config.load(f'experiments/scale/gpt.py:{size}', ['sharding=fsdp', 'data.batch_size=256'])
+  parts = assemble(spec)
+  for n in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+    state, _ = steps.compiled(parts, sharding.make_mesh({'data': n}, jax.devices()[:n])).like
+    found[f'{size} {n}'] = planning.bytes_of_device((state.params, state.opt))
+print(json.dumps(found))
+"""
+
+
+def test_fsdp_divides_parameters_and_moments_by_the_number_of_devices():
+  flags = '--xla_force_host_platform_device_count=256'
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
+  out = subprocess.run([sys.executable, '-c', SHARES], capture_output=True, text=True, env=environment, check=True)
+  found = json.loads(out.stdout.splitlines()[-1])
+  assert found['8b 1'] == pytest.approx(3 * 4 * 7_493_390_336, rel=1e-6)  # float32 parameters, two moments
+  for name, size in found.items():
+    model, n = name.split()
+    share = size * int(n) / found[f'{model} 1']
+    assert 1 <= share < (1.12 if model == '124m' else 1.02), f'{name}: {share}'  # small arrays stay whole

@@ -1,0 +1,167 @@
+"""How training scales: python -m benchmarks.scaling [--write]
+
+Measured on virtual devices of this machine: the time of a step split over n devices, over that of the same step on one.
+Both do the same work on the same cores, so what is above 1 is what splitting costs: more and smaller products, copies
+in place of communication, and idle cores.
+
+On paper, by the plan: the same work for each device on ever more devices (weak scaling), the bytes that each sends in a
+step, and the share of communication in its time, by the data sheet of an H100. --write puts both into docs/scaling.md.
+"""
+
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import app, flags
+
+flags.DEFINE_string('worker', None, 'For its own use: what to do, and on how many devices.')
+flags.DEFINE_boolean('write', False, 'Put the tables into docs/scaling.md.')
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / 'docs' / 'scaling.md'
+GPT = [
+  'model.layers=4', 'model.width=256', 'model.heads=8', 'model.length=256', 'model.vocab_size=4096', 'data.length=256',
+  'data.vocab_size=4096', 'data.batch_size=16', 'precision=float32', 'train_for=1000',
+]  # fmt: skip
+RESNET = [
+  "model={'name': 'resnet.ResNet', 'num_classes': 10, 'blocks': (1, 1, 1), 'width': 32, 'stem': 'cifar'}",
+  'data.batch_size=64', 'train_for=1000',
+]  # fmt: skip
+MEASURED = {  # name -> (config below experiments/, overrides, mesh of n devices)
+  'GPT, data': ('scale/gpt.py:124m', [*GPT, 'sharding=replicated'], lambda n: {'data': n}),
+  'GPT, fsdp': ('scale/gpt.py:124m', [*GPT, 'sharding=fsdp'], lambda n: {'data': n}),
+  'GPT, tensor': ('scale/gpt.py:124m', [*GPT, 'sharding=tensor'], lambda n: {'data': 1, 'model': n}),
+  'GPT, tensor+sequence': ('scale/gpt.py:124m', [*GPT, 'sharding=tensor+sequence'], lambda n: {'data': 1, 'model': n}),
+  'ResNet, data': ('vision/digits_lenet.py', [*RESNET, 'sharding=replicated'], lambda n: {'data': n}),
+}
+IMAGES = dict(specs=['image=224x224x3:uint8', 'label=int32'], classes=1000)
+PLANNED = {  # name -> (config, overrides, examples of a device, what stands in for the data)
+  'GPT-2 124M, data': ('scale/gpt.py:124m', [], 16, None),
+  'GPT-2 124M, fsdp': ('scale/gpt.py:124m', ['sharding=fsdp'], 16, None),
+  'GPT 7.5B, fsdp': ('scale/gpt.py:8b', [], 1, None),
+  'ViT-L/16, fsdp': (
+    'vision/imagenet_vit_s16.py', ["model={'name': 'vit.ViT_L16', 'num_classes': 1000}", 'sharding=fsdp',
+    'precision=bfloat16'], 64, IMAGES,
+  ),
+  'ResNet-50, data': ('vision/imagenet_resnet50.py', ['precision=bfloat16'], 128, IMAGES),
+}  # fmt: skip
+DEVICES = {'measure': (2, 4, 8), 'plan': (1, 8, 64, 256)}
+
+
+def measure(count: int) -> Iterator[dict[str, Any]]:
+  """Seconds of a step on `count` devices, and of the same step on one, in turns."""
+  import jax
+
+  from dl import config as configs
+  from dl import sharding, steps
+  from dl.assemble import assemble
+
+  for name, (path, overrides, mesh_of) in MEASURED.items():
+    sides = {}
+    for devices in (1, count):
+      config = configs.load(str(ROOT / 'experiments' / path), [*overrides, f'mesh={mesh_of(devices)}'])
+      parts = assemble(config)
+      mesh = sharding.make_mesh(config['mesh'], jax.devices()[:devices])
+      functions = steps.compiled(parts, mesh)
+      batch = jax.device_put(parts.pipeline[0], sharding.batch_sharding(mesh))
+      sides[devices] = [functions.train, functions.init({}), functions.new_sums(), batch, []]
+    for turn in range(7):
+      for side in sides.values():
+        train, state, sums, batch, times = side
+        began = time.perf_counter()
+        state, sums, done = train(state, sums, batch)
+        jax.block_until_ready(done)
+        side[1:3] = state, sums
+        if turn:  # the first compiles
+          times.append(time.perf_counter() - began)
+    one, many = (statistics.median(sides[n][4]) for n in (1, count))
+    yield {'name': name, 'devices': count, 'one': one, 'many': many}
+
+
+def plan(count: int) -> Iterator[dict[str, Any]]:
+  """What the plan says of a step on `count` H100s."""
+  from dl import config as configs
+  from dl import datasheet, planning
+  from dl.plan import record
+
+  device = datasheet.device('h100')
+  for name, (path, overrides, rows, stand_in) in PLANNED.items():
+    batch = f'data.batch_size={rows * count}'
+    config = configs.load(str(ROOT / 'experiments' / path), [*overrides, batch, f"mesh={{'data': {count}}}"])
+    given = record(**stand_in, rows=rows * count, steps_per_epoch=1000.0) if stand_in else None
+    found = planning.make(config, given, count)
+    times = found.times(device, config['precision'])
+    low, high = found.utilization(device, config['precision'])
+    yield {
+      'name': name, 'devices': count, 'state': found.parameters + found.optimizer, 'peak': found.peak,
+      'sent': sum(c.times * c.moved for c in found.program.collectives), 'computing': times['computing'],
+      'communicating': times['communicating'], 'low': low, 'high': high, 'seconds': found.seconds,
+    }  # fmt: skip
+
+
+def worker(kind: str, count: int) -> list[dict[str, Any]]:
+  """What a fresh process with so many virtual devices finds."""
+  flag = f'--xla_force_host_platform_device_count={count}'
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flag, 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+  with tempfile.TemporaryFile('w+') as out:
+    command = [sys.executable, '-m', 'benchmarks.scaling', f'--worker={kind}:{count}']
+    subprocess.run(command, cwd=ROOT, env=env, stdout=out, check=True)
+    out.seek(0)
+    return [json.loads(line) for line in out.read().splitlines() if line.startswith('{')]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table."""
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in [head, ['---'] * len(head), *rows])
+
+
+def main(_: Sequence[str]) -> None:
+  """Prints the tables."""
+  FLAGS = flags.FLAGS
+  if FLAGS.worker:
+    kind, count = FLAGS.worker.split(':')
+    for line in {'measure': measure, 'plan': plan}[kind](int(count)):
+      print(json.dumps(line), flush=True)
+    return
+  from dl.plan import seconds, size
+
+  found = {kind: [line for n in counts for line in worker(kind, n)] for kind, counts in DEVICES.items()}
+  measured = [
+    [name, *(f'{r["many"] / r["one"]:.2f}' for r in found['measure'] if r['name'] == name)] for name in MEASURED
+  ]
+  planned = [
+    [
+      r['name'], f'{r["devices"]}', size(r['state']), size(r['peak']), size(r['sent']), seconds(r['computing']),
+      seconds(r['communicating']), f'{r["communicating"] / (r["computing"] + r["communicating"]):.0%}',
+      f'{r["low"]:.0%} to {r["high"]:.0%}', f'{r["seconds"]:.0f} s',
+    ]
+    for name in PLANNED for r in found['plan'] if r['name'] == name
+  ]  # fmt: skip
+  tables = {
+    'measured': table(['time over that of one device', *(f'{n} virtual' for n in DEVICES['measure'])], measured),
+    'planned': table(
+      ['on H100s', 'devices', 'parameters and moments', 'peak', 'sent', 'computing', 'communicating', 'share', 'MFU',
+       'planned in'],
+      planned,
+    ),
+  }  # fmt: skip
+  print('\n\n'.join(tables.values()))
+  if FLAGS.write:
+    text = PAGE.read_text()
+    for name, content in tables.items():
+      text = re.sub(
+        rf'(<!-- {name} -->\n).*?(<!-- end -->)', lambda m, c=content: m[1] + c + '\n' + m[2], text, flags=re.S
+      )
+    PAGE.write_text(text)
+
+
+if __name__ == '__main__':
+  app.run(main)
