@@ -128,6 +128,22 @@ def test_a_directory_remembers_its_sweep_and_takes_more_runs_but_no_other_config
     sweeping.read(tmp_path)
 
 
+def test_seeds_which_follow_one_another_become_one_run_which_later_sweeps_know(tmp_path):
+  grid = lambda seeds: made(f'{RATE}=1e-3,1e-2', f'seed={seeds}')
+  empty = sweeping.Sweep(CONFIG, (), made('seed=0').base, ())
+  sweep = empty.joined(grid('4,0,2,1,7'), vectorize=True)
+  assert [run.name for run in sweep.runs][:3] == [
+    f'{RATE}=0.001,seed=0,seeds=3', f'{RATE}=0.001,seed=4', f'{RATE}=0.001,seed=7',
+  ]  # fmt: skip
+  assert len(sweep.runs) == 6 and sweep.runs[0].config['seeds'] == 3
+  assert sweep.chosen(grid('1').runs) == [sweep.runs[0], sweep.runs[3]]
+  assert sweep.joined(grid('0,1,4')) == sweep
+  more = sweep.joined(grid('1,2,3,5,6'), vectorize=True)
+  assert [run.overrides['seed'] for run in more.runs[6:]] == [3, 5, 3, 5]
+  sweeping.write(tmp_path, more)
+  assert sweeping.read(tmp_path) == more
+
+
 # -- How they are executed: with a stand-in for dl.train, which starts at once.
 
 CHILD = """
@@ -293,6 +309,23 @@ def test_the_best_come_first_and_seeds_are_one_row(tmp_path):
   assert ' '.join(lines[2].split()) == '| 0.001 | 2 complete, 1 waiting | 3 | 0-900 | 0.9050 ± 0.0071 |'
   with pytest.raises(ConfigError, match="did you mean 'test/accuracy'"):
     sweeps.load(tmp_path, sweep, ['test/acuracy'])
+
+
+def test_each_seed_of_a_vectorized_run_is_told(tmp_path):
+  sweep = made(f'{RATE}=1e-3,1e-2', 'seeds=3')
+  for run in sweep.runs[1:]:
+    (tmp_path / run.name).mkdir()
+    (tmp_path / run.name / 'config.json').write_text(json.dumps(run.config))
+    (tmp_path / run.name / 'run.json').write_text(json.dumps({'status': 'complete'}))
+    with logs.Logs(tmp_path / run.name, tensorboard=False) as log:
+      log.write(900, 'test', {'accuracy': 0.8, 'accuracy_by_seed': [0.7, 0.8, 0.9], 'by_class': [0.5, 0.5, 0.5]})
+  sweeping.write(tmp_path, sweep)
+  table = sweeps.write(tmp_path, sweep)
+  assert '0.8000 ± 0.1' in table and 'waiting' in table
+  rows = list(csv.DictReader((tmp_path / 'sweep.csv').read_text().splitlines()))
+  assert [(row['seed'], row['test/accuracy']) for row in rows] == [
+    ('0', ''), ('1', ''), ('2', ''), ('0', '0.7'), ('1', '0.8'), ('2', '0.9'),
+  ]  # fmt: skip
 
 
 def test_the_page_has_a_chart_a_key_and_escapes_what_it_shows(tmp_path):

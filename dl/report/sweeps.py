@@ -81,7 +81,7 @@ class Summary:
 
   Attributes:
     name: of its directory.
-    keys: the swept keys.
+    keys: the swept keys, the seed last.
     metrics: 'split/metric' names; the first one ranks.
     mode: 'max' or 'min', whichever is better; None if neither is.
     rows: in the sweep's order.
@@ -129,7 +129,9 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   """
   workdir = pathlib.Path(workdir)
   rows, loaded = [], []
-  keys = [key for key in sweep.keys if key != 'seeds']
+  keys = [key for key in sweep.keys if key not in ('seed', 'seeds')]
+  if 'seed' in sweep.keys or any(run.config['seeds'] for run in sweep.runs):
+    keys.append('seed')
   for run in sweep.runs:
     folder = workdir / run.name
     (known,) = runs.load([folder]) if (folder / 'config.json').is_file() else [None]
