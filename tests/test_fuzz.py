@@ -246,6 +246,7 @@ def test_every_mistake_is_one_line(spec, neurons, tmp_path, monkeypatch, capsys,
       problem = 'wrote'
     if problem:
       wrong.append(f'{problem}: {mutation}'[:400])
+      print(wrong[-1], flush=True)
   print(f'{spec}: {sum(kinds.values())} mistakes {dict(kinds)}, {len(wrong)} not refused as they should be')
   assert not wrong, '\n' + '\n'.join(wrong)
 
