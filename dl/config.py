@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -94,14 +95,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   Raises:
     ConfigError: no such file, a file that fails or is no config, an unknown key or a wrong type.
   """
-  path, found, argument = spec, pathlib.Path(spec).is_file(), None
+  path, found, argument = spec, os.path.isfile(spec), None  # which takes any text, even one that is no path
   if not found and ':' in spec:
     path, _, argument = spec.rpartition(':')
-    found = pathlib.Path(path).is_file()
+    found = os.path.isfile(path)
   if not found:
     folder = pathlib.Path(path).parent
-    names = [str(p) for p in folder.glob('*.py')] if folder.is_dir() else []
-    raise ConfigError(f'--config: no file {path!r}; {nearest(path, names)}')
+    names = [str(p) for p in folder.glob('*.py')] if os.path.isdir(folder) else []
+    raise ConfigError(f'--config: no file {path[:200]!r}; {nearest(path, names)}')
   module_spec = importlib.util.spec_from_file_location('dl_config_' + pathlib.Path(path).stem, path)
   if module_spec is None:
     raise ConfigError(f'--config: {path!r} is not a Python file')
@@ -113,12 +114,15 @@ def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     result = module.get_config() if argument is None else module.get_config(argument)
   except ConfigError:
     raise
-  except Exception as e:
+  except (Exception, SystemExit) as e:
     line = _line_in(path, e)
     raise ConfigError(f'--config: {path}{line}: {type(e).__name__}: {first_line(e)}') from e
   if not isinstance(result, Mapping | ml_collections.ConfigDict):
     raise ConfigError(f'--config: get_config() of {path} returned a {type(result).__name__}, not a config')
-  plain = resolve(result)
+  try:
+    plain = resolve(result)
+  except RecursionError as e:
+    raise ConfigError(f'--config: get_config() of {path} returned a dict which holds itself') from e
   for text in overrides:
     override(plain, text)
   check_arguments(Experiment, plain, 'config')

@@ -66,11 +66,12 @@ def main(argv: Sequence[str]) -> int:
   """Prints the plan; returns the exit code."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
+  spec = cli.required('config')
   virtual_devices(FLAGS.devices)
   from dl import config as configs
   from dl import datasheet, planning
 
-  config = configs.load(cli.required('config'), FLAGS.override)
+  config = configs.load(spec, FLAGS.override)
   device = datasheet.device(FLAGS.device) if FLAGS.device else None
 
   def shapes(config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -32,6 +32,12 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'ten
 
 def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing."""
+  try:
+    workdir.lstat()  # which the file system may refuse, as being too long, say
+  except FileNotFoundError:
+    pass
+  except (OSError, ValueError) as e:
+    raise ConfigError(f'--workdir: {str(workdir)[:200]} cannot be used: {getattr(e, "strerror", e)}') from e
   if workdir.exists() and not workdir.is_dir():
     raise ConfigError(f'--workdir: {workdir} is not a directory')
   if (workdir / CONFIG).exists():

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import runpy
+import subprocess
 import sys
 import types
 
@@ -199,11 +200,14 @@ class Trials:
   def __call__(self, plain):
     """(exit code, or what went wrong; the error line)."""
     path = self._folder / 'config.py'
-    path.write_text(
-      'from math import inf, nan\nfrom dl.config import config\n\n'
-      f'def get_config():\n  return config(**{source(plain)})\n', encoding='utf-8'
-    )  # fmt: skip
+    path.write_text(written(plain), encoding='utf-8')
     return run_main('dl.train', self._capsys, f'--config={path}', f'--workdir={self.directory}', '--noprogress')
+
+
+def written(plain):
+  """A config file which makes a config, right or wrong."""
+  head = 'from math import inf, nan\nfrom dl.config import config\n\n'
+  return f'{head}def get_config():\n  return config(**{source(plain)})\n'
 
 
 def run_main(module, capsys, *arguments):
@@ -266,3 +270,125 @@ def misreported(mutation, code, err, errors):
   if not any(re.search(rf'(^|\W){re.escape(key)}(\W|$)', err) for key in keys if key != 'name'):
     return f'names no key of it ({err.strip()[:200]})'
   return None
+
+
+# -- Real processes, and the command lines.
+
+
+def test_mistakes_in_a_process_of_their_own(tmp_path, environment, request):
+  """Some of each kind: exit code 2, one line, no traceback, no work directory."""
+  count = 1 if request.config.getoption('fuzz') < 100 else 5
+  base = config.load(str(ROOT / 'experiments/vision/digits_lenet.py'))
+  other = base | {'data': {'name': 'arrays.Npz', 'path': 'x', 'batch_size': 8}}
+  found = {'file': [(other, m) for m in mutations(other, 2000, 'files') if m.kind == 'file']}
+  for mutation in mutations(base, 400, 'processes'):
+    found.setdefault(mutation.kind, []).append((base, mutation))
+  assert found.keys() == {'type', 'unknown', 'missing', 'absurd', 'regex', 'file'}
+  trials = [trial for some in found.values() for trial in some[:count]]
+  for start in range(0, len(trials), 3):
+    running = []
+    for i, (plain, mutation) in enumerate(trials[start : start + 3], start):
+      (tmp_path / f'{i}.py').write_text(written(mutation.apply(plain)), encoding='utf-8')
+      arguments = ['-m', 'dl.train', f'--config={tmp_path}/{i}.py', f'--workdir={tmp_path}/run']
+      pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+      running.append((mutation, subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, **pipes)))
+    for mutation, process in running:
+      out, err = process.communicate(timeout=120)
+      assert not out and misreported(mutation, process.returncode, err, []) is None, (str(mutation), out, err)
+  assert not (tmp_path / 'run').exists()
+
+
+COMMANDS = ('train', 'evaluate', 'predict', 'sample', 'cite', 'report', 'plan', 'sweep')
+CONFIGS = {
+  'syntax.py': 'def get_config(:\n',
+  'raises.py': 'def get_config():\n  raise RuntimeError("first line\\nsecond line")\n',
+  'exits.py': 'import sys\nsys.exit(3)\n',
+  'recursion.py': 'def get_config():\n  return get_config()\n',
+  'number.py': 'def get_config():\n  return 3\n',
+  'nothing.py': 'def get_config():\n  pass\n',
+  'module.py': 'import os\ndef get_config():\n  return os\n',
+  'circular.py': 'def get_config():\n  d = {}\n  d["task"] = d\n  return d\n',
+  'empty.py': '',
+  'arguments.py': 'def get_config(a, b):\n  return {}\n',
+  'imports.py': 'import no_such_module_at_all\n',
+  'not_callable.py': 'get_config = 3\n',
+  'binary.py': b'\x7fELF\0\xff\xfe\0\x01',
+  'nul.py': b'x = 1\0\n',
+  'latin.py': 'x = "ü"\n'.encode('latin-1'),
+  'config.yaml': 'task: x\n',
+  'config.json': '{}',
+  'folder.py': None,
+}
+
+
+def files_in(folder):
+  for name, content in CONFIGS.items():
+    if content is None:
+      (folder / name).mkdir()
+    else:
+      (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def assert_refused(done, *command):
+  code, err = done
+  assert (code, err.count('\n'), err[:7]) == (2, 1, 'error: '), (command, code, err)
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_flags_which_cannot_be(command, capsys):
+  for flags_ in (
+    ['--no_such_flag=1'], ['--wrokdir=x'], ['--workdir'], ['--config'], ['---'], ['--=x'], ['--override'], ['-x'],
+    ['--config.task.name'], ['--step='], ['--seed=x'], ['--count=0'], ['--batch_size=-1'], ['--devices=0'],
+    ['--debug=maybe'], ['--progress=maybe'], ['--temperature=nan?'], ['--verbosity=x'], ['--flagfile=/no/such/file'],
+    ['--config.=3'], ['--config.a.=3'], ['--config..b=3'],
+  ):  # fmt: skip
+    assert_refused(run_main(f'dl.{command}', capsys, *flags_), command, flags_)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_files_which_are_no_configs(name, tmp_path, capsys):
+  files_in(tmp_path)
+  for command in ('train', 'cite'):
+    more = [f'--workdir={tmp_path}/run'] if command == 'train' else []
+    for argument in ('', ':x', ':', ':../x'):
+      assert_refused(run_main(f'dl.{command}', capsys, f'--config={tmp_path}/{name}{argument}', *more), name, argument)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_command_lines_which_cannot_be(tmp_path, runs, capsys):
+  files_in(tmp_path)
+  lenet, run, here = f'--config={ROOT}/experiments/vision/digits_lenet.py', f'--workdir={runs("perceptron")}', tmp_path
+  (here / 'file').write_text('x')
+  wrong = []
+  for command, *arguments in (
+    ('train',), ('train', lenet), ('train', f'--workdir={here}/run'), ('train', lenet, '--workdir='),
+    ('train', '--config=/no/such.py', f'--workdir={here}/run'), ('train', '--config=', f'--workdir={here}/run'),
+    ('train', f'--config={here}', f'--workdir={here}/run'), ('train', lenet, f'--workdir={here}/file'),
+    ('train', lenet, f'--workdir={here}/file/run'), ('train', lenet, f'--workdir={here}'),
+    ('train', lenet, f'--workdir={here}/run', 'positional'), ('train', lenet, f'--workdir={"x" * 5000}'),
+    ('train', f'--config={"x" * 5000}.py', f'--workdir={here}/run'), ('train', lenet, f'--workdir={here}/a\0b'),
+    ('train', f'--config={here}/a\0b.py', f'--workdir={here}/run'), ('train', lenet, '--workdir=/proc/run'),
+    ('train', f'{lenet}:argument', f'--workdir={here}/run'),
+    *(('train', lenet, f'--workdir={here}/run', f'--profile={p}') for p in ('x', '5', '9:2', '0:1', '1:10**9', '-1:3')),
+    *(('train', lenet, f'--workdir={here}/run', o) for o in (
+      '--config.model=3', '--config.task', '--config.modle.x=1', '--config.data.augment.7.x=1', '--config.seed=1e999',
+      '--config.data.augment.x=1', '--config.seed.x=1', '--override=seed', '--override==3', '--override=',
+      '--config.optim.adam.learning_rate=[', '--config.train_for=__import__("os")', '--config.seed=' + '(' * 500,
+      '--config.name.os=1', '--config.a.b.c=1', '--config.eval={', '--config.model.name=os.system', '--config.seed=-1',
+    )),
+    ('evaluate',), ('evaluate', f'--workdir={here}'), ('evaluate', '--workdir=/no/such'), ('evaluate', run, '--step=x'),
+    ('evaluate', run, '--step=7'), ('evaluate', run, '--step=-1'), ('evaluate', run, '--step=1.5'),
+    ('evaluate', run, '--step=99999999999999999999'), ('evaluate', run, '--eval=tset'), ('evaluate', run, '--step=²'),
+    ('evaluate', run, f'--classifier={here}'), ('evaluate', run, '--batch_size=99999999999999'),
+    ('predict', run), ('predict', '--inputs=x'), ('predict', run, '--inputs=/no/such'),
+    ('predict', run, f'--inputs={here}/file'),
+    ('predict', run, f'--inputs={here}'), ('predict', run, f'--inputs={here}/file', '--output=x.exe'),
+    ('sample',), ('sample', run), ('sample', run, '--prompt=x'), ('sample', run, '--output=/no/such/x.png'),
+    ('sample', run, '--count=99999999999999999999'),
+    ('cite',), ('cite', '--config=/no/such.py'), ('cite', lenet, 'x'),
+    ('report',), ('report', '/no/such'), ('report', here / 'folder.py'), ('report', runs('perceptron'), '--output=/no/such/x.html'),
+  ):  # fmt: skip
+    done = run_main(f'dl.{command}', capsys, *map(str, arguments))
+    if done[0] != 2 or done[1].count('\n') != 1 or not done[1].startswith('error: '):
+      wrong.append((command, [a[-80:] for a in map(str, arguments)], *done))
+  assert not wrong and not (here / 'run').exists(), '\n'.join(map(str, wrong))
