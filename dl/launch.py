@@ -114,7 +114,7 @@ def execute(
             done += 1
           else:
             what, done = 'complete', done + 1
-          left = clock.left(done + sum(_fraction(workdir / name) for name in going))
+          left = '' if passed_on else clock.left(done + sum(_fraction(workdir / name) for name in going))
           facts = [f'{done}/{len(runs)}', run.name, what, finished(run), duration(time.monotonic() - began), left]
           say('   '.join(fact for fact in facts if fact))
         if clock.due():
