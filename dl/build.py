@@ -6,6 +6,7 @@ of a run: a model is a class of Linen modules or a function annotated to return 
 import its module, so modules of one's own are as trusted as the folder and packages that they lie in.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -198,13 +199,18 @@ def _is_numpy_scalar(hint: Any) -> bool:
 
 
 def type_hints(target: Callable) -> dict[str, Any]:
-  """Type hints of the arguments of a class or function; empty where they cannot be read."""
+  """Type hints of the arguments of a class or function, but those that cannot be read."""
+  holder = target.__init__ if isinstance(target, type) and not hasattr(target, '__dataclass_fields__') else target
+  unreadable = NameError, TypeError, AttributeError
   try:
-    if hasattr(target, '__dataclass_fields__'):
-      return typing.get_type_hints(target)
-    return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
-  except (NameError, TypeError, AttributeError):
-    return {}
+    return typing.get_type_hints(holder)
+  except unreadable:
+    found = {}
+  for name, hint in getattr(holder, '__annotations__', {}).items():
+    one = types.SimpleNamespace(__annotations__={name: hint})
+    with contextlib.suppress(*unreadable):
+      found |= typing.get_type_hints(one, getattr(holder, '__globals__', None))
+  return found
 
 
 def public_names(module: types.ModuleType) -> list[str]:

@@ -51,4 +51,4 @@ def _host() -> int:
 
 
 def _text(size: float) -> str:
-  return f'{size / 1e9:,.3g} GB'
+  return f'{size / 1e9:,.1f} GB'

@@ -264,7 +264,9 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
     if isinstance(value, str) and name.endswith('mask'):
       match(value, params, at)
       arguments[name] = functools.partial(found_in, value) if name in parameters else value
-    elif name.endswith('mask') and not (value is None or isinstance(value, bool) or callable(value)):
+    elif name.endswith('mask') and not (
+      value is None or callable(value) or (name != 'mask' and value in (True, False))
+    ):
       raise ConfigError(f"{at}: expected a pattern over parameters' paths, such as 'kernel$', got {value!r}")
     elif is_pairs(value) and target is not layerwise_decay:
       assigned[name] = (

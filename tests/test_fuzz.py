@@ -250,7 +250,8 @@ def test_every_mistake_is_one_line(spec, neurons, tmp_path, monkeypatch, capsys,
       problem = 'wrote'
     if problem:
       wrong.append(f'{problem}: {mutation}'[:400])
-      print(wrong[-1], flush=True)
+      with capsys.disabled():
+        print(f'\n{wrong[-1]}', flush=True)
   print(f'{spec}: {sum(kinds.values())} mistakes {dict(kinds)}, {len(wrong)} not refused as they should be')
   assert not wrong, '\n' + '\n'.join(wrong)
 
@@ -386,7 +387,8 @@ def test_command_lines_which_cannot_be(tmp_path, runs, capsys):
     ('sample',), ('sample', run), ('sample', run, '--prompt=x'), ('sample', run, '--output=/no/such/x.png'),
     ('sample', run, '--count=99999999999999999999'),
     ('cite',), ('cite', '--config=/no/such.py'), ('cite', lenet, 'x'),
-    ('report',), ('report', '/no/such'), ('report', here / 'folder.py'), ('report', runs('perceptron'), '--output=/no/such/x.html'),
+    ('report',), ('report', '/no/such'), ('report', here / 'folder.py'),
+    ('report', runs('perceptron'), '--output=/no/such/x.html'),
   ):  # fmt: skip
     done = run_main(f'dl.{command}', capsys, *map(str, arguments))
     if done[0] != 2 or done[1].count('\n') != 1 or not done[1].startswith('error: '):
