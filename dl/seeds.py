@@ -45,7 +45,9 @@ def shapes(tree: PyTree, count: int | None) -> PyTree:
 
 def one(tree: PyTree, count: int | None, index: int = 0) -> PyTree:
   """What belongs to one of the seeds."""
-  return tree if count is None else jax.tree.map(lambda x: x[index], tree)
+  if count is None:
+    return tree
+  return jax.jit(lambda tree: jax.tree.map(lambda x: x[index], tree))(tree)  # one program, not one for each array
 
 
 def batches(pipeline: Any, start: int, seed: int, count: int | None) -> Iterator[dict[str, np.ndarray]]:
