@@ -89,6 +89,8 @@ def config(**keys: Any) -> ml_collections.ConfigDict:
 def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   """Loads `FILE[:ARGUMENT]`, applies 'a.b=value' overrides, and checks the top-level keys.
 
+  The file is Python, and is executed; `config.json` of a work directory is data, and is not.
+
   Returns:
     The resolved config: nested dicts, lists and values which JSON can hold.
 

@@ -23,7 +23,7 @@ LONG = ('test_resume', 'test_devices', 'test_loop', 'test_commands', 'test_colab
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-  parser.addoption('--fuzz', type=int, default=20, help='mistakes to try in each bundled config (tests/test_fuzz.py)')
+  parser.addoption('--fuzz', type=int, default=12, help='mistakes to try in each bundled config (tests/test_fuzz.py)')
   parser.addoption('--thorough', action='store_true', help='every sharding strategy on two processes as well')
 
 

@@ -176,6 +176,7 @@ def of_node(path: Path, value: Any, rng: random.Random, evaluated: bool) -> Iter
       yield from (('absurd', value | {'train': {}}), ('type', value | {'more': 3}), ('type', value | {'more': 'test'}))
       yield 'unknown', value | {'more': {'splitt': 'test'}}
       yield 'absurd', value | {'no_such_split': {'split': 'no_such_split'}}
+      yield from (('absurd', value | {bad: {}}) for bad in ('../x', 'a/b', 'a b', '.x', 'a\n', '<b>'))
     elif path == ('mesh',):
       for bad in (
         {'data': 0},
