@@ -20,6 +20,9 @@ DAMAGED = '.damaged'
 """Ending of a checkpoint that was set aside."""
 
 METRICS = 'metrics/metrics'
+PATIENCE = 2**32
+"""Seconds for a save of one process: Orbax counts them by the wall clock, which may jump by years."""
+
 CHANGING = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 """Files of a checkpoint which Orbax changes at the very end; nothing that is restored comes from them."""
 
@@ -74,12 +77,15 @@ class Checkpoints:
         policies.BestN(get_metric_fn=value, reverse=mode == 'min', n=best, keep_checkpoints_without_metrics=False)
       )
     saves = self._directory  # Orbax copies what it is given, so this may not be a method
-    add_checksums = ocp.options.AsyncOptions(post_finalization_callback=lambda: _add_checksums(saves))
+    asynchronous = ocp.options.AsyncOptions(post_finalization_callback=lambda: _add_checksums(saves))
+    if jax.process_count() == 1:  # nobody is waited for, so no time is too long
+      asynchronous.timeout_secs = PATIENCE
+      asynchronous.create_directories_asynchronously = False
     self._saving: int | None = None
     with self._writing():
       self._checkpointer = ocp.training.Checkpointer(
         self._directory,
-        context=ocp.Context(async_options=add_checksums),
+        context=ocp.Context(async_options=asynchronous),
         preservation_policy=policies.AnyPreservationPolicy(keep),
         save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
         cleanup_tmp_directories=True,

@@ -38,13 +38,15 @@ class Skipped:
     if not new:
       return
     lines = [json.dumps({'split': split, 'index': i, 'reason': why}) for (split, i), why in new.items()]
+    text = '\n'.join([*self._torn(), *lines, ''])
     with self._path.open('a', encoding='utf-8') as file:
-      file.write('\n'.join([*self._torn(), *lines, '']))
+      file.write(text)
     self._written |= new.keys()
 
   def _torn(self) -> list[str]:
     """What the next line comes after, where a kill left the last one without an end."""
-    return [''] if self._path.exists() and not self._path.read_bytes().endswith(b'\n') else []
+    content = self._path.read_bytes() if self._path.exists() else b''
+    return [''] if content and not content.endswith(b'\n') else []
 
   def __enter__(self) -> Self:
     return self

@@ -25,7 +25,6 @@ from small import SMALL, each_call, interrupted, records, small
 import dl
 from dl import checksums, evaluate, logs, loop, restore
 from dl import workdir as workdirs
-from dl.checkpoint import Checkpoints
 from dl.data.images import Folder
 from dl.data.pipeline import Pipeline
 from dl.data.sklearn import Digits
@@ -231,7 +230,9 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(runs, tmp_path, capfd)
 
   with limits, each_call(after), pytest.raises(TrainingError) as e:
     train(small('digits'), workdir)
-  assert_one_line(e.value, 'cannot write the checkpoint of step 44', 'File too large', 'the last checkpoint, of step 33')
+  assert_one_line(
+    e.value, 'cannot write the checkpoint of step 44', 'File too large', 'the last checkpoint, of step 33'
+  )
   assert calls[-1] < 60
   assert 'Traceback' not in capfd.readouterr().err
   assert workdirs.read_run(workdir)['status'] == 'failed'
@@ -279,3 +280,356 @@ def test_a_file_that_cannot_be_written_ends_the_run(runs, tmp_path, name, monkey
   assert not (workdir / f'{name}.new').exists()
   train(small('perceptron'), workdir)
   assert_same_run(workdir, runs('perceptron'))
+
+
+@pytest.fixture
+def read_only(tmp_path):
+  """A function which makes a folder one that nobody may write to; undone at the end."""
+  with contextlib.ExitStack() as stack:
+
+    def refuse(folder):
+      if os.geteuid():
+        folder.chmod(0o555)
+        return stack.callback(folder.chmod, 0o755)
+      mount = lambda *arguments: subprocess.run(['mount', *arguments, folder], check=True, capture_output=True)
+      try:
+        mount('--bind', folder)
+      except (OSError, subprocess.CalledProcessError) as e:
+        pytest.skip(f'root cannot mount here, and may write to any folder: {e}')
+      stack.callback(subprocess.run, ['umount', '--lazy', folder], check=True)
+      mount('-o', 'remount,ro,bind')
+
+    yield refuse
+
+
+def test_a_read_only_directory_is_refused_for_training_and_good_for_reading(copied, read_only, tmp_path):
+  before = sorted(copied.rglob('*'))
+  read_only(copied)
+  for workdir in (copied, copied / 'new'):
+    with pytest.raises(ConfigError) as e:
+      train(small('perceptron'), workdir)
+    assert_one_line(e.value, f'--workdir: cannot write to {workdir}: ')
+  assert sorted(copied.rglob('*')) == before
+  assert int(dl.load(copied)[1].step) == 40
+  assert evaluate.evaluate(copied)['test'].items() <= records(copied, 'test')[-1].items()
+
+
+def test_a_place_where_nothing_can_be_made_is_refused():
+  with pytest.raises(ConfigError) as e:
+    train(small('perceptron'), pathlib.Path('/proc/run'))
+  assert_one_line(e.value, '--workdir: cannot write to /proc/run: ')
+
+
+# -- Signals and clocks. SIGKILL, and SIGTERM as a process gets it, are in test_resume.py.
+
+
+@pytest.mark.parametrize(('number', 'error'), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_saves_and_a_second_one_ends_at_once(runs, tmp_path, number, error):
+  def end(*_):
+    raise SystemExit  # as the default action would, but this process has other tests to do
+
+  workdir, before = tmp_path / 'run', signal.signal(signal.SIGTERM, end)
+  send = lambda *numbers: lambda n, _: [os.kill(os.getpid(), number) for at in numbers if n == at]
+  try:
+    with each_call(send(13)):
+      assert train(small('perceptron'), workdir).status == 'interrupted'
+    assert saved(workdir) == [13]
+    with each_call(send(9, 9)), pytest.raises(error):
+      train(small('perceptron'), workdir)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert saved(workdir) in ([13], [13, 20])  # it was not saved at 22
+  train(small('perceptron'), workdir)
+  assert_same_run(workdir, runs('perceptron'))
+
+
+def test_nothing_but_timestamps_depends_on_the_clock(runs, tmp_path, monkeypatch):
+  """Each look at it sees another year, the past as well as the future."""
+  real, years = (time.time, time.time_ns), itertools.cycle([0, 9, -9, 1, -30])
+  jump = lambda: next(years) * 365 * 86400
+  monkeypatch.setattr(time, 'time', lambda: real[0]() + jump())
+  monkeypatch.setattr(time, 'time_ns', lambda: real[1]() + jump() * 10**9)
+  workdir = tmp_path / 'run'
+  for after in (17, 20):
+    with interrupted(after):
+      loop.train(small('digits'), workdir)
+  loop.train(small('digits'), workdir)
+  monkeypatch.undo()
+  assert_same_run(workdir, runs('digits'))
+  assert saved(workdir) == saved(runs('digits'))
+  seconds = [r['seconds'] for r in logs.read(workdir) if r['split'] == 'train']
+  assert all(0 < b - a < 100 for a, b in itertools.pairwise([0, *seconds]))
+  assert all(r['steps_per_second'] > 0 for r in logs.read(workdir) if r['split'] == 'train')
+
+
+# -- Numbers.
+
+
+def nan_gradients(step: int) -> optax.GradientTransformation:
+  """An optimizer stage that sees NaN gradients at one step."""
+
+  def update(updates, count, params=None):
+    bad = jnp.where(count + 1 == step, jnp.nan, 1.0)
+    return jax.tree.map(lambda u: u * bad, updates), count + 1
+
+  return optax.GradientTransformation(lambda params: jnp.int32(0), update)
+
+
+@pytest.mark.parametrize(('every', 'says'), [(8, 'loss is not finite at step 22'), (1, 'not finite at step 21')])
+def test_a_nan_gradient_with_a_finite_loss_reaches_no_checkpoint(tmp_path, every, says):
+  """The loss of step 21 is finite; its gradient is not, and so neither are the parameters after it."""
+  optimizer = {'nan': {'name': f'{__name__}.nan_gradients', 'step': 21}, 'sgd': {'name': 'sgd', 'learning_rate': 0.1}}
+  config = small('perceptron', f'checkpoint_every={every}', 'eval={}') | {'optim': optimizer, 'eval_every': None}
+  with pytest.raises(TrainingError) as e:
+    train(config, tmp_path / 'run')
+  last = 20 // every * every
+  assert_one_line(e.value, says, f'the last good checkpoint is of step {last}', 'config.optim.sgd.learning_rate')
+  assert saved(tmp_path / 'run')[-1] == last
+  _, state = restore.load_parts(tmp_path / 'run')
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+# -- Data.
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+  """A folder of 60 digits, of which five cannot be read, and the same without these."""
+  folder = tmp_path_factory.mktemp('pictures') / 'all'
+  columns = Digits('all').columns
+  for i in range(60):
+    path = folder / f'{columns["label"][i]}/{i:02}.{"png" if i % 2 else "jpg"}'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(columns['image'][i, ..., 0] * 255).astype(np.uint8)).resize((64, 64)).save(path)
+  bad = [next(folder.rglob(f'{i:02}.*')) for i in (7, 20, 21, 33, 48)]
+  bad[0].write_bytes(b'')
+  for path in bad[1:3]:
+    halve(path)
+  bad[3].write_bytes(bad[3].read_bytes()[:2])
+  bad[4].write_text('<html>404</html>')
+  shutil.copytree(folder, folder.with_name('good'))
+  for path in bad:
+    (folder.with_name('good') / path.relative_to(folder)).unlink()
+  return folder, sorted(bad)
+
+
+def pipeline_of(folder, *, in_memory=False, on_error='skip', **options):
+  source = Folder(str(folder), (8, 8), 'all', channels=1, in_memory=in_memory, on_error=on_error)
+  return Pipeline(source, 8, on_error=on_error, **options)
+
+
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_examples_that_cannot_be_read_are_replaced_by_a_function_of_the_step(pictures, in_memory):
+  folder, bad = pictures
+  whole = pipeline_of(folder, in_memory=in_memory, seed=3)
+  paths = whole.source.paths
+  order = np.concatenate([np.random.default_rng([3, epoch]).permutation(60) for epoch in range(3)])
+  expected = []
+  for place in range(128):
+    epoch, at = divmod(place, 60)
+    following = np.roll(order[60 * epoch : 60 * epoch + 60], -at)
+    expected.append(next(i for i in following if paths[i] not in bad))
+  image = lambda i: np.asarray(Image.open(paths[i]).resize((8, 8), Image.Resampling.BILINEAR))
+  for step, batch in zip(range(16), whole.iterate(0)):
+    wanted = expected[8 * step : 8 * step + 8]
+    np.testing.assert_array_equal(batch['image'][..., 0], [image(i) for i in wanted])
+    np.testing.assert_array_equal(batch['label'], whole.source.labels[wanted])
+    np.testing.assert_array_equal(batch['mask'], 1)
+    for again in (pipeline_of(folder, in_memory=in_memory, seed=3)[step], whole[step]):
+      jax.tree.map(np.testing.assert_array_equal, again, batch)
+  assert [paths[i] for i in sorted(whole.skipped)] == bad
+  assert all(str(paths[i]) in reason for i, reason in whole.skipped.items())
+
+
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_an_evaluation_counts_no_example_that_cannot_be_read(pictures, in_memory):
+  folder, _ = pictures
+  batches = list(pipeline_of(folder, train=False, in_memory=in_memory))
+  rows = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
+  good = list(pipeline_of(folder.with_name('good'), train=False, on_error='stop'))
+  kept = {k: np.concatenate([b[k] for b in good]) for k in good[0]}
+  assert rows['mask'].sum() == kept['mask'].sum() == 55 and len(rows['mask']) == 64
+  for name in ('image', 'label'):
+    np.testing.assert_array_equal(rows[name][rows['mask'] > 0], kept[name][kept['mask'] > 0])
+
+
+def test_an_example_that_cannot_be_read_stops_with_its_name(pictures):
+  folder, bad = pictures
+  data = pipeline_of(folder, on_error='skip', train=False)
+  stopping = Pipeline(data.source, 8, train=False, where='config.eval.test')
+  first = data.source.paths.index(bad[0])
+  for read in (lambda: stopping[first // 8], lambda: list(stopping.iterate(0))):
+    with pytest.raises(ConfigError) as e:
+      read()
+    assert_one_line(e.value, f'config.eval.test: example {first}: {bad[0]} cannot be read as an image: ')
+  with pytest.raises(ConfigError, match=str(bad[0])):
+    pipeline_of(folder, on_error='stop', in_memory=True)
+
+
+class Broken:
+  """Examples of which some raise, one by one or gathered."""
+
+  def __init__(self, bad=(), error=ZeroDivisionError, gathers=False, count=96):
+    self.bad, self.error, self.vectorized, self.count = set(bad), error, gathers, count
+
+  def __len__(self):
+    return self.count
+
+  def __getitem__(self, index):
+    if self.bad & set(np.atleast_1d(index).tolist()):
+      raise self.error('of course')
+    image = np.float32(index)[..., None, None, None] * np.ones((8, 8, 1), np.float32) / self.count
+    return {'image': image, 'label': np.int32(index) % 10}
+
+
+@pytest.mark.parametrize('gathers', [False, True])
+@pytest.mark.parametrize('error', [ZeroDivisionError, OSError, SystemExit, MemoryError])
+def test_any_error_of_a_source_is_one_line(gathers, error):
+  data = Pipeline(Broken([40], error, gathers), 16, shuffle=False)
+  data[1]
+  for read in (lambda: data[2], lambda: list(itertools.islice(data.iterate(0), 4))):
+    with pytest.raises(TrainingError) as e:
+      read()
+    assert_one_line(e.value, 'config.data: example 40 cannot be read', error.__name__, 'of course')
+  skipping = Pipeline(Broken([40, 41, 50], error, gathers), 16, shuffle=False, on_error='skip')
+  if error is MemoryError:  # that is no property of an example
+    with pytest.raises(TrainingError, match='MemoryError'):
+      skipping[2]
+    return
+  np.testing.assert_array_equal(skipping[2]['image'][:, 0, 0, 0] * 96, [*range(32, 40), 42, 42, *range(42, 48)])
+  assert sorted(skipping.skipped) == [40, 41]
+  np.testing.assert_array_equal(skipping[5]['label'], Pipeline(Broken(gathers=gathers), 16, shuffle=False)[5]['label'])
+
+
+def test_data_that_is_gone_altogether_stops_even_where_examples_may_be_skipped():
+  data = Pipeline(Broken(range(1000), OSError, count=1000), 16, on_error='skip')
+  with pytest.raises(TrainingError) as e:
+    data[0]
+  assert_one_line(e.value, 'of 100 examples in a row none can be read; the first: config.data: example', 'OSError')
+  with pytest.raises(TrainingError, match='by an array of indices: TypeError'):
+    Pipeline(OnlySingly(), 16)[0]
+
+
+class OnlySingly(Broken):
+  """Says that it gathers, and does not."""
+
+  def __init__(self):
+    super().__init__(gathers=True)
+
+  def __getitem__(self, index):
+    if np.ndim(index):
+      raise TypeError('one at a time')
+    return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(('key', 'value'), [('on_error', 'skp'), ('on_error', None), ('timeout', 0), ('timeout', '9')])
+def test_what_is_no_policy_is_one_line(key, value):
+  with pytest.raises(ConfigError, match=rf'^config\.data\.{key}: '):
+    Pipeline(Broken(), 16, **{key: value})
+
+
+def test_a_run_counts_what_it_skips(pictures, tmp_path, capfd):
+  """Also across an interruption; and its evaluation is that of the examples which can be read."""
+  folder, bad = pictures
+  data = {'name': 'images.Folder', 'path': str(folder), 'image_size': [8, 8], 'channels': 1, 'batch_size': 16}
+  config = small('perceptron', 'train_for=12', 'eval_every=6', 'log_every=3', 'checkpoint_every=5')
+  config |= {'data': data | {'split': 'all', 'on_error': 'skip'}, 'eval': {'test': {'split': 'all'}}}
+  train(config, tmp_path / 'whole')
+  names = {(split, p.name) for split in ('train', 'test') for p in bad}
+  paths = Folder(str(folder), (8, 8), 'all', channels=1).paths
+  skips = lambda run: [json.loads(line) for line in (tmp_path / run / 'skipped.jsonl').read_text().splitlines()]
+  assert sorted((r['split'], paths[r['index']].name) for r in skips('whole')) == sorted(names)
+  assert all(paths[r['index']].name in r['reason'] for r in skips('whole'))
+  err = capfd.readouterr().err
+  assert err.count('\n') == 2 and "warning: 5 examples of 'train' could not be read and were replaced by others" in err
+  assert "warning: 5 examples of 'test' could not be read and were left out" in err and 'skipped.jsonl' in err
+  with interrupted(7):
+    train(config, tmp_path / 'cut')
+  train(config, tmp_path / 'cut')
+  assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
+  assert sorted(map(str, skips('cut'))) == sorted(map(str, skips('whole')))
+  good = config | {'eval': {'test': {'split': 'all', 'name': 'images.Folder', 'path': str(folder.with_name('good'))}}}
+  good['eval']['test'] |= {'image_size': [8, 8], 'channels': 1}
+  train(good, tmp_path / 'good')
+  a, b = (records(tmp_path / name, 'test')[-1] for name in ('whole', 'good'))
+  for key in ('loss', 'accuracy', 'class_accuracy'):
+    np.testing.assert_allclose(a[key], b[key], rtol=1e-6)
+
+
+# -- Readers.
+
+
+def broken(path):
+  """A config whose source raises in the middle of the first epoch."""
+  config = small('perceptron', 'log_every=1', 'checkpoint_every=2', 'eval={}')
+  return config | {'data': {'name': path, 'batch_size': 8, 'shuffle': False, 'bad': [60]}, 'eval_every': None}
+
+
+class BrokenAt60(Broken):
+  def __init__(self, bad: list):
+    super().__init__(bad)
+
+
+def test_a_reader_that_dies_ends_the_run_and_leaves_the_checkpoint(tmp_path):
+  config = broken(f'{__name__}.BrokenAt60')
+  with pytest.raises(TrainingError) as e:
+    train(config, tmp_path / 'run')
+  assert_one_line(e.value, 'config.data: example 60 cannot be read: ZeroDivisionError: of course')
+  assert workdirs.read_run(tmp_path / 'run')['status'] == 'failed'
+  assert 1 <= max(saved(tmp_path / 'run'), default=0) <= 7 or records(tmp_path / 'run') == []
+
+
+HANGS = """
+import time
+import numpy as np
+
+class Hangs:
+  def __init__(self, at: int = 10**9):
+    self.at = at
+    self.paths = [f'disk/{i}.png' for i in range(1000)]
+
+  def __len__(self):
+    return 1000
+
+  def __getitem__(self, index):
+    if index == self.at:
+      time.sleep(1e6)
+    return {'image': np.full((8, 8, 1), index % 256, np.uint8), 'label': np.int32(index % 10)}
+"""
+
+
+def test_a_reader_that_hangs_ends_the_run(tmp_path, environment):
+  """The whole command: threads that never end would keep a process from ending, too."""
+  (tmp_path / 'mine.py').write_text(HANGS)
+  path, overrides = SMALL['perceptron']
+  data = "data={'name': 'mine.Hangs', 'at': 300, 'batch_size': 8, 'shuffle': False, 'timeout': 2}"
+  overrides = [*overrides[:1], *overrides[2:], data, 'eval={}', 'eval_every=None', 'checkpoint_every=4', 'log_every=1']
+  began = time.monotonic()
+  done = subprocess.run(
+    [sys.executable, '-m', 'dl.train', f'--config={ROOT}/experiments/{path}', f'--workdir={tmp_path}/run',
+     '--noprogress', *(f'--config.{o}' for o in overrides)],
+    cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+  )  # fmt: skip
+  assert (done.returncode, done.stdout) == (1, ''), done.stderr
+  assert done.stderr.count('\n') == 1
+  says = 'no batch came for 2 s (config.data.timeout): example 300 (disk/300.png) has been read for '
+  assert done.stderr.startswith(f'error: config.data: {says}')
+  assert time.monotonic() - began < 100
+  assert max(saved(tmp_path / 'run')) >= 32
+  assert [r['step'] for r in records(tmp_path / 'run')][-1] >= 32
+
+
+def test_what_hangs_is_named_in_python_too():
+  let_go = threading.Event()
+
+  class Waits(Broken):
+    def __getitem__(self, index):
+      if index == 40:
+        let_go.wait()
+      return super().__getitem__(index)
+
+  batches = Pipeline(Waits(), 8, shuffle=False, timeout=0.5, num_threads=2).iterate(0)
+  assert len([next(batches) for _ in range(5)]) == 5
+  with pytest.raises(StuckError, match='example 40 has been read for 0'):
+    next(batches)
+  let_go.set()
