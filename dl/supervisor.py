@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 VARIABLE = 'DL_SUPERVISOR'
 """Environment variable by which a child finds its parent."""
@@ -78,7 +78,7 @@ def run(hosts: list[str]) -> int:
     stack.callback(os.close, tell[1])
     stack.callback(os.close, told[0])
     stack.enter_context(_forwarding(child))
-    return _Watch(child, listener, told[0], given['token']).run()
+    return stack.enter_context(_Watch(child, listener, told[0], given['token'])).run()
 
 
 class _Watch:
@@ -94,7 +94,16 @@ class _Watch:
     self._selector.register(listener, selectors.EVENT_READ, self._accept)
     self._selector.register(told, selectors.EVENT_READ, self._introduced)
 
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    for line in list(self._heard):
+      self._drop(line)
+    self._selector.close()
+
   def run(self) -> int:
+    """Watches until the child or the run ends; returns the exit code."""
     while True:
       for key, _ in self._selector.select(0.2):
         lost = key.data(key.fileobj)
@@ -170,15 +179,20 @@ class _Watch:
       return (f'{name}: its connection broke', RESUME) if name else None
     self._heard[line] = time.monotonic()
     *lines, self._rest[line] = (self._rest.get(line, b'') + found).split(b'\n')
+    if len(self._rest[line]) > 4096:  # no message is that long
+      return self._drop(line)
     for text in lines:
-      message = json.loads(text)
-      if 'token' in message:
-        if not secrets.compare_digest(message['token'], self._token):
-          return self._drop(line)
-        self._names[line] = f'process {message["process"]} on {message["host"]}'
-      elif line in self._names and 'ended' in message:
+      try:
+        message = dict(json.loads(text))
+        if line not in self._names:  # anybody can come, and who does not know the token is nobody
+          if not secrets.compare_digest(str(message.get('token')), self._token):
+            return self._drop(line)
+          self._names[line] = f'process {int(message["process"])} on {message["host"]}'
+      except (ValueError, TypeError, KeyError):
+        return self._drop(line)
+      if 'ended' in message:
         self._names.pop(line)
-      elif line in self._names and 'lost' in message:
+      elif 'lost' in message:
         self._names.pop(line)
         return str(message['lost']), int(message['code'])
     return None
@@ -186,6 +200,7 @@ class _Watch:
   def _drop(self, line: socket.socket) -> None:
     self._selector.unregister(line)
     self._heard.pop(line, None)
+    self._rest.pop(line, None)
     line.close()
 
   def _send(self, message: Mapping[str, Any]) -> None:

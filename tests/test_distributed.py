@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from dl import logs, sharding
+from dl import logs, sharding, supervisor
 from dl import workdir as workdirs
 from dl.errors import ConfigError
 
@@ -142,6 +142,23 @@ def test_a_mistake_is_one_line(environment, tmp_path, flags, message):
   assert codes == [2], output
   assert output.startswith(f'error: {message}') and output.count('\n') == 1
   assert not (tmp_path / 'run').exists()
+
+
+def test_strangers_on_the_line_are_nobody():
+  listener, (told, tell) = socket.create_server(('localhost', 0)), os.pipe()
+  os.close(tell)
+  child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1.5)'])
+  said = [b'GET / HTTP/1.1\r\n\r\n', b'\xff' * 9000, b'{"lost": "all", "code": 2}\n', b'[]\n', b'{"token": 1}\n', b'']
+  lines = [socket.create_connection(listener.getsockname()) for _ in said]
+  for line, text in zip(lines, said, strict=True):
+    line.sendall(text)
+  try:
+    with supervisor._Watch(child, listener, told, 'secret') as watch:
+      assert watch.run() == 0
+  finally:
+    for line in (*lines, listener):
+      line.close()
+    os.close(told)
 
 
 class Fake:
