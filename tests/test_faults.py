@@ -197,6 +197,38 @@ def test_what_killed_writers_leave_is_harmless(runs, tmp_path):
   assert_same_run(workdir, runs('perceptron'))
 
 
+KILL = """
+import os, signal, sys
+from small import small
+from dl import checkpoint, loop
+
+write = checkpoint.checksums.write
+
+def killed(directory, **options):
+  if directory.name.startswith('40.'):
+    os.kill(os.getpid(), signal.SIGKILL)
+  write(directory, **options)
+
+checkpoint.checksums.write = killed
+loop.train(small('perceptron'), sys.argv[1], show_progress=False)
+"""
+
+
+def test_a_kill_inside_a_checkpoint_costs_the_steps_since_the_one_before(runs, tmp_path, environment):
+  """At the last moment: every file is written, and the directory has not got its name."""
+  workdir = tmp_path / 'run'
+  done = subprocess.run(
+    [sys.executable, '-c', KILL, workdir],
+    env=environment | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}'}, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == -signal.SIGKILL, done.stderr
+  assert saved(workdir) == [20] and [p.name for p in workdir.glob('checkpoints/40*')] == ['40.orbax-checkpoint-tmp']
+  assert int(dl.load(workdir)[1].step) == 20
+  train(small('perceptron'), workdir)
+  assert saved(workdir) == [20, 40] and not [*workdir.glob('checkpoints/*-tmp*')]
+  assert_same_run(workdir, runs('perceptron'))
+
+
 # -- Disks.
 
 
