@@ -14,11 +14,13 @@ import jax
 from absl import flags
 
 from dl import cli
+from dl.errors import ConfigError
 
 
 def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
+  cli.define_distributed()
   flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
   flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given.')
   flags.DEFINE_integer('batch_size', None, "Evaluation batch size, if not the config's.", lower_bound=1)
@@ -73,7 +75,6 @@ def judge(
   import numpy as np
 
   from dl import restore
-  from dl.errors import ConfigError
 
   if restore.input_kind(classifier) != 'image':
     raise ConfigError(f'--classifier: {classifier} does not read images')
@@ -93,16 +94,23 @@ def judge(
   return {'samples': count, 'shares': shares.round(4).tolist(), 'confidence': float(probability.max(1).mean())}
 
 
-def main(argv: Sequence[str]) -> None:
-  """Prints the numbers as JSON lines."""
+def main(argv: Sequence[str]) -> int:
+  """Prints the numbers as JSON lines; returns the exit code."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
+  if FLAGS.distributed and FLAGS.classifier:
+    raise ConfigError('--classifier: samples are judged by one process, without --distributed')
+  code = cli.join()
+  if code is not None:
+    return code
   workdir, step = pathlib.Path(cli.required('workdir')), cli.step(FLAGS.step)
   if FLAGS.classifier:
     print(json.dumps(judge(workdir, pathlib.Path(FLAGS.classifier), FLAGS.samples, FLAGS.seed, step)))
-    return
+    return 0
   for name, values in evaluate(workdir, step, FLAGS.eval, FLAGS.batch_size).items():
-    print(json.dumps({'split': name} | values))
+    if jax.process_index() == 0:
+      print(json.dumps({'split': name} | values))
+  return 0
 
 
 if __name__ == '__main__':
