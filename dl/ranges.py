@@ -28,11 +28,11 @@ class Range:
     return above and below
 
   def __str__(self) -> str:
-    if not self.low_open and not self.high_open and self.high < math.inf:
+    if not self.low_open and not self.high_open and self.high < 2**31 - 1:
       return f'from {self.low:,g} to {self.high:,g}'
     least = f'above {self.low:,g}' if self.low_open else f'at least {self.low:,g}'
     most = f'below {self.high:,g}' if self.high_open else f'at most {self.high:,g}'
-    return least if self.high == math.inf else f'{least} and {most}'
+    return least if self.high >= 2**31 - 1 else f'{least} and {most}'
 
 
 _SIZE = Range(low=1, high=2**31 - 1)
