@@ -288,7 +288,8 @@ def mutations(config: Mapping[str, Any], count: int, seed: str) -> list[Mutation
   for _ in range(9):
     for path, value in places:
       for kind, new in of_node(path, value, rng, bool(config['eval'])):
-        add(kind, (path, new))
+        if repr(new) != repr(value):
+          add(kind, (path, new))
     if len(found) >= 4 * count:
       break
   chosen = list(found.values())
