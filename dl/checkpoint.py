@@ -161,7 +161,7 @@ class Checkpoints:
       return ocp.load_checkpointables(path, dict(items))
     except (OSError, ValueError, KeyError, TypeError) as e:
       raise ConfigError(
-        f'{path}: cannot be restored: {first_line(e)}; it is damaged, or of a model or optimizer that has changed since'
+        f'{path}: cannot be restored: {_root(e)}; it is damaged, or of a model or optimizer that has changed since'
       ) from e
 
   def find(self, step: int | str | None, where: str) -> int:
@@ -249,6 +249,13 @@ def _set_aside(directory: pathlib.Path) -> list[str]:
     then = f'; going on from step {good}' if step > good else ''
     notes.append(f'warning: the checkpoint of step {step} is damaged ({what}); it is now {aside.name}{then}')
   return notes
+
+
+def _root(error: BaseException) -> str:
+  """The first line of the error at the bottom, which Orbax wraps in others, or its beginning."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return first_line(error)[:160]
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import itertools
 import json
 import os
@@ -177,10 +178,17 @@ def test_checkpoints_without_checksums_are_used_with_a_warning(runs, copied, cap
   assert int(dl.load(copied)[1].step) == 40
   assert train(small('perceptron'), copied).step == 40
   assert_one_line(capfd.readouterr().err.strip(), 'warning: the checkpoint of step 40 has no checksums')
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Orbax leaves coroutines behind
+def test_a_checkpoint_without_checksums_may_turn_out_to_be_damaged(copied):
+  (copied / f'checkpoints/40/{checksums.FILE}').unlink()
   halve(large_file(copied, 40))
   with pytest.raises(ConfigError) as e:
     dl.load(copied)
   assert_one_line(e.value, 'checkpoints/40: cannot be restored', 'damaged')
+  del e
+  gc.collect()
 
 
 def test_what_killed_writers_leave_is_harmless(runs, tmp_path):
