@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
@@ -63,18 +64,24 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     compilation.use_cache()
     try:
       return main(argv)
-    except (ConfigError, TrainingError) as e:
-      if flags.FLAGS.debug:
-        raise
-      return _leave(fail(e), isinstance(e, StuckError))
     except Exception as e:
-      if not supervisor.supervised() or type(e).__name__ != 'JaxRuntimeError' or flags.FLAGS.debug:
+      if isinstance(e, ConfigError | TrainingError) and not flags.FLAGS.debug:
+        return _leave(fail(e), isinstance(e, StuckError))
+      if not supervisor.supervised():
         raise
-      fail(TrainingError(f'a computation of many processes failed: {str(e).splitlines()[0]}'))
-      return _leave(supervisor.COLLECTIVE)
+      if _by_a_lost_peer(e) and not flags.FLAGS.debug:
+        fail(TrainingError(f'a computation of many processes failed: {one_line(e)[:500]}'))
+        return _leave(supervisor.COLLECTIVE)
+      traceback.print_exc()
+      return _leave(FAILURE)
 
   flags.DEFINE_boolean('debug', False, 'Show the traceback of an error.')
   app.run(guarded, flags_parser=_parse)
+
+
+def _by_a_lost_peer(error: Exception) -> bool:
+  """Whether a process may have failed since another one is gone, rather than by itself for want of memory."""
+  return type(error).__name__ == 'JaxRuntimeError' and 'RESOURCE_EXHAUSTED' not in str(error)
 
 
 def _leave(code: int, stuck: bool = False) -> int:

@@ -56,7 +56,7 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
     first = str(e).splitlines()[0] if str(e) else type(e).__name__
     raise ConfigError(f'--distributed: the processes did not find one another: {first}') from e
   if supervisor.supervised():
-    supervisor.introduce(jax.process_index(), jax.process_count(), _told_by_first(supervisor.address()))
+    supervisor.introduce(jax.process_index(), jax.process_count(), of_first(supervisor.address()))
 
 
 def is_first() -> bool:
@@ -103,9 +103,11 @@ def gathered(tree: object, mesh: Mesh) -> object:
   return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
 
-def _told_by_first(address: dict) -> dict:
-  """What process 0 calls this with, in every process."""
-  text = json.dumps(address).encode().ljust(1024)
+def of_first(facts: dict) -> dict:
+  """What process 0 calls this with, in every process; a collective."""
+  if jax.process_count() == 1:
+    return facts
+  text = json.dumps(facts).encode().ljust(1024)
   return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(text, np.uint8)).astype(np.uint8)))
 
 

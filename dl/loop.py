@@ -67,7 +67,7 @@ def train(
     if pipeline is not None:
       sharding.check_batch(pipeline.batch_size, mesh, f'config.{where}.batch_size')
   plan = schedule.make(parts, evals)
-  profiler = Profiler(directory, profile, plan.total)
+  profiler = Profiler(directory, profile if first else None, plan.total)
   functions = steps.compiled(parts, mesh)
   memory.check_state(functions.like, mesh.local_devices)
   given = functools.cache(lambda: weights.load(config['init_from'], parts))
@@ -79,7 +79,7 @@ def train(
     stack.enter_context(workdir.writing(directory))
     if first:
       stack.enter_context(workdir.claim(directory, config))
-    distributed.barrier('claimed')
+    workdir.check_shared(directory)
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
     for note in saved.notes:
@@ -149,6 +149,9 @@ def train(
         recorder.put(step, sums)
         sums = functions.new_sums()
 
+      if {*due} - {'log'}:
+        jax.block_until_ready(done)  # what the meter leaves out begins when the steps before it are done
+
       if 'eval' in due:
         recorder.flush()
         for name, pipeline in evals.items():
@@ -165,7 +168,7 @@ def train(
 
       if 'artifacts' in due or stopped:
         with meter:
-          averaged = distributed.gathered(state.averaged(), mesh)
+          averaged = distributed.gathered(state.averaged().replace(opt={}), mesh)
           if first:
             artifacts.write(directory, step, _artifacts(parts, averaged))
 

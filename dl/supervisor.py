@@ -85,7 +85,7 @@ class _Watch:
   """The parent's loop: its child, the line of the child, and the lines to the other parents."""
 
   def __init__(self, child: subprocess.Popen, listener: socket.socket, told: int, token: str):
-    self._child, self._token, self._host = child, token, socket.gethostname()
+    self._child, self._listener, self._token, self._host = child, listener, token, socket.gethostname()
     self._process, self._beaten, self._died = 0, 0.0, 0.0
     self._names: dict[socket.socket, str] = {}  # lines to parents of processes which have not ended well
     self._heard: dict[socket.socket, float] = {}
@@ -113,9 +113,11 @@ class _Watch:
       if now - self._beaten > BEAT:
         self._beaten = now
         self._send({'alive': True})
-      for line, heard in self._heard.items():
-        if line in self._names and now - heard > SILENCE:
-          return self._end(f'{self._names[line]} has been silent for {SILENCE:.0f} s', RESUME)
+      for line, heard in list(self._heard.items()):
+        if now - heard > SILENCE:
+          if line in self._names:
+            return self._end(f'{self._names[line]} has been silent for {SILENCE:.0f} s', RESUME)
+          self._drop(line)  # a stranger's
       code = self._child.poll()
       if code in (0, RESUME):
         self._send({'ended': code})
@@ -148,6 +150,8 @@ class _Watch:
     self._process, first = facts['process'], facts['first']
     if self._process == 0:
       return None
+    self._selector.unregister(self._listener)  # they come to process 0 alone
+    self._listener.close()
     for host in first['hosts']:
       with contextlib.suppress(OSError):
         line = socket.create_connection((host, first['port']), timeout=5)
@@ -158,8 +162,8 @@ class _Watch:
     return None
 
   def _accept(self, listener: socket.socket) -> None:
-    line, _ = listener.accept()
-    self._add(line, '')
+    with contextlib.suppress(OSError):  # it has gone again, or there are too many
+      self._add(listener.accept()[0], '')
 
   def _add(self, line: socket.socket, name: str) -> None:
     line.settimeout(BEAT)
@@ -188,7 +192,8 @@ class _Watch:
           if not secrets.compare_digest(str(message.get('token')), self._token):
             return self._drop(line)
           self._names[line] = f'process {int(message["process"])} on {message["host"]}'
-      except (ValueError, TypeError, KeyError):
+      except (ValueError, TypeError, KeyError, RecursionError):
+        self._names.pop(line, None)
         return self._drop(line)
       if 'ended' in message:
         self._names.pop(line)

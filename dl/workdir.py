@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from dl import atomic
+from dl import atomic, distributed
 from dl.checkpoint import intact
 from dl.config import differences, resolve, save
 from dl.errors import ConfigError, TrainingError
@@ -24,6 +24,9 @@ from dl.errors import ConfigError, TrainingError
 CONFIG = 'config.json'
 RUN = 'run.json'
 LOCK = '.lock'
+VISIBLE = 20.0
+"""Seconds in which a file of one host is seen by the others: network file systems remember what was not there."""
+
 FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'baselines', 'cite')
 """Config keys which say where a run computes or what is claimed of it, not what it does: a resume may change them."""
 
@@ -85,6 +88,20 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
     except OSError as e:
       raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
     yield
+
+
+def check_shared(workdir: pathlib.Path) -> None:
+  """Raises ConfigError unless every process sees what the first one has claimed; to be called by all."""
+  lock = workdir / LOCK
+  wanted = distributed.of_first({'claim': lock.read_text() if distributed.is_first() else ''})['claim']
+  deadline = time.monotonic() + VISIBLE
+  while not (lock.exists() and lock.read_text() == wanted):
+    if time.monotonic() > deadline:
+      raise ConfigError(
+        f'--workdir: {workdir} of process {jax.process_index()} on {platform.node()} is not that of process 0; '
+        'name a directory which all processes share'
+      )
+    time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -149,6 +149,7 @@ def test_strangers_on_the_line_are_nobody():
   os.close(tell)
   child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1.5)'])
   said = [b'GET / HTTP/1.1\r\n\r\n', b'\xff' * 9000, b'{"lost": "all", "code": 2}\n', b'[]\n', b'{"token": 1}\n', b'']
+  said.append(b'[' * 4000 + b'\n')  # deeper than a parser goes
   lines = [socket.create_connection(listener.getsockname()) for _ in said]
   for line, text in zip(lines, said, strict=True):
     line.sendall(text)
@@ -159,6 +160,39 @@ def test_strangers_on_the_line_are_nobody():
     for line in (*lines, listener):
       line.close()
     os.close(told)
+
+
+@pytest.mark.slow
+def test_processes_without_a_shared_directory_are_refused(environment, tmp_path):
+  flags = ['--distributed', f'--coordinator=localhost:{port()}', '--processes=2']
+  codes, outputs = end(
+    start(environment, *([*TINY, *flags, f'--workdir={tmp_path / str(i)}', f'--process={i}'] for i in range(2)))
+  )
+  assert codes == [2, 2], outputs
+  assert 'is not that of process 0; name a directory which all processes share' in outputs[1]
+
+
+ONE_RAISES = """
+import jax
+class Digits:
+  def __init__(self, split: str):
+    if jax.process_index() == 1:
+      raise RuntimeError('nobody expected this')
+  def __len__(self): return 1
+  def __getitem__(self, i): return {}
+"""
+
+
+@pytest.mark.slow
+def test_an_error_that_nobody_expected_ends_all(environment, tmp_path):
+  (tmp_path / 'odd_source.py').write_text(ONE_RAISES)
+  environment = environment | {'PYTHONPATH': f'{environment["PYTHONPATH"]}{os.pathsep}{tmp_path}'}
+  flags = ['--distributed', f'--coordinator=localhost:{port()}', '--processes=2', f'--workdir={tmp_path / "run"}']
+  flags += ["--config.data={'name': 'odd_source.Digits', 'batch_size': 32}"]
+  tiny = [flag for flag in TINY if 'data.' not in flag]
+  codes, outputs = end(start(environment, *([*tiny, *flags, f'--process={i}'] for i in range(2))), timeout=60)
+  assert codes == [1, 1], outputs
+  assert 'RuntimeError: nobody expected this' in outputs[1] and 'error: lost process 1 on' in outputs[0]
 
 
 class Fake:

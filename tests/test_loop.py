@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import time
 import types
 
@@ -469,3 +470,16 @@ def test_a_classifier_leaves_its_mistakes_to_look_at(runs):
     rows = list(csv.DictReader(f))
   assert [int(r['index']) for r in rows] == wrong[np.argsort(-losses[wrong])][:25].tolist()
   assert [float(r['loss']) for r in rows] == pytest.approx(np.sort(losses[wrong])[::-1][:25].tolist(), abs=1e-3)
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_and_a_later_one_acts(monkeypatch):
+  from dl import signals
+
+  with signals.interruption() as told:
+    assert not told()
+    for _ in range(2):  # from the terminal or the batch system, and from the supervisor
+      signal.raise_signal(signal.SIGINT)
+    assert told()
+    monkeypatch.setattr(signals, 'TOGETHER', -1.0)
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
