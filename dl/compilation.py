@@ -25,20 +25,21 @@ _MARK = '.running-'
 
 def use_cache() -> None:
   """Makes JAX keep what it compiles; a folder which cannot be written to is a warning."""
-  if FOLDER in os.environ or os.environ.get('JAX_ENABLE_COMPILATION_CACHE', 'true').lower() in ('false', '0', 'no'):
+  if os.environ.get('JAX_ENABLE_COMPILATION_CACHE', 'true').lower() in ('false', '0', 'no'):
     return
   jax = sys.modules.get('jax')
-  if jax is not None and jax.config.jax_compilation_cache_dir is not None:
-    return
-  home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  folder = home / 'dl' / f'compiled-{_processor()}'
+  given = os.environ.get(FOLDER) or (jax and jax.config.jax_compilation_cache_dir)
   try:
+    home = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    folder = home / 'dl' / f'compiled-{_processor()}'
+    if given and given != str(folder):  # else it comes from a parent, such as a sweep, and this process may be killed
+      return
     folder.mkdir(parents=True, exist_ok=True)
     _drop_torn(folder)
     _trim(folder)
     _mark(folder)
-  except OSError as e:
-    logging.warning('compiled code is not kept: cannot write to %s: %s', folder, e.strerror)
+  except (OSError, RuntimeError) as e:  # or nobody knows a home
+    logging.warning('compiled code is not kept: %s', e)
     return
   found = {FOLDER: str(folder)} | {k: v for k, v in SETTINGS.items() if k not in os.environ}
   os.environ.update(found)
@@ -58,7 +59,7 @@ def _processor() -> str:
 
 def _mark(folder: pathlib.Path) -> None:
   """Leaves a locked file while this process runs: one without a lock tells of a process that was killed."""
-  path = folder / f'{_MARK}{os.getpid()}'
+  path = folder / f'{_MARK}{platform.node()}-{os.getpid()}'  # containers may share a folder and count alike
   mark = path.open('w')
   fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
