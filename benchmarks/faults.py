@@ -123,6 +123,7 @@ class Bench:
     self.folder, self.random = folder, random.Random(seed)
     self._count = 0
     (folder / 'my_faults.py').write_text(MODULE)
+    sys.path.append(str(folder))  # the configs of its runs name it
 
   def new(self) -> pathlib.Path:
     self._count += 1
@@ -261,7 +262,7 @@ def signals(bench: Bench, fault: str, kind: str, count: int) -> Iterator[Trial]:
         time.sleep(bench.random.uniform(0, 0.5))
     for number in SIGNALS[fault]:
       process.send_signal(number)
-      time.sleep(0.005 if len(SIGNALS[fault]) > 1 else 0)
+      time.sleep(0.02 if len(SIGNALS[fault]) > 1 else 0)
     code, err = ended(process)
     if code == 0:  # too late: the run is complete
       yield from _settled(pending, workdir, whole)
@@ -451,7 +452,7 @@ def clock(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
 
 FAULTS: dict[str, tuple[Callable, str]] = {
   'SIGTERM': (signals, 'sent while it trains or saves'),
-  'SIGTERM twice': (signals, 'sent twice, 5 ms apart'),
+  'SIGTERM twice': (signals, 'sent twice, 20 ms apart'),
   'SIGINT': (signals, 'sent while it trains or saves'),
   'bit-flipped checkpoint': (damaged, 'a random bit of a random file of the newest, by size'),
   'truncated checkpoint': (damaged, 'a random file of the newest, cut anywhere'),
