@@ -5,8 +5,9 @@ Collectives need every process, so a run of many ends when one is lost; `dl.supe
 
 import faulthandler
 import json
-import os
 import socket
+import sys
+import time
 from collections.abc import Callable
 
 import jax
@@ -22,7 +23,10 @@ START_SECONDS = 300
 """How long a process waits for the others to start."""
 
 ASK_EVERY = 16
-"""Compiled calls between two questions whether a process was told to stop."""
+"""Compiled calls between two questions whether a process was told to stop, where calls are short."""
+
+SHORT = 0.1
+"""Seconds of a short call: where any process has longer ones, all ask at each."""
 
 
 def start(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -44,10 +48,14 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
     raise ConfigError(f'--coordinator: expected host:port, got {coordinator!r}')
   if processes is not None and process is not None and not 0 <= process < processes:
     raise ConfigError(f'--process: {process} is not one of {processes}; the first is 0')
+  if coordinator:
+    print(f'waiting for {processes or "all"} processes at {coordinator}', file=sys.stderr, flush=True)
   faulthandler.disable()  # the runtime aborts processes whose peers are gone, which is nothing to look into
   try:
     jax.distributed.initialize(coordinator, processes, process, initialization_timeout=START_SECONDS)
   except ValueError as e:
+    if not missing:
+      raise ConfigError(f'--distributed: {e}') from e
     raise ConfigError(
       f'--distributed: found neither SLURM, Open MPI, Kubernetes nor a TPU, so {" and ".join(missing)} must be given '
       f'({e})'
@@ -56,7 +64,10 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
     first = str(e).splitlines()[0] if str(e) else type(e).__name__
     raise ConfigError(f'--distributed: the processes did not find one another: {first}') from e
   if supervisor.supervised():
-    supervisor.introduce(jax.process_index(), jax.process_count(), of_first(supervisor.address()))
+    address = supervisor.address()
+    if coordinator:  # which all processes reached
+      address['hosts'].insert(0, coordinator.rpartition(':')[0])
+    supervisor.introduce(jax.process_index(), of_first(address))
 
 
 def is_first() -> bool:
@@ -73,22 +84,27 @@ def barrier(name: str) -> None:
 def agreement(mesh: Mesh, asked: Callable[[], bool]) -> Callable[[], bool]:
   """A function for each compiled call to ask: whether to stop, which all processes answer alike at the same call.
 
-  With one process it is `asked` itself. With many, what each has been told is added up on the devices every
-  `ASK_EVERY` calls, and the sum is read as many calls later: nobody waits for it.
+  With one process it is `asked` itself. With many, what each has been told is added up on the devices, and the sum is
+  read when the next question is due: `ASK_EVERY` calls later, so that nobody waits for it, or one long call later.
   """
   if jax.process_count() == 1:
     return asked
   split = NamedSharding(mesh, P(mesh.axis_names))
-  total = jax.jit(lambda x: x.sum(), out_shardings=NamedSharding(mesh, P()))
+  total = jax.jit(lambda x: x.sum(0), out_shardings=NamedSharding(mesh, P()))
   mine = sum(d.process_index == jax.process_index() for d in mesh.devices.flat)
-  calls, pending, stop = 0, None, False
+  calls, due, pending, stop, since = 0, 0, None, False, time.monotonic()
 
   def told() -> bool:
-    nonlocal calls, pending, stop
-    if calls % ASK_EVERY == 0:
+    nonlocal calls, due, pending, stop, since
+    if calls == due:
+      every = 1
       if pending is not None:
-        stop = bool(pending > 0)
-      pending = total(jax.make_array_from_process_local_data(split, np.full(mine, asked(), np.float32)))
+        stops, long = jax.device_get(pending)
+        stop, every = bool(stops > 0), 1 if long else ASK_EVERY
+      now = time.monotonic()
+      facts = np.asarray([[asked(), now - since > SHORT * every]] * mine, np.float32)
+      pending = total(jax.make_array_from_process_local_data(split, facts))
+      due, since = calls + every, now
     calls += 1
     return stop
 
@@ -107,7 +123,10 @@ def of_first(facts: dict) -> dict:
   """What process 0 calls this with, in every process; a collective."""
   if jax.process_count() == 1:
     return facts
-  text = json.dumps(facts).encode().ljust(1024)
+  text = json.dumps(facts).encode()
+  if len(text) > 4096:
+    raise ValueError('of_first is for a few facts')
+  text = text.ljust(4096)
   return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(text, np.uint8)).astype(np.uint8)))
 
 
@@ -120,4 +139,4 @@ def hosts() -> list[str]:
       found.append(s.getsockname()[0])
     except OSError:
       pass
-  return [*found, os.environ.get('HOSTNAME', 'localhost'), 'localhost']
+  return found

@@ -23,6 +23,7 @@ from dl.recorder import Recorder
 from dl.signals import interruption
 from dl.skipped import Skipped
 from dl.state import State
+from dl.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ def train(
   """
   # -- Build: every part is checked by shape; nothing is compiled or written yet.
   directory, first = pathlib.Path(directory), distributed.is_first()
+  workdir.check_same(config)
   workdir.check(directory, config)
   parts = assemble(config)
   mesh = sharding.make_mesh(config['mesh'])
@@ -84,7 +86,7 @@ def train(
     stack.enter_context(saved)
     for note in saved.notes:
       print(note, file=sys.stderr, flush=True)
-    step = saved.latest or 0
+    step = distributed.of_first({'step': saved.latest or 0})['step']  # listings of shared directories may be old
     if step:
       items = saved.restore(step, dict(zip(('state', 'sums'), functions.like, strict=True)))
       state, sums = items['state'], items['sums']
@@ -93,11 +95,12 @@ def train(
     log = stack.enter_context(logs.Logs(directory, resume_step=step or None) if first else logs.Silent())
     distributed.barrier('opened')
     skipped = stack.enter_context(Skipped(directory, {'train': parts.pipeline, **evals}))
-    past, complete = logs.read(directory), workdir.is_complete(directory)
+    past = logs.read(directory)
     distributed.barrier('read')
     history = [r for r in past if r['split'] != 'train']
     evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
-    stopped = plan.should_stop(history, evaluated)
+    found = {'stopped': plan.should_stop(history, evaluated), 'complete': workdir.is_complete(directory)}
+    stopped, complete = distributed.of_first(found).values()
     already_complete = complete and (step == plan.total or stopped)
     if not already_complete and first:
       workdir.begin_session(
@@ -166,7 +169,7 @@ def train(
           recorder.put(step, sums)
           sums = functions.new_sums()
 
-      if 'artifacts' in due or stopped:
+      if ('artifacts' in due or stopped) and type(parts.task).artifacts is not Task.artifacts:
         with meter:
           averaged = distributed.gathered(state.averaged().replace(opt={}), mesh)
           if first:

@@ -28,6 +28,7 @@ COLLECTIVE = 76
 RESUME = 75
 BEAT = 5.0
 SILENCE = 30.0
+WELCOME = b'{"welcome": true}\n'
 _SYMPTOMS = (COLLECTIVE, -signal.SIGABRT)
 
 
@@ -45,11 +46,11 @@ def address() -> dict[str, Any]:
   return {k: given[k] for k in ('hosts', 'port', 'token')}
 
 
-def introduce(process: int, count: int, first: Mapping[str, Any]) -> None:
+def introduce(process: int, first: Mapping[str, Any]) -> None:
   """Tells the parent who the child is and where the parent of process 0 listens; ends with the parent from now on."""
   given = json.loads(os.environ[VARIABLE])
   with os.fdopen(given['tell'], 'w') as tell:
-    tell.write(json.dumps({'process': process, 'count': count, 'first': dict(first)}) + '\n')
+    tell.write(json.dumps({'process': process, 'first': dict(first)}) + '\n')
 
   def end_with_parent() -> None:
     os.read(given['alive'], 1)
@@ -155,9 +156,12 @@ class _Watch:
     for host in first['hosts']:
       with contextlib.suppress(OSError):
         line = socket.create_connection((host, first['port']), timeout=5)
-        self._add(line, 'process 0')
-        self._send({'process': self._process, 'host': self._host, 'token': first['token']})
-        return None
+        hello = {'process': self._process, 'host': self._host, 'token': first['token']}
+        line.sendall(json.dumps(hello).encode() + b'\n')
+        if line.recv(len(WELCOME), socket.MSG_WAITALL) == WELCOME:
+          self._add(line, 'process 0')
+          return None
+        line.close()  # another service of that host
     print(f'warning: cannot reach process 0 at {first["hosts"]}: a lost process will not be named', file=sys.stderr)
     return None
 
@@ -192,6 +196,8 @@ class _Watch:
           if not secrets.compare_digest(str(message.get('token')), self._token):
             return self._drop(line)
           self._names[line] = f'process {int(message["process"])} on {message["host"]}'
+          with contextlib.suppress(OSError):
+            line.sendall(WELCOME)
       except (ValueError, TypeError, KeyError, RecursionError):
         self._names.pop(line, None)
         return self._drop(line)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -88,6 +89,18 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
     except OSError as e:
       raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
     yield
+
+
+def check_same(config: Mapping[str, Any]) -> None:
+  """Raises ConfigError unless every process has the config of the first one; to be called by all."""
+  mine = {k: hashlib.sha256(json.dumps(v).encode()).hexdigest()[:16] for k, v in config.items()}
+  theirs = distributed.of_first(mine)
+  keys = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+  if keys:
+    raise ConfigError(
+      f'config.{keys[0]}: process {jax.process_index()} on {platform.node()} has another value than process 0; '
+      'all processes of a run take the same config'
+    )
 
 
 def check_shared(workdir: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -193,6 +194,47 @@ def test_an_error_that_nobody_expected_ends_all(environment, tmp_path):
   codes, outputs = end(start(environment, *([*tiny, *flags, f'--process={i}'] for i in range(2))), timeout=60)
   assert codes == [1, 1], outputs
   assert 'RuntimeError: nobody expected this' in outputs[1] and 'error: lost process 1 on' in outputs[0]
+
+
+def watch_process_0(then):
+  """How the supervisor of process 0 ends when process 1 has said who it is, and then `then(its line)`."""
+  listener, (told, tell) = socket.create_server(('localhost', 0)), os.pipe()
+  os.write(tell, b'{"process": 0, "first": {}}\n')
+  os.close(tell)
+  child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(30)'])
+  with listener, socket.create_connection(listener.getsockname()) as line:
+    line.sendall(b'{"process": 1, "host": "node7", "token": "secret"}\n')
+    with supervisor._Watch(child, listener, told, 'secret') as watch:
+      threading.Timer(0.5, then, [line]).start()
+      code = watch.run()
+  os.close(told)
+  assert child.poll() == -signal.SIGKILL
+  return code
+
+
+@pytest.mark.parametrize(
+  ('then', 'why'),
+  [
+    (lambda line: None, 'has been silent for 1 s'),
+    (lambda line: line.shutdown(socket.SHUT_RDWR), 'its connection broke'),
+  ],
+)
+def test_a_lost_host_is_named(then, why, monkeypatch, capfd):
+  monkeypatch.setattr(supervisor, 'SILENCE', 1.0)
+  assert watch_process_0(then) == 75
+  (line,) = capfd.readouterr().err.splitlines()
+  assert line.startswith('error: lost process 1 on node7') and why in line
+
+
+@pytest.mark.slow
+def test_processes_of_different_configs_are_refused(environment, tmp_path):
+  common = [*TINY, f'--workdir={tmp_path / "run"}', '--distributed', f'--coordinator=localhost:{port()}']
+  common += ['--processes=2']
+  each = [[*common, '--process=0'], [*common, '--process=1', '--config.seed=4']]
+  codes, outputs = end(start(environment, *each))
+  assert codes[1] == 2 and codes[0] in (2, 75), outputs
+  assert 'config.seed: process 1 on' in outputs[1] and 'has another value than process 0' in outputs[1]
+  assert not (tmp_path / 'run').exists()
 
 
 class Fake:
