@@ -44,7 +44,7 @@ KINDS = {
   'lm': (
     'text/stdlib_gpt.py',
     ['train_for=300', 'model.layers=1', 'model.width=32', 'model.heads=2', 'model.length=32', 'data.length=32',
-     'data.batch_size=8', f'data.path={str(pathlib.Path(json.__file__).parent / "*.py")!r}'],
+     'data.batch_size=8'],
   ),
   'gan': ('generative/digits_gan.py', ['train_for=200']),
   'ppo': ('rl/cartpole_ppo.py', ['train_for=160', 'task.num_envs=4', 'task.eval_episodes=4']),
@@ -175,15 +175,15 @@ class Clock:
     self._old = self._path.stat().st_ino if stale else None
     self._began = time.monotonic()
 
+  def stepped(self) -> bool:
+    """Whether there is a new step."""
+    if not self._path.exists() or self._path.stat().st_ino == self._old:
+      return False
+    return last_line(self._path.parent) > self._from
+
   def first_step(self, process: subprocess.Popen) -> float | None:
     """Seconds until then; None if the process ended before."""
-
-    def new() -> bool:
-      if not self._path.exists() or self._path.stat().st_ino == self._old:
-        return False
-      return last_line(self._path.parent) > self._from
-
-    return time.monotonic() - self._began if wait_for(process, new) else None
+    return time.monotonic() - self._began if wait_for(process, self.stepped) else None
 
 
 def wait_for(process: subprocess.Popen, condition: Callable[[], bool], seconds: float = 300) -> bool:
@@ -269,9 +269,9 @@ def signals(bench: Bench, fault: str, kind: str, count: int) -> Iterator[Trial]:
       workdir, pending = bench.new(), []
       continue
     done += 1
-    if moment == 'a save' and not saving(workdir):
-      moment = 'training'  # the save was faster
-    lost = max(last_line(workdir) - newest(workdir), 0) if workdir.exists() else 0
+    if moment != 'the start':  # what it really was: an unfinished save leaves its folder
+      moment = 'a save' if saving(workdir) else 'training'
+    lost = max(last_line(workdir) - newest(workdir), 0) if clock.stepped() else 0
     pending.append(Trial(fault, kind, moment, f'{code} {err}'.strip(), lost))
   code, err, seconds = bench.finish(kind, workdir)
   assert code == 0, err
