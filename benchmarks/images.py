@@ -27,6 +27,6 @@ class RandomImages(Arrays):
     )
 
   def __getitem__(self, index: Any) -> Any:
-    if self.on_read:
+    if self.on_read and np.size(index) > 1:  # and not a single one, for its shape
       type(self).on_read()
     return super().__getitem__(index)

@@ -6,7 +6,6 @@ and, with --start, as fresh processes:
   * seconds from the command to the first step, and to the end of the digits run, beside `benchmarks/plain_flax.py`.
 """
 
-import itertools
 import os
 import pathlib
 import statistics
@@ -119,8 +118,7 @@ def bare(turns: Turns) -> None:
 
 def ours(turns: Turns) -> None:
   """The same by `dl.loop.train`; it reads its batches a few steps ahead, in each turn alike."""
-  reads = itertools.count()
-  RandomImages.on_read = lambda: turns.step('dl') if next(reads) else None  # the first read is for shapes
+  RandomImages.on_read = lambda: turns.step('dl')
   with tempfile.TemporaryDirectory() as directory:
     loop.train(experiment(turns.total), pathlib.Path(directory) / 'run', show_progress=False)
   turns.end('dl')

@@ -24,14 +24,25 @@ def define_config() -> None:
   """Defines --config and what `--config.a.b=value` is short for."""
   flags.DEFINE_string('config', None, 'Config file, FILE.py or FILE.py:ARGUMENT; --config.a.b=value overrides a key.')
   flags.DEFINE_multi_string('override', [], 'a.b=value; --config.a.b=value is short for --override=a.b=value.')
+  _in_help('config', 'override')
 
 
 def define_distributed() -> None:
   """Defines --distributed and what it needs where the environment does not say it."""
-  flags.DEFINE_boolean('distributed', False, 'One of many processes: as SLURM, Open MPI, Kubernetes or a TPU says, or:')
-  flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, the same in all processes.')
-  flags.DEFINE_integer('processes', None, 'How many there are.', lower_bound=1)
-  flags.DEFINE_integer('process', None, 'Which this one is, from 0 on.', lower_bound=0)
+  flags.DEFINE_boolean(
+    'distributed', False, 'One of many processes, as SLURM, Open MPI, Kubernetes or a TPU says; elsewhere give '
+    '--coordinator, --processes and --process.',
+  )  # fmt: skip
+  flags.DEFINE_string('coordinator', None, 'With --distributed: HOST:PORT of process 0, the same in all processes.')
+  flags.DEFINE_integer('processes', None, 'With --distributed: how many there are.', lower_bound=1)
+  flags.DEFINE_integer('process', None, 'With --distributed: which this one is, from 0 on.', lower_bound=0)
+  _in_help('distributed', 'coordinator', 'processes', 'process')
+
+
+def _in_help(*names: str) -> None:
+  """Makes --help show flags which are defined here and not in the command's own module."""
+  for name in names:
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def join() -> int | None:

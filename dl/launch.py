@@ -106,7 +106,10 @@ def execute(
           if process.poll() is None:
             continue
           del going[run.name]
-          if process.returncode == RESUME:
+          stopped = passed_on and process.returncode in (-signal.SIGTERM, -signal.SIGINT)
+          if stopped and workdirs.is_complete(workdir / run.name):  # told to stop when it had done
+            what, done = 'complete', done + 1
+          elif process.returncode == RESUME or stopped:
             interrupted, what = True, 'interrupted'
           elif process.returncode:
             failed[run.name] = error_line(workdir, run, process.returncode)

@@ -78,7 +78,12 @@ def main(argv: Sequence[str]) -> int:
     rows = (config['data'] or {}).get('batch_size')
     return record(FLAGS.batch, FLAGS.classes, rows, FLAGS.steps_per_epoch) if FLAGS.batch and rows else None
 
-  plan = planning.make(config, shapes(config), FLAGS.devices)
+  try:
+    plan = planning.make(config, shapes(config), FLAGS.devices)
+  except ConfigError as e:
+    if FLAGS.batch or 'not prepared' not in str(e):
+      raise
+    raise ConfigError(f'{e}; or, to plan without the data, give the shapes of an example: --batch, see --help') from e
   print(describe(plan, config, device), flush=True)
   if device is None or plan.peak <= device.memory:
     return 0
@@ -87,6 +92,9 @@ def main(argv: Sequence[str]) -> int:
     print(f'with {text}: {size(found.peak)}, {_verdict(found, device)}', flush=True)
     if found.peak <= device.memory:
       print('\n' + describe(found, changed, device))
+      fewer = config['data']['batch_size'] // changed['data']['batch_size'] if config['data'] else 1
+      if fewer > 1:
+        print(f"a first stage of optim, dict(name='accumulate', steps={fewer}), keeps updates of as many examples")
       return 1
   print('nothing that was tried fits: more devices, or weights split over a second axis of the mesh, would be next')
   return 1
@@ -106,9 +114,10 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
     '',
     'one device holds',
     f'  parameters                  {size(plan.parameters):>12}',
-    f'  optimizer                   {size(plan.optimizer):>12}',
+    f'  optimizer                   {size(plan.optimizer):>12}'
+    + (f'   and {size(plan.host)} in the host between steps' if plan.host else ''),
     f'  batch, statistics, sums     {size(plan.other):>12}',
-    f'  activations, gradients      {size(plan.temporary):>12}   at most; compiled for CPUs, without fused attention',
+    f'  activations, gradients      {size(plan.temporary):>12}   at most; compiled for CPUs, without fused kernels',
     f'  peak                        {size(plan.peak):>12}' + _fits(plan, device),
     '',
     'one device does in a step',
@@ -125,8 +134,9 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
     low, high = plan.utilization(device, config['precision'])
     lines += [
       '',
-      f'by the data sheet of the {name}, at best',
-      f'  computing                   {seconds(times["computing"]):>12}',
+      f'by the data sheet of the {name}, without fused kernels',
+      f'  computing                   {seconds(times["computing"]):>12}   of which products alone '
+      f'{seconds(times["products"])}; the rest waits for memory',
       f'  communicating               {seconds(times["communicating"]):>12}',
       f'  a step                      {seconds(times["hidden"]):>12}   to {seconds(times["exposed"])}, '
       'with communication hidden or not',

@@ -32,6 +32,7 @@ class Plan:
     total_parameters: numbers of the model, over all devices.
     parameters: bytes of them on one device.
     optimizer: bytes of its state.
+    host: bytes of its state which lie in the host's memory between steps.
     other: bytes of batch statistics and the like, of the sums of metrics, and of the batch.
     temporary: bytes of activations, gradients and gathered weights, at most.
     peak: bytes at most at one time.
@@ -46,6 +47,7 @@ class Plan:
   total_parameters: int
   parameters: float
   optimizer: float
+  host: float
   other: float
   temporary: float
   peak: float
@@ -57,17 +59,18 @@ class Plan:
   def times(self, device: Device, precision: str) -> dict[str, float]:
     """Seconds of a step by the data sheet.
 
-    'computing' takes each product as long as its operations or its reading and writing take, whichever is more, with
-    elementwise operations fused into them, and the state to be read and written once. 'communicating' is by rings, at
-    the rate of the links, or of the network for groups beyond a node. The step takes 'hidden' where they overlap
-    altogether, 'exposed' where they do not.
+    'products' are their operations alone. 'computing' takes each product as long as its operations or its reading and
+    writing take, whichever is more, with elementwise operations fused into them, and the state to be read and written
+    once. 'communicating' is by rings, at the rate of the links, or of the network for groups beyond a node. The step
+    takes 'hidden' where they overlap altogether, 'exposed' where they do not.
     """
     rate = device.rate(precision)
     computing = sum(p.times * max(p.flops / rate, p.bytes / device.bandwidth) for p in self.program.products)
-    computing += 2 * (self.parameters + self.optimizer) / device.bandwidth
+    computing += 2 * (self.parameters + self.optimizer + self.host) / device.bandwidth
     speed = lambda group: device.link if group <= device.node else device.network
     communicating = sum(c.times * c.moved / speed(c.group) for c in self.program.collectives)
     return {
+      'products': self.program.flops / rate,
       'computing': computing,
       'communicating': communicating,
       'hidden': max(computing, communicating),
@@ -106,7 +109,8 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
   memory, program = _compile(lowered, devices)
   found = {
     'parameters': bytes_of_device(state.params),
-    'optimizer': bytes_of_device(state.opt),
+    'optimizer': bytes_of_device(state.opt) - bytes_of_device(state.opt, 'pinned_host'),
+    'host': bytes_of_device(state.opt, 'pinned_host'),
     'other': bytes_of_device((state.step, state.extra, sums, batch)),
   }
   arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -183,9 +187,9 @@ def _compile(lowered: Any, devices: int) -> tuple[Any, hlo.Program]:
     return memory, hlo.read(files[0].read_text())
 
 
-def bytes_of_device(tree: PyTree) -> float:
-  """Bytes of the part of each array which lies on one device."""
-  leaves = jax.tree.leaves(tree)
+def bytes_of_device(tree: PyTree, kind: str | None = None) -> float:
+  """Bytes of the part of each array which belongs to one device; of those alone in a kind of memory, if given."""
+  leaves = [x for x in jax.tree.leaves(tree) if kind in (None, x.sharding.memory_kind)]
   return float(sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves))
 
 

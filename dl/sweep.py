@@ -71,12 +71,21 @@ def main(argv: Sequence[str]) -> int:
   if not FLAGS.report:
     said = lambda run: sweeps.summary(workdir, sweep, run, FLAGS.metric)
     outcome = launch.execute(workdir, sweep, runs, FLAGS.parallel or 1, said)
-  print(sweeps.write(workdir, sweep, FLAGS.metric))
+  wrong = None
+  try:
+    table = sweeps.write(workdir, sweep, FLAGS.metric)
+  except ConfigError as e:
+    if outcome is None:
+      raise
+    wrong, table = e, sweeps.write(workdir, sweep)  # what was trained is shown, by other metrics
+  print(table)
   print(f'wrote {workdir / sweeps.PAGE} and {workdir / sweeps.TABLE}', file=sys.stderr)
   if outcome is None:
     return 0
   for name, why in outcome.failed.items():
     print(f'error: {name}: {why}', file=sys.stderr)
+  if wrong:
+    raise wrong
   return cli.FAILURE if outcome.failed and not outcome.interrupted else cli.RESUME if outcome.interrupted else 0
 
 

@@ -51,7 +51,8 @@ class Run:
   @property
   def trains(self) -> set[str]:
     """What it trains, a config of one seed each: equal for a run of several `seeds` and the runs of each."""
-    config = {k: v for k, v in self.config.items() if k not in FREE_TO_CHANGE}
+    swept = {key.split('.')[0] for key in self.overrides}
+    config = {k: v for k, v in self.config.items() if k not in FREE_TO_CHANGE or k in swept}
     seeds = range(config['seed'], config['seed'] + (config['seeds'] or 1))
     return {json.dumps(config | {'seed': seed, 'seeds': None}) for seed in seeds}
 

@@ -74,7 +74,7 @@ def test_a_step_takes_what_is_slower():
     (hlo.Collective('all-gather', 2, 450e9, 8), hlo.Collective('all-reduce', 1, 50e9, 16)),
     (hlo.Product(3, 989e12, 1.0), hlo.Product(1, 1.0, 3.35e12)),
   )
-  found = planning.Plan(16, {'data': 16}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, program, 16 * 989e12, {}, 0.0)
+  found = planning.Plan(16, {'data': 16}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 16 * 989e12, {}, 0.0)
   times = found.times(device, 'bfloat16')
   assert times['computing'] == pytest.approx(3 + 1)
   assert times['communicating'] == pytest.approx(2 * 7 / 8 + 2 * 15 / 16)
