@@ -80,9 +80,7 @@ def small(kind: str, *overrides: str) -> dict[str, Any]:
   return config.load(str(ROOT / 'experiments' / path), [*first, *overrides])
 
 
-def records(
-  workdir: pathlib.Path, split: str | None = None, leave_out: Sequence[str] = meter.NUMBERS
-):
+def records(workdir: pathlib.Path, split: str | None = None, leave_out: Sequence[str] = meter.NUMBERS):
   """The lines of `metrics.jsonl` (of one split), without what depends on the clock."""
   return [
     {k: v for k, v in r.items() if k not in leave_out}
