@@ -24,6 +24,7 @@ from absl import app, flags
 
 flags.DEFINE_string('worker', None, 'For its own use: what to do, and on how many devices.')
 flags.DEFINE_boolean('write', False, 'Put the tables into docs/scaling.md.')
+flags.DEFINE_enum('only', None, ['measured', 'planned'], 'Make this table alone.')
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / 'docs' / 'scaling.md'
@@ -53,7 +54,7 @@ PLANNED = {  # name -> (config, overrides, examples of a device, what stands in 
   ),
   'ResNet-50, data': ('vision/imagenet_resnet50.py', ['precision=bfloat16'], 128, IMAGES),
 }  # fmt: skip
-DEVICES = {'measure': (2, 4, 8), 'plan': (1, 8, 64, 256)}
+DEVICES = {'measured': (2, 4, 8), 'planned': (1, 8, 64, 256)}
 
 
 def measure(count: int) -> Iterator[dict[str, Any]]:
@@ -128,31 +129,32 @@ def main(_: Sequence[str]) -> None:
   FLAGS = flags.FLAGS
   if FLAGS.worker:
     kind, count = FLAGS.worker.split(':')
-    for line in {'measure': measure, 'plan': plan}[kind](int(count)):
+    for line in {'measured': measure, 'planned': plan}[kind](int(count)):
       print(json.dumps(line), flush=True)
     return
   from dl.plan import seconds, size
 
-  found = {kind: [line for n in counts for line in worker(kind, n)] for kind, counts in DEVICES.items()}
-  measured = [
-    [name, *(f'{r["many"] / r["one"]:.2f}' for r in found['measure'] if r['name'] == name)] for name in MEASURED
-  ]
+  kinds = [FLAGS.only] if FLAGS.only else list(DEVICES)
+  found = {kind: [line for n in DEVICES[kind] for line in worker(kind, n)] for kind in kinds}
+  lines = lambda kind, name: [r for r in found.get(kind, []) if r['name'] == name]
+  measured = [[name, *(f'{r["many"] / r["one"]:.2f}' for r in lines('measured', name))] for name in MEASURED]
   planned = [
     [
       r['name'], f'{r["devices"]}', size(r['state']), size(r['peak']), size(r['sent']), seconds(r['computing']),
       seconds(r['communicating']), f'{r["communicating"] / (r["computing"] + r["communicating"]):.0%}',
       f'{r["low"]:.0%} to {r["high"]:.0%}', f'{r["seconds"]:.0f} s',
     ]
-    for name in PLANNED for r in found['plan'] if r['name'] == name
+    for name in PLANNED for r in lines('planned', name)
   ]  # fmt: skip
   tables = {
-    'measured': table(['time over that of one device', *(f'{n} virtual' for n in DEVICES['measure'])], measured),
+    'measured': table(['time over that of one device', *(f'{n} virtual' for n in DEVICES['measured'])], measured),
     'planned': table(
       ['on H100s', 'devices', 'parameters and moments', 'peak', 'sent', 'computing', 'communicating', 'share', 'MFU',
        'planned in'],
       planned,
     ),
   }  # fmt: skip
+  tables = {name: tables[name] for name in kinds}
   print('\n\n'.join(tables.values()))
   if FLAGS.write:
     text = PAGE.read_text()
