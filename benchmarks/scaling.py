@@ -54,7 +54,7 @@ PLANNED = {  # name -> (config, overrides, examples of a device, what stands in 
   ),
   'ResNet-50, data': ('vision/imagenet_resnet50.py', ['precision=bfloat16'], 128, IMAGES),
 }  # fmt: skip
-DEVICES = {'measured': (2, 4, 8), 'planned': (1, 8, 64, 256)}
+DEVICES = {'measured': (2, 4, 8), 'planned': (8, 64, 256)}
 
 
 def measure(count: int) -> Iterator[dict[str, Any]]:
@@ -101,6 +101,7 @@ def plan(count: int) -> Iterator[dict[str, Any]]:
     found = planning.make(config, given, count)
     times = found.times(device, config['precision'])
     low, high = found.utilization(device, config['precision'])
+    print(f'{name} on {count}: {found.seconds:.0f} s', file=sys.stderr, flush=True)
     yield {
       'name': name, 'devices': count, 'state': found.parameters + found.optimizer, 'peak': found.peak,
       'sent': sum(c.times * c.moved for c in found.program.collectives), 'computing': times['computing'],
