@@ -31,7 +31,7 @@ from dl import workdir as workdirs
 flags.DEFINE_integer('kills', 52, 'SIGKILLs, over the kinds of learning.')
 flags.DEFINE_integer('trials', 4, 'Trials of each other fault.')
 flags.DEFINE_integer('seed', 0, 'Of the moments and of what is damaged.')
-flags.DEFINE_list('only', [], 'Run these faults alone, and write nothing.')
+flags.DEFINE_list('only', [], 'Run these faults alone, and keep what is recorded of the others.')
 flags.DEFINE_boolean('table', False, 'Only write docs/faults.md from docs/faults.json.')
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -260,9 +260,10 @@ def signals(bench: Bench, fault: str, kind: str, count: int) -> Iterator[Trial]:
       else:
         wait_for(process, lambda w=workdir, step=before: newest(w) > step)
         time.sleep(bench.random.uniform(0, 0.5))
-    for number in SIGNALS[fault]:
+    for i, number in enumerate(SIGNALS[fault]):
+      if i:  # while it saves what the first made it save
+        wait_for(process, lambda w=workdir: saving(w), 5)
       process.send_signal(number)
-      time.sleep(0.02 if len(SIGNALS[fault]) > 1 else 0)
     code, err = ended(process)
     if code == 0:  # too late: the run is complete
       yield from _settled(pending, workdir, whole)
@@ -452,7 +453,7 @@ def clock(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
 
 FAULTS: dict[str, tuple[Callable, str]] = {
   'SIGTERM': (signals, 'sent while it trains or saves'),
-  'SIGTERM twice': (signals, 'sent twice, 20 ms apart'),
+  'SIGTERM twice': (signals, 'sent again while it saves for the first'),
   'SIGINT': (signals, 'sent while it trains or saves'),
   'bit-flipped checkpoint': (damaged, 'a random bit of a random file of the newest, by size'),
   'truncated checkpoint': (damaged, 'a random file of the newest, cut anywhere'),
@@ -596,16 +597,16 @@ def main(_: Sequence[str]) -> None:
           keep(inject(bench, fault, 'classify'))
   bad = [t for t in trials if t.same is False]
   print(f'{len(trials)} trials, {len(bad)} of which ended otherwise than a run left alone')
-  if not FLAGS.only:
-    record = {
-      'date': time.strftime('%Y-%m-%d'),
-      'machine': f'{os.cpu_count()} CPU cores ({platform.machine()}) beside other jobs',
-      'checksum_seconds_per_gb': round(checksum_cost(), 3),
-      'trials': [dataclasses.asdict(t) for t in trials],
-    }
-    hide = lambda text: text.replace(folder, '...')
-    RECORD.write_text(hide(json.dumps(record, indent=1)) + '\n')
-    PAGE.write_text(page(record))
+  old = json.loads(RECORD.read_text())['trials'] if FLAGS.only else []
+  record = {
+    'date': time.strftime('%Y-%m-%d'),
+    'machine': f'{os.cpu_count()} CPU cores ({platform.machine()}) beside other jobs',
+    'checksum_seconds_per_gb': round(checksum_cost(), 3),
+    'trials': [t for t in old if not wanted(t['fault'])] + [dataclasses.asdict(t) for t in trials],
+  }
+  text = json.dumps(record, indent=1).replace(folder, '...')
+  RECORD.write_text(text + '\n')
+  PAGE.write_text(page(json.loads(text)))
   if bad:
     raise SystemExit(1)
 
