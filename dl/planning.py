@@ -177,10 +177,10 @@ def fit(
 def _compile(lowered: Any, devices: int) -> tuple[Any, hlo.Program]:
   """(memory analysis, work) of one device."""
   if devices == 1:
-    return lowered.compile().memory_analysis(), hlo.read(lowered.as_text('hlo'))
+    return lowered.compile(compiler_options=steps.IN_ORDER).memory_analysis(), hlo.read(lowered.as_text('hlo'))
   with tempfile.TemporaryDirectory() as folder:  # the program after it was partitioned, before CPUs change its types
     options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True, 'xla_dump_hlo_pass_re': 'spmd-partitioning'}
-    memory = lowered.compile(compiler_options=options).memory_analysis()
+    memory = lowered.compile(compiler_options=steps.IN_ORDER | options).memory_analysis()
     files = [p for p in pathlib.Path(folder).iterdir() if 'after_spmd-partitioning' in p.name]
     if len(files) != 1:
       raise RuntimeError(f'XLA left no partitioned program: {sorted(os.listdir(folder))[:5]}')
