@@ -29,16 +29,19 @@ def route(
     probabilities, made to add up to one.
   """
   experts = probability.shape[-1]
-  weight, chosen = jax.lax.top_k(probability, per_token)
-  weight = weight / weight.sum(-1, keepdims=True)
+  chosen, left = [], probability
+  for _ in range(per_token):  # not `top_k`, for which the partitioner would gather the whole batch
+    chosen.append(jax.nn.one_hot(left.argmax(-1), experts, dtype=jnp.int32))
+    left = jnp.where(chosen[-1] == 1, -jnp.inf, left)
+  of_chosen = (sum(chosen) * probability).sum(-1)
   taken = jnp.zeros((len(probability), 1, experts), jnp.int32)
   dispatch = combine = 0
-  for i in range(per_token):
-    mine = jax.nn.one_hot(chosen[..., i], experts, dtype=jnp.int32)
+  for mine in chosen:
     place: Int[Array, 'b n e'] = taken + jnp.cumsum(mine, 1) - mine
     taken = taken + mine.sum(1, keepdims=True)
     at = (mine[..., None] == 1) & (place[..., None] == jnp.arange(capacity))
-    dispatch, combine = dispatch | at, combine + weight[..., i, None, None] * at
+    weight = (mine * probability).sum(-1) / of_chosen
+    dispatch, combine = dispatch | at, combine + weight[..., None, None] * at
   return dispatch, combine
 
 
