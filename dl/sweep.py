@@ -49,9 +49,12 @@ def main(argv: Sequence[str]) -> int:
 
   jax.config.update('jax_platforms', 'cpu')  # of this process alone: the devices are for the runs
   from dl import launch, sweeping
-  from dl.report import sweeps
+  from dl import workdir as workdirs
 
   workdir = pathlib.Path(cli.required('workdir'))
+  if FLAGS.report and FLAGS.slurm:
+    raise ConfigError('--report and --slurm: choose one')
+  before = sweeping.content(workdir)
   sweep, runs = _sweep(workdir)
   if FLAGS.index is not None:
     if FLAGS.index >= len(sweep.runs):
@@ -59,29 +62,36 @@ def main(argv: Sequence[str]) -> int:
     arguments = launch.command(workdir, sweep, sweep.runs[FLAGS.index])
     sys.stdout.flush()
     os.execv(arguments[0], arguments)  # signals and the exit code are then the run's own
-  if not FLAGS.report:
-    launch.check([run for run in runs if not (workdir / run.name).exists()])
-    sweeping.write(workdir, sweep)
-  if FLAGS.slurm:
-    script = launch.slurm(workdir, sweep, runs, FLAGS.parallel)
-    (workdir / launch.LOGS).mkdir(exist_ok=True)
-    print(script, end='')
+  if FLAGS.report:
+    _report(workdir, sweep, FLAGS.metric)
     return 0
-  outcome = None
-  if not FLAGS.report:
-    said = lambda run: sweeps.summary(workdir, sweep, run, FLAGS.metric)
-    outcome = launch.execute(workdir, sweep, runs, FLAGS.parallel or 1, said)
+  launch.check([run for run in runs if not (workdir / run.name).exists()])
+  with workdirs.locked(workdir):
+    if sweeping.content(workdir) != before:
+      raise ConfigError(f'--workdir: another command changed the sweep of {workdir} meanwhile; run this one again')
+    sweeping.write(workdir, sweep)
+    if FLAGS.slurm:
+      script = launch.slurm(workdir, sweep, runs, FLAGS.parallel)
+      (workdir / launch.LOGS).mkdir(exist_ok=True)
+      print(script, end='')
+      return 0
+    return _execute(workdir, sweep, runs)
+
+
+def _execute(workdir: pathlib.Path, sweep: 'sweeping.Sweep', runs: Sequence['sweeping.Run']) -> int:
+  """Runs what is not complete and reports; returns the exit code."""
+  FLAGS = flags.FLAGS
+  from dl import launch
+  from dl.report import sweeps
+
+  said = lambda run: sweeps.summary(workdir, sweep, run, FLAGS.metric)
+  outcome = launch.execute(workdir, sweep, runs, FLAGS.parallel or 1, said)
   wrong = None
   try:
-    table = sweeps.write(workdir, sweep, FLAGS.metric)
+    _report(workdir, sweep, FLAGS.metric)
   except ConfigError as e:
-    if outcome is None:
-      raise
-    wrong, table = e, sweeps.write(workdir, sweep)  # what was trained is shown, by other metrics
-  print(table)
-  print(f'wrote {workdir / sweeps.PAGE} and {workdir / sweeps.TABLE}', file=sys.stderr)
-  if outcome is None:
-    return 0
+    wrong = e
+    _report(workdir, sweep, [])  # what was trained is shown, by other metrics
   for name, why in outcome.failed.items():
     print(f'error: {name}: {why}', file=sys.stderr)
   if wrong:
@@ -89,10 +99,18 @@ def main(argv: Sequence[str]) -> int:
   return cli.FAILURE if outcome.failed and not outcome.interrupted else cli.RESUME if outcome.interrupted else 0
 
 
+def _report(workdir: pathlib.Path, sweep: 'sweeping.Sweep', metric: Sequence[str]) -> None:
+  from dl.report import sweeps
+
+  print(sweeps.write(workdir, sweep, metric))
+  print(f'wrote {workdir / sweeps.PAGE} and {workdir / sweeps.TABLE}', file=sys.stderr)
+
+
 def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run']]:
   """The sweep of the directory with what the flags add to it, and those of its runs which the flags mean."""
   FLAGS = flags.FLAGS
   from dl import config, sweeping
+  from dl import workdir as workdirs
 
   if FLAGS.report:
     sweep = sweeping.read(workdir)
@@ -117,7 +135,7 @@ def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run'
     raise ConfigError('--vectorize_seeds: no seeds are swept; give --grid seed=0,1,2')
   if (workdir / sweeping.FILE).exists():
     before = sweeping.read(workdir)
-  elif workdir.is_dir() and any(workdir.iterdir()):
+  elif workdir.is_dir() and any(p.name != workdirs.LOCK for p in workdir.iterdir()):
     raise ConfigError(f'--workdir: {workdir} is not empty and holds no sweep; choose another directory')
   else:
     before = dataclasses.replace(new, runs=())

@@ -1,5 +1,6 @@
 """Sweeps as data: from grids, distributions and files to named runs of one config, and `sweep.json`, their record."""
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -330,6 +331,13 @@ def write(workdir: pathlib.Path, sweep: Sweep) -> None:
     atomic.write(workdir / FILE, json.dumps(record, indent=2) + '\n')
   except OSError as e:
     raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+
+
+def content(workdir: pathlib.Path) -> bytes | None:
+  """What `sweep.json` of a directory holds now; None if there is none to read."""
+  with contextlib.suppress(OSError):
+    return (workdir / FILE).read_bytes()
+  return None
 
 
 def read(workdir: pathlib.Path) -> Sweep:

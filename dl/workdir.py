@@ -58,13 +58,13 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
-  """Creates the directory and writes `config.json` into it; within the context no other process may claim it.
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Creates the directory; within the context no other process may lock it.
 
-  The claim is a lock of the operating system, which ends with its process, however that ends.
+  The lock is one of the operating system, which ends with its process, however that ends.
 
   Raises:
-    ConfigError: a directory that cannot be written to, or that another process has claimed.
+    ConfigError: a directory that cannot be written to, or that another process has locked.
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,16 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
       lock.truncate(0)
       lock.write(f'process {os.getpid()} on {platform.node()}\n')
       lock.flush()
+    except OSError as e:
+      raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+    yield
+
+
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
+  """Locks the directory of a run (`locked`) and writes `config.json` into it."""
+  with locked(workdir):
+    try:
       if not (workdir / CONFIG).exists() or read_config(workdir) != config:
         save(config, workdir / CONFIG)
     except OSError as e:

@@ -13,6 +13,7 @@ import pytest
 from small import ROOT
 
 from dl import launch, logs, sweeping
+from dl import workdir as workdirs
 from dl.errors import ConfigError
 from dl.report import chart, scatter, sweeps
 
@@ -276,6 +277,21 @@ def test_mistakes_are_one_line_and_leave_no_directory(arguments, message, comman
   code, _, err = command(*sweep_command(tmp_path / 'sweep', *arguments)[2:])
   assert code == 2 and err.startswith('error: ') and err.count('\n') == 1 and message in err
   assert not (tmp_path / 'sweep').exists()
+
+
+def test_one_sweep_at_a_time_in_a_directory(command, tmp_path, monkeypatch):
+  arguments = sweep_command(tmp_path, '--grid', 'seed=0,1')[2:]
+  with workdirs.locked(tmp_path):
+    code, _, err = command(*arguments)
+  assert code == 2 and 'is in use by process' in err and not (tmp_path / sweeping.FILE).exists()
+
+  def check(runs):  # while it looks at its runs, another command adds some
+    sweeping.write(tmp_path, sweeping.make(CONFIG, [], [{'seed': '7'}]))
+
+  monkeypatch.setattr(launch, 'check', check)
+  code, _, err = command(*arguments)
+  assert code == 2 and 'another command changed the sweep' in err
+  assert [run.overrides for run in sweeping.read(tmp_path).runs] == [{'seed': 7}]
 
 
 # -- What it says of them.
