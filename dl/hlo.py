@@ -81,10 +81,17 @@ class Product:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What one device does in a step."""
+  """What one device does in a step.
+
+  Attributes:
+    collectives: its communication.
+    products: its work.
+    unread: loops with either in them of which it cannot be read how often they run; they count once.
+  """
 
   collectives: tuple[Collective, ...]
   products: tuple[Product, ...]
+  unread: tuple[str, ...] = ()
 
   @property
   def flops(self) -> float:
@@ -96,15 +103,17 @@ def read(text: str) -> Program:
   """The work of a module in HLO text, as it is before a backend rewrites products into calls of its own.
 
   Loops count as often as they run where their condition compares a counter with a constant (`jax.lax.scan`), and once
-  elsewhere. An all-reduce of which each device only uses a slice is the reduce-scatter that GPUs and TPUs make of it.
+  elsewhere, which `unread` tells. An all-reduce of which each device only uses a slice is the reduce-scatter that GPUs
+  and TPUs make of it.
   """
   computations, entry = _parse(text)
-  collectives, products = [], []
+  collectives, products, unread = [], [], []
+  devices = int(found[1]) if (found := re.match(r'HloModule .*\bnum_partitions=(\d+)', text)) else 1
   for times, operation, inside in _walk(computations, entry, 1):
     kind = operation.kind.removesuffix('-start')
     operands = [inside[o] for o in operation.operands if o in inside]
     if kind in COLLECTIVES:
-      size, group = operation.bytes, _group(operation.attributes)
+      size, group = operation.bytes, _group(kind, operation.attributes, devices)
       if kind == 'all-reduce' and _is_sliced(operation, inside):
         kind = 'reduce-scatter'
       if kind == 'reduce-scatter' and operation.kind == 'reduce-scatter':
@@ -114,7 +123,10 @@ def read(text: str) -> Program:
     elif kind in ('dot', 'convolution', 'reduce'):
       flops = {'dot': _dot, 'convolution': _convolution, 'reduce': lambda *_: 0.0}[kind](operation, operands)
       products.append(Product(times, flops, operation.bytes + sum(o.bytes for o in operands)))
-  return Program(tuple(collectives), tuple(products))
+    elif kind == 'while' and _trips(operation.attributes, computations) is None:
+      bodies = [o.kind for b in _named(operation.attributes, 'body') for _, o, _ in _walk(computations, b, 1)]
+      unread += [operation.name] if {'dot', 'convolution', *COLLECTIVES} & set(bodies) else []
+  return Program(tuple(collectives), tuple(products), tuple(unread))
 
 
 def _parse(text: str) -> tuple[dict[str, dict[str, Operation]], str]:
@@ -168,7 +180,7 @@ def _walk(
     if operation.kind == 'while':
       count = _trips(operation.attributes, computations)
       for body in called('body'):
-        yield from _walk(computations, body, times * count)
+        yield from _walk(computations, body, times * (1 if count is None else count))
     elif operation.kind in ('call', 'fusion', 'async-start'):
       for inner in [*called('to_apply'), *called('calls')]:
         yield from _walk(computations, inner, times)
@@ -184,8 +196,8 @@ def _named(attributes: str, key: str) -> list[str]:
   return re.findall(rf'\b{key}=%?([\w.\-]+)', attributes)
 
 
-def _trips(attributes: str, computations: Mapping[str, Mapping[str, Operation]]) -> int:
-  """How often a loop runs; 1 where that cannot be read."""
+def _trips(attributes: str, computations: Mapping[str, Mapping[str, Operation]]) -> int | None:
+  """How often a loop runs; None where that cannot be read."""
   if known := re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', attributes):
     return int(known[1])
   for condition in _named(attributes, 'condition'):
@@ -193,11 +205,11 @@ def _trips(attributes: str, computations: Mapping[str, Mapping[str, Operation]])
     constants = [int(o.argument) for o in inside.values() if o.kind == 'constant' and o.argument.isdecimal()]
     if len(constants) == 1 and any('direction=LT' in o.attributes for o in inside.values()):
       return constants[0]
-  return 1
+  return None
 
 
-def _group(attributes: str) -> int:
-  """Devices which communicate with one another."""
+def _group(kind: str, attributes: str, devices: int) -> int:
+  """Devices which communicate with one another: all, if no groups are named."""
   if match := re.search(r'replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}', attributes):
     sizes = dict(re.findall(r"'?([\w]+)'?=(\d+)", match[1]))
     return math.prod(int(sizes[axis]) for axis in re.findall(r"'?([\w]+)'?", match[2]) if axis in sizes)
@@ -205,7 +217,7 @@ def _group(attributes: str) -> int:
     return int(match[2])
   if match := re.search(r'replica_groups=\{\{([\d,]*)\}', attributes):
     return len(match[1].split(','))
-  return 2  # a permutation names pairs
+  return 2 if kind == 'collective-permute' else devices  # a permutation names pairs
 
 
 def _is_sliced(operation: Operation, inside: Mapping[str, Operation]) -> bool:

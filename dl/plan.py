@@ -129,6 +129,8 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
   ]
   if not plan.program.collectives:
     lines.append('  no communication')
+  if plan.program.unread:
+    lines.append(f'  {len(plan.program.unread)} loops, of which it is not known how often they run, are counted once')
   if device:
     times = plan.times(device, config['precision'])
     low, high = plan.utilization(device, config['precision'])

@@ -68,6 +68,13 @@ def test_communication_is_counted_as_often_as_it_happens():
   assert program.flops == 12 * 2 * 4 * 8 * 8
 
 
+def test_what_cannot_be_read_is_told():
+  assert hlo.read(PARTITIONED).unread == ()
+  program = hlo.read(PARTITIONED.replace('constant(12)', 'parameter(0)').replace('={{0,1},{2,3}}', '={}'))
+  assert program.unread == ('loop',) and program.flops == 2 * 4 * 8 * 8
+  assert {c.group for c in program.collectives if c.kind == 'all-reduce'} == {8}
+
+
 def test_a_step_takes_what_is_slower():
   device = datasheet.device('h100')
   program = hlo.Program(
