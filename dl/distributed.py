@@ -124,10 +124,9 @@ def of_first(facts: dict) -> dict:
   if jax.process_count() == 1:
     return facts
   text = json.dumps(facts).encode()
-  if len(text) > 4096:
-    raise ValueError('of_first is for a few facts')
-  text = text.ljust(4096)
-  return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(text, np.uint8)).astype(np.uint8)))
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+  text = np.frombuffer(text[:size].ljust(size), np.uint8)  # theirs may have another length
+  return json.loads(bytes(multihost_utils.broadcast_one_to_all(text).astype(np.uint8)))
 
 
 def hosts() -> list[str]:

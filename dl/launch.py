@@ -71,6 +71,8 @@ def execute(
 ) -> Outcome:
   """Runs what is not complete, at most `parallel` at once; a failed run does not stop the others.
 
+  A run that another process trains, left by a sweep which was killed, say, is waited for, and then looked at again.
+
   SIGTERM or SIGINT is passed on to the runs, which save; a second one ends them.
 
   Args:
@@ -85,6 +87,7 @@ def execute(
   say = lambda text: print(text, file=stream, flush=True)
   waiting = [run for run in runs if status(workdir / run.name) != 'complete']
   done, failed, interrupted = len(runs) - len(waiting), {}, False
+  elsewhere: list[Run] = []
   say(f'{len(runs)} runs, {done} of them complete; {parallel} at once; output in {workdir / LOGS}')
   going: dict[str, tuple[Run, subprocess.Popen, float]] = {}
   clock = _Clock(len(runs), sum(_fraction(workdir / run.name) for run in runs))
@@ -92,9 +95,13 @@ def execute(
   try:
     with interruption() as told_to_stop:
       passed_on = False
-      while going or (waiting and not told_to_stop()):
-        while waiting and len(going) < parallel and not told_to_stop():
+      while going or ((waiting or elsewhere) and not told_to_stop()):
+        while waiting and len(going) + len(elsewhere) < parallel and not told_to_stop():
           run = waiting.pop(0)
+          if by := workdirs.holder(workdir / run.name):  # of a sweep that was killed, or of SLURM
+            elsewhere.append(run)
+            say(f'{run.name} is trained by {by}, which is waited for')
+            continue
           going[run.name] = (run, _start(workdir, sweep, run, parallel), time.monotonic())
         if told_to_stop() and not passed_on:
           passed_on = True
@@ -102,6 +109,13 @@ def execute(
           for _, process, _ in going.values():
             process.send_signal(signal.SIGTERM)
         time.sleep(_POLL)
+        for run in [run for run in elsewhere if not workdirs.holder(workdir / run.name)]:
+          elsewhere.remove(run)
+          if workdirs.is_complete(workdir / run.name):
+            done += 1
+            say(f'{done}/{len(runs)}   {run.name}   complete   {finished(run)}')
+          else:
+            waiting.insert(0, run)
         for run, process, began in list(going.values()):
           if process.poll() is None:
             continue
@@ -124,7 +138,7 @@ def execute(
           now = done + sum(_fraction(workdir / name) for name in going)
           facts = [f'{done}/{len(runs)}', f'{100 * now / len(runs):.0f}%', f'{len(going)} running', clock.left(now)]
           say('   '.join(fact for fact in facts if fact))
-      interrupted |= bool(waiting)
+      interrupted |= bool(waiting or elsewhere)
   finally:
     for _, process, _ in going.values():  # on a second signal, or an error of this process
       process.kill()

@@ -87,6 +87,7 @@ def train(
     for note in saved.notes:
       print(note, file=sys.stderr, flush=True)
     step = distributed.of_first({'step': saved.latest or 0})['step']  # listings of shared directories may be old
+    saved_step = step or None
     if step:
       items = saved.restore(step, dict(zip(('state', 'sums'), functions.like, strict=True)))
       state, sums = items['state'], items['sums']
@@ -95,12 +96,11 @@ def train(
     log = stack.enter_context(logs.Logs(directory, resume_step=step or None) if first else logs.Silent())
     distributed.barrier('opened')
     skipped = stack.enter_context(Skipped(directory, {'train': parts.pipeline, **evals}))
-    past = logs.read(directory)
-    distributed.barrier('read')
-    history = [r for r in past if r['split'] != 'train']
+    past = logs.read(directory) if first else []
+    found = {'history': [r for r in past if r['split'] != 'train'], 'complete': workdir.is_complete(directory)}
+    history, complete = distributed.of_first(found).values()  # so that all decide alike
     evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
-    found = {'stopped': plan.should_stop(history, evaluated), 'complete': workdir.is_complete(directory)}
-    stopped, complete = distributed.of_first(found).values()
+    stopped = plan.should_stop(history, evaluated)
     already_complete = complete and (step == plan.total or stopped)
     if not already_complete and first:
       workdir.begin_session(
@@ -120,6 +120,7 @@ def train(
       raise TrainingError(_not_finite(parts, what, at, saved))
 
     def save() -> None:
+      nonlocal saved_step
       recorder.flush()
       recorder.check(sums)
       if not jax.device_get(functions.finite(state.params)):  # an update can overflow though its loss did not
@@ -127,6 +128,7 @@ def train(
       log.sync()
       skipped.write()
       saved.save(step, {'state': state, 'sums': sums}, plan.keep.value(history, step))
+      saved_step = step
 
     # -- The loop. Nothing in it waits for the device, but evaluating and saving.
     seconds_before = max((r.get('seconds', 0.0) for r in past), default=0.0)
@@ -136,8 +138,8 @@ def train(
     throttle = steps.bounded(steps.queue_depth(parts.batch))
     batches = meter.waiting(steps.device_batches(parts, mesh, step, plan.calls(step)))
     while step < plan.total and not stopped and not told_to_stop():
-      profiler.before(step)
       length, batch = next(batches)
+      profiler.before(step, length)
       state, sums, done = (functions.train if length == 1 else functions.train_fused)(state, sums, batch)
       step += length
       throttle(done)
@@ -154,9 +156,9 @@ def train(
 
       if {*due} - {'log'}:
         jax.block_until_ready(done)  # what the meter leaves out begins when the steps before it are done
+        recorder.flush()
 
       if 'eval' in due:
-        recorder.flush()
         for name, pipeline in evals.items():
           with meter:
             values = steps.evaluate(functions.evaluate, state, pipeline, mesh)
@@ -167,6 +169,7 @@ def train(
         stopped = plan.should_stop(history, step)
         if stopped and 'log' not in due:
           recorder.put(step, sums)
+          recorder.flush()
           sums = functions.new_sums()
 
       if ('artifacts' in due or stopped) and type(parts.task).artifacts is not Task.artifacts:
@@ -180,13 +183,14 @@ def train(
           save()
 
     # -- Save and report.
-    if saved.latest != step:
+    if saved_step != step:
       save()
     saved.wait()
     status = 'complete' if step == plan.total or stopped else 'interrupted'
     if status == 'complete' and not already_complete:
+      averaged = seeds.one(state.averaged().replace(opt={}), config['seeds'])
       for name, pipeline in evals.items():
-        found = steps.findings(parts.task, seeds.one(state.averaged(), config['seeds']), pipeline, mesh, config['seed'])
+        found = steps.findings(parts.task, averaged, pipeline, mesh, config['seed'])
         if first:
           artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete and first:

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 from typing import Any, Self
 
 import jax
@@ -25,18 +26,18 @@ class Profiler:
     Raises:
       ConfigError: a text which is not such a span, or one beyond the training.
     """
-    self._folder, self._first, self._last, self._on = directory / FOLDER, 0, 0, False
+    self._folder, self._span, self._first, self._last, self._on = directory / FOLDER, span, 0, 0, False
     if span is not None:
       match = re.fullmatch(r'(\d+):(\d+)', span)
       if not match or not 1 <= int(match[1]) <= int(match[2]) <= total:
         raise ConfigError(f'--profile: expected the first and last step, such as 20:30, of {total:,}; got {span!r}')
       self._first, self._last = int(match[1]), int(match[2])
 
-  def before(self, step: int) -> None:
-    """To be called when `step` steps are done, and the next is about to begin."""
-    if not self._on and self._first <= step + 1 <= self._last:
+  def before(self, step: int, length: int) -> None:
+    """To be called when `step` steps are done, and the next `length` are about to begin."""
+    if self._span and not self._on and self._first <= step + length and step < self._last:
       jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
-      self._on = True
+      self._on, self._span = True, None
 
   def after(self, step: int, done: Any) -> None:
     """To be called when `step` steps have been started; waits for `done` where the span ends."""
@@ -50,6 +51,8 @@ class Profiler:
   def __exit__(self, *error: Any) -> None:
     if self._on:
       self._stop()
+    elif self._span and error[0] is None:
+      print(f'--profile={self._span}: nothing was traced, as this session trained no such step', file=sys.stderr)
 
   def _stop(self) -> None:
     self._on = False

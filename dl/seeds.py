@@ -1,7 +1,8 @@
 """Many seeds as one program: everything that training changes has a leading axis of seeds, and a batch its second.
 
 A run of `seeds=n` is the runs of seed, seed + 1, ..., seed + n - 1: each has its own parameters, data order,
-augmentation and dropout, and all share the evaluation data. Where `seeds` is None there is no such axis.
+augmentation and dropout, and all share the evaluation data. `keep.best` ranks checkpoints by the mean over seeds, and
+a loss that is not finite ends all of them. Where `seeds` is None there is no such axis.
 """
 
 import functools
@@ -24,6 +25,8 @@ def check(config: Mapping[str, Any]) -> None:
     raise ConfigError(f'config.seeds: expected a number of seeds, 1 or more, or None, got {count!r}')
   if config['seed'] + count > 2**31:
     raise ConfigError(f'config.seeds: the last seed is {config["seed"] + count - 1}, more than 32 bits hold')
+  if config['early_stop'] is not None:
+    raise ConfigError('config.seeds: seeds in one program stop together; leave early_stop out, or seeds, see dl.sweep')
   if config['sharding'] != 'replicated':
     raise ConfigError("config.seeds: seeds in one program need sharding='replicated'; leave seeds out, see dl.sweep")
 

@@ -52,8 +52,11 @@ def main(argv: Sequence[str]) -> int:
   from dl import workdir as workdirs
 
   workdir = pathlib.Path(cli.required('workdir'))
-  if FLAGS.report and FLAGS.slurm:
-    raise ConfigError('--report and --slurm: choose one')
+  given = [
+    name for name, on in (('index', FLAGS.index is not None), ('report', FLAGS.report), ('slurm', FLAGS.slurm)) if on
+  ]
+  if len(given) > 1:
+    raise ConfigError(f'--{given[0]} and --{given[1]}: choose one')
   before = sweeping.content(workdir)
   sweep, runs = _sweep(workdir)
   if FLAGS.index is not None:
@@ -117,6 +120,7 @@ def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run'
     return sweep, list(sweep.runs)
   given = [f'--{name}' for name in ('grid', 'random', 'file') if FLAGS[name].value]
   if not FLAGS.config:
+    given += [f'--{name}' for name in ('vectorize_seeds', 'samples') if FLAGS[name].value]
     if given or FLAGS.override:
       flag = (given or ['--config.KEY'])[0]
       raise ConfigError(f'--config: is needed with {flag}; with --workdir alone, the sweep of that directory goes on')

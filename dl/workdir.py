@@ -37,14 +37,14 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'ten
 def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing."""
   try:
-    workdir.lstat()  # which the file system may refuse, as being too long, say
+    names = {path.name for path in workdir.iterdir()}
   except FileNotFoundError:
-    pass
-  except (OSError, ValueError) as e:
+    names = set()
+  except NotADirectoryError as e:
+    raise ConfigError(f'--workdir: {workdir} is not a directory') from e
+  except (OSError, ValueError) as e:  # a name that is too long, a directory that may not be read
     raise ConfigError(f'--workdir: {str(workdir)[:200]} cannot be used: {getattr(e, "strerror", e)}') from e
-  if workdir.exists() and not workdir.is_dir():
-    raise ConfigError(f'--workdir: {workdir} is not a directory')
-  if (workdir / CONFIG).exists():
+  if CONFIG in names:
     changed = differences(read_config(workdir), config)
     changed = {k: v for k, v in changed.items() if k.split('.')[0] not in FREE_TO_CHANGE}
     if changed:
@@ -53,7 +53,7 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       raise ConfigError(
         f'--workdir: {workdir} holds a run of another config: {shown}{more}; choose another directory, or delete it'
       )
-  elif workdir.is_dir() and any(p.suffix != atomic.SUFFIX and p.name != LOCK for p in workdir.iterdir()):
+  elif any(pathlib.Path(name).suffix != atomic.SUFFIX for name in names - {LOCK}):
     raise ConfigError(f'--workdir: {workdir} is not empty and holds no run; choose another directory')
 
 
@@ -87,6 +87,18 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as e:
       raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
     yield
+
+
+def holder(workdir: pathlib.Path) -> str | None:
+  """Which process has locked a directory; None if it is free."""
+  try:
+    with (workdir / LOCK).open() as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return (workdir / LOCK).read_text().strip() or 'another process'
+  except OSError:  # there is none, or nobody may look
+    pass
+  return None
 
 
 @contextlib.contextmanager
@@ -202,10 +214,12 @@ def commit() -> str | None:
 
 def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:
   path = pathlib.Path(workdir) / name
-  if not path.exists():
-    raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}')
   try:
     return json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError) as e:
+    raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}') from e
+  except OSError as e:
+    raise ConfigError(f'{path} cannot be read: {e.strerror}') from e
   except ValueError as e:
     raise ConfigError(f'{path} is damaged: {e}') from e
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import runpy
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
   """Tests which compile the same code share it; each process has its own folder, since entries are not locked."""
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for what it starts with '&'
   config.stash[CACHE] = tempfile.mkdtemp(prefix='dl_tests_')
   for name, value in cache_settings(config.stash[CACHE]).items():
     jax.config.update(name, value)

@@ -156,13 +156,36 @@ def test_the_logged_learning_rate_is_the_schedule(runs, tmp_path):
     np.testing.assert_allclose(r['learning_rate'], optax.linear_schedule(1e-3, 0.0, 24)(4 * r['step'] - 1), rtol=1e-6)
 
 
-def test_some_steps_are_traced(tmp_path):
+def test_what_is_aside_counts_for_no_interval(tmp_path, monkeypatch):
+  def slow(*arguments):
+    time.sleep(0.5)
+    return {}
+
+  monkeypatch.setattr(loop, '_artifacts', slow)
+  config = small('gan', 'train_for=40', 'log_every=10', 'artifacts_every=10', 'eval_every=None')
+  loop.train(config, tmp_path / 'run', show_progress=False)
+  rates = [r['step_seconds'] for r in logs.read(tmp_path / 'run') if r['split'] == 'train'][1:]  # the first compiles
+  assert all(1e-5 < rate < 0.04 for rate in rates)
+
+
+def test_some_steps_are_traced(tmp_path, capsys):
   import gzip
 
   loop.train(small('digits', 'train_for=8'), tmp_path / 'run', show_progress=False, profile='3:5')
   (trace,) = (tmp_path / 'run/profile').rglob('perfetto_trace.json.gz')
   names = [e.get('name', '') for e in json.loads(gzip.decompress(trace.read_bytes()))['traceEvents']]
   assert any('train_step' in name for name in names)
+  fused = tmp_path / 'fused'
+  loop.train(
+    small('digits', 'train_for=12', 'steps_per_call=6', 'log_every=6', 'eval_every=12', 'checkpoint_every=12'),
+    fused,
+    show_progress=False,
+    profile='8:9',
+  )
+  assert list((fused / 'profile').rglob('perfetto_trace.json.gz'))
+  assert not capsys.readouterr().err
+  loop.train(small('digits', 'train_for=8'), tmp_path / 'run', show_progress=False, profile='3:5')  # it is complete
+  assert '--profile=3:5: nothing was traced' in capsys.readouterr().err
   for span in ('3', '0:2', '5:3', '3:9'):
     with pytest.raises(ConfigError, match='--profile: expected the first and last step'):
       loop.train(small('digits', 'train_for=8'), tmp_path / 'other', profile=span)

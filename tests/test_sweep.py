@@ -1,5 +1,6 @@
 """Sweeps: which runs they are, how they are executed, resumed and reported."""
 
+import contextlib
 import csv
 import json
 import os
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import types
 
 import pytest
 from small import ROOT
@@ -205,6 +208,31 @@ def test_a_failed_run_is_named_and_stops_no_other(stand_in, tmp_path, capsys):
   assert 'seed=0   failed (loss is not finite at step 3)' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('kind', ['short', 'fails'])
+def test_a_run_of_another_process_is_waited_for(kind, stand_in, tmp_path, capsys):
+  sweep, runs = stand_in(kind, 'short')
+  lock = contextlib.ExitStack()
+  lock.enter_context(workdirs.locked(tmp_path / runs[0].name))
+
+  def end():
+    while 'waited for' not in ''.join(said):
+      time.sleep(0.01)
+    if kind == 'short':  # else it was killed before its end, and is this sweep's again
+      (tmp_path / runs[0].name / 'run.json').write_text('{"status": "complete"}')
+    lock.close()
+
+  said = []
+  stream = types.SimpleNamespace(write=said.append, flush=lambda: None)
+  thread = threading.Thread(target=end)
+  thread.start()
+  outcome = launch.execute(tmp_path, sweep, runs, 1, stream=stream)
+  thread.join()
+  assert f'seed=0 is trained by process {os.getpid()} on ' in ''.join(said)
+  assert list(outcome.failed) == ([] if kind == 'short' else ['seed=0']) and not outcome.interrupted
+  assert (tmp_path / runs[0].name / 'started').exists() == (kind == 'fails')
+  assert launch.status(tmp_path / runs[1].name) == 'complete'
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_and_nothing_more_starts(stand_in, tmp_path, number):
   sweep, runs = stand_in('long', 'long', 'long')
@@ -271,6 +299,12 @@ def test_from_the_command_to_the_report_and_through_slurm(environment, command, 
     (['--grid=model.dropuot=1'], "did you mean 'dropout'"),
     (['--random=seed=int_uniform(0,9)'], 'go together'),
     (['--grid=seed=0,1', '--index=7'], 'has 2 runs, 0 to 1'),
+    (['--grid=seed=0,1', '--index=0', '--report'], '--index and --report'),
+    (['--grid=seed=0,1', '--report', '--slurm'], '--report and --slurm'),
+    (
+      ['--grid=seed=0,1', '--vectorize_seeds', "--config.early_stop={'metric': 'test/loss', 'patience': 5}"],
+      'early_stop',
+    ),
   ],
 )
 def test_mistakes_are_one_line_and_leave_no_directory(arguments, message, command, tmp_path):
