@@ -1,8 +1,8 @@
 """How training scales: python -m benchmarks.scaling [--write]
 
-Measured on virtual devices of this machine: the time of a step split over n devices, over that of the same step on one.
-Both do the same work on the same cores, so what is above 1 is what splitting costs: more and smaller products, copies
-in place of communication, and idle cores.
+Measured on virtual devices of this machine: the time of a step on n devices with n times the batch, over n times that
+of a step on one (weak scaling; the devices share the machine's cores, so n of them have n times as much to do). What is
+above 1 is what splitting costs: copies in place of communication, smaller products, and cores which wait.
 
 On paper, by the plan: the same work for each device on ever more devices (weak scaling), the bytes that each sends in a
 step, and the share of communication in its time, by the data sheet of an H100. --write puts both into docs/scaling.md.
@@ -30,19 +30,21 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / 'docs' / 'scaling.md'
 GPT = [
   'model.layers=4', 'model.width=256', 'model.heads=8', 'model.length=256', 'model.vocab_size=4096', 'data.length=256',
-  'data.vocab_size=4096', 'data.batch_size=16', 'precision=float32', 'train_for=1000',
+  'data.vocab_size=4096', 'precision=float32', 'train_for=1000',
 ]  # fmt: skip
 RESNET = [
   "model={'name': 'resnet.ResNet', 'num_classes': 10, 'blocks': (1, 1, 1), 'width': 32, 'stem': 'cifar'}",
-  'data.batch_size=64', 'train_for=1000',
+  'train_for=1000',
 ]  # fmt: skip
-MEASURED = {  # name -> (config below experiments/, overrides, mesh of n devices)
-  'GPT, data': ('scale/gpt.py:124m', [*GPT, 'sharding=replicated'], lambda n: {'data': n}),
-  'GPT, fsdp': ('scale/gpt.py:124m', [*GPT, 'sharding=fsdp'], lambda n: {'data': n}),
-  'GPT, tensor': ('scale/gpt.py:124m', [*GPT, 'sharding=tensor'], lambda n: {'data': 1, 'model': n}),
-  'GPT, tensor+sequence': ('scale/gpt.py:124m', [*GPT, 'sharding=tensor+sequence'], lambda n: {'data': 1, 'model': n}),
-  'ResNet, data': ('vision/digits_lenet.py', [*RESNET, 'sharding=replicated'], lambda n: {'data': n}),
-}
+MEASURED = {  # name -> (config below experiments/, overrides, examples of a device, mesh of n devices)
+  'GPT, data': ('scale/gpt.py:124m', [*GPT, 'sharding=replicated'], 2, lambda n: {'data': n}),
+  'GPT, fsdp': ('scale/gpt.py:124m', [*GPT, 'sharding=fsdp'], 2, lambda n: {'data': n}),
+  'GPT, tensor': ('scale/gpt.py:124m', [*GPT, 'sharding=tensor'], 2, lambda n: {'data': 1, 'model': n}),
+  'GPT, tensor+sequence': (
+    'scale/gpt.py:124m', [*GPT, 'sharding=tensor+sequence'], 2, lambda n: {'data': 1, 'model': n},
+  ),
+  'ResNet, data': ('vision/digits_lenet.py', [*RESNET, 'sharding=replicated'], 16, lambda n: {'data': n}),
+}  # fmt: skip
 IMAGES = dict(specs=['image=224x224x3:uint8', 'label=int32'], classes=1000)
 PLANNED = {  # name -> (config, overrides, examples of a device, what stands in for the data)
   'GPT-2 124M, data': ('scale/gpt.py:124m', [], 16, None),
@@ -58,17 +60,18 @@ DEVICES = {'measured': (2, 4, 8), 'planned': (8, 64, 256)}
 
 
 def measure(count: int) -> Iterator[dict[str, Any]]:
-  """Seconds of a step on `count` devices, and of the same step on one, in turns."""
+  """Seconds of a step on `count` devices, and of one on one with its share of the batch, in turns."""
   import jax
 
   from dl import config as configs
   from dl import sharding, steps
   from dl.assemble import assemble
 
-  for name, (path, overrides, mesh_of) in MEASURED.items():
+  for name, (path, overrides, rows, mesh_of) in MEASURED.items():
     sides = {}
     for devices in (1, count):
-      config = configs.load(str(ROOT / 'experiments' / path), [*overrides, f'mesh={mesh_of(devices)}'])
+      more = [f'mesh={mesh_of(devices)}', f'data.batch_size={rows * devices}']
+      config = configs.load(str(ROOT / 'experiments' / path), [*overrides, *more])
       parts = assemble(config)
       mesh = sharding.make_mesh(config['mesh'], jax.devices()[:devices])
       functions = steps.compiled(parts, mesh)
@@ -85,6 +88,7 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
           times.append(time.perf_counter() - began)
     one, many = (statistics.median(sides[n][4]) for n in (1, count))
     yield {'name': name, 'devices': count, 'one': one, 'many': many}
+    print(f'{name} on {count}: {one:.3g} s, {many:.3g} s', file=sys.stderr, flush=True)
 
 
 def plan(count: int) -> Iterator[dict[str, Any]]:
@@ -113,6 +117,7 @@ def worker(kind: str, count: int) -> list[dict[str, Any]]:
   """What a fresh process with so many virtual devices finds."""
   flag = f'--xla_force_host_platform_device_count={count}'
   env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flag, 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+  env |= {'TF_CPP_MIN_LOG_LEVEL': '3'}  # XLA for CPUs gives up on code in bfloat16, as a plan expects
   with tempfile.TemporaryFile('w+') as out:
     command = [sys.executable, '-m', 'benchmarks.scaling', f'--worker={kind}:{count}']
     subprocess.run(command, cwd=ROOT, env=env, stdout=out, check=True)
@@ -138,7 +143,9 @@ def main(_: Sequence[str]) -> None:
   kinds = [FLAGS.only] if FLAGS.only else list(DEVICES)
   found = {kind: [line for n in DEVICES[kind] for line in worker(kind, n)] for kind in kinds}
   lines = lambda kind, name: [r for r in found.get(kind, []) if r['name'] == name]
-  measured = [[name, *(f'{r["many"] / r["one"]:.2f}' for r in lines('measured', name))] for name in MEASURED]
+  measured = [
+    [name, *(f'{r["many"] / r["one"] / r["devices"]:.2f}' for r in lines('measured', name))] for name in MEASURED
+  ]
   planned = [
     [
       r['name'], f'{r["devices"]}', size(r['state']), size(r['peak']), size(r['sent']), seconds(r['computing']),
@@ -148,7 +155,7 @@ def main(_: Sequence[str]) -> None:
     for name in PLANNED for r in lines('planned', name)
   ]  # fmt: skip
   tables = {
-    'measured': table(['time over that of one device', *(f'{n} virtual' for n in DEVICES['measured'])], measured),
+    'measured': table(['time over that of one, n times', *(f'{n} virtual' for n in DEVICES['measured'])], measured),
     'planned': table(
       ['on H100s', 'devices', 'parameters and moments', 'peak', 'sent', 'computing', 'communicating', 'share', 'MFU',
        'planned in'],

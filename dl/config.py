@@ -41,7 +41,7 @@ class Experiment:
     keep: which checkpoints to keep: `last` newest and `best` best ones by `metric` ('test/accuracy') and `mode`.
     early_stop: stop when `metric` has not improved for `patience` (a duration); `mode`, `min_delta`.
     steps_per_call: steps fused into one compiled call by `lax.scan`.
-    precision: compute in this dtype; parameters and sums stay float32.
+    precision: compute in this dtype; parameters, optimizer states and statistics stay float32.
     mesh: device mesh axis -> size; -1 is all the devices that are left.
     sharding: strategies of `dl.partition` joined by '+', such as 'fsdp' or 'tensor+sequence'; or ordered (regex, axes)
       rules over parameter paths, which may end with strategies for the rest.

@@ -16,8 +16,8 @@ from dl.errors import ConfigError, nearest
 from dl.nn.axes import Axes
 from dl.patterns import assign
 from dl.rules import RULES
-from dl.sharding import batch_axes, replicated
-from dl.state import State
+from dl.sharding import BATCH_AXES, batch_axes, replicated
+from dl.state import ParamsEmaState, State
 
 STRATEGIES = {
   'replicated': 'every device has all of the state; alone',
@@ -26,12 +26,15 @@ STRATEGIES = {
   'tensor': "layers are split over the axis 'model', by the rules of the model's family (arXiv 1909.08053)",
   'sequence': "tokens between sublayers are split over the axis 'sequence', or else 'model' (arXiv 2205.05198)",
   'expert': "experts are split over the axis 'expert' (GShard, arXiv 2006.16668)",
-  'offload': "optimizer states lie in the host's memory between steps",
+  'offload': "optimizer states but running averages of parameters lie in the host's memory between steps",
 }
 """What `sharding` may name; several are joined by '+'."""
 
 MIN_SHARDED_SIZE = 2**14
 """Arrays with fewer elements are not split over the batch's axes: splitting them costs more than it saves."""
+
+AXES = (*BATCH_AXES, 'model', 'sequence')
+"""Mesh axes which strategies split over; pairs of one's own may name others."""
 
 _NEEDS = {'tensor': ('model',), 'expert': ('expert',), 'sequence': ('sequence', 'model')}
 
@@ -64,11 +67,24 @@ def strategy(rule: str | Sequence[Any], mesh: Mesh) -> Strategy:
     mesh: the device mesh.
 
   Raises:
-    ConfigError: an unknown name, names which exclude each other, or a mesh without the axes that they need.
+    ConfigError: an unknown name, names which exclude each other, a mesh without the axes that they need, or with one
+      which splits nothing.
   """
+  chosen = _read(rule, mesh)
+  used = {*batch_axes(mesh), *(axis for pair in chosen.pairs for axis in _names(pair[-1:]))}
+  used |= {'model'} if 'tensor' in chosen else set()
+  used |= {_sequence_axis(mesh)} if 'sequence' in chosen else set()
+  for axis, size in mesh.shape.items():
+    if axis not in used and (size > 1 or axis not in AXES):
+      hint = 'leave it out' if axis in AXES else nearest(axis, AXES)
+      raise ConfigError(f'config.mesh.{axis}: nothing is split over this axis by config.sharding, {rule!r}; {hint}')
+  return chosen
+
+
+def _read(rule: str | Sequence[Any], mesh: Mesh) -> Strategy:
   if not isinstance(rule, str):
     rest = rule[-1] if len(rule) and isinstance(rule[-1], str) else None
-    found = strategy(rest, mesh) if rest is not None else Strategy()
+    found = _read(rest, mesh) if rest is not None else Strategy()
     return dataclasses.replace(found, pairs=tuple(rule[:-1] if rest is not None else rule), complete=rest is None)
   names = rule.split('+')
   for name in names:
@@ -112,6 +128,10 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, familie
         f'{mesh.shape[_NEEDS[name][0]]} devices; give [regex, axes] pairs, or take another strategy'
       )
 
+  is_average = lambda x: isinstance(x, ParamsEmaState)  # which evaluations and artifacts read
+  leaves = jax.tree_util.tree_leaves_with_path(state.opt, is_leaf=is_average)
+  averages = [path for path, leaf in leaves if is_average(leaf)]
+
   def of_optimizer(path: Any, leaf: Any) -> NamedSharding:
     keys, spec = _keys(path), P()
     for n in range(1, len(keys)):  # an optimizer's moment ends in the path of its parameter
@@ -121,7 +141,8 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, familie
         break
     if {'zero1', 'fsdp'} & chosen.names:
       spec = _over_batch(spec, leaf, mesh)
-    kind = {'memory_kind': _host_memory(mesh)} if 'offload' in chosen and leaf.ndim else {}
+    away = 'offload' in chosen and leaf.ndim and not any(path[: len(p)] == p for p in averages)
+    kind = {'memory_kind': _host_memory(mesh)} if away else {}
     return NamedSharding(mesh, spec, **kind)
 
   return jax.tree.map(lambda _: whole, state).replace(
@@ -162,13 +183,18 @@ def split_activations(function: Callable, mesh: Mesh, argument: int, rule: str |
     mesh: the device mesh; on a single device the function stays as it is.
     argument: which argument is the batch.
     rule: see `strategy`.
+
+  Raises:
+    ConfigError: when the function is traced, if 'sequence' splits nothing.
   """
   if mesh.size == 1:
     return function
-  axes = _activations(strategy(rule, mesh), mesh)
+  chosen = strategy(rule, mesh)
+  axes = _activations(chosen, mesh)
 
   @functools.wraps(function)
   def wrapped(*arguments: Any) -> Any:
+    shared: set[str | None] = set()
     rows = max((len(x) for x in jax.tree.leaves(arguments[argument]) if x.ndim), default=0)
 
     def constrain(x: Any) -> Any:
@@ -179,6 +205,7 @@ def split_activations(function: Callable, mesh: Mesh, argument: int, rule: str |
     def place(x: jax.Array, names: Sequence[str | None]) -> jax.Array:
       spec = [axes.get(name, P.UNCONSTRAINED) for name in names]
       spec = [s if _divides(x.shape[i], s, mesh) else P.UNCONSTRAINED for i, s in enumerate(spec)]
+      shared.update(name for name, s in zip(names, spec) if s is not P.UNCONSTRAINED)
       return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(*spec)))
 
     def intercept(method: Callable, args: Any, kwargs: Any, context: Any) -> Any:
@@ -189,7 +216,13 @@ def split_activations(function: Callable, mesh: Mesh, argument: int, rule: str |
       return jax.tree.map(constrain, method(*jax.tree.map(constrain, args), **kwargs))
 
     with nn.intercept_methods(intercept):
-      return function(*arguments)
+      result = function(*arguments)
+    if 'sequence' in chosen and 'length' not in shared:
+      raise ConfigError(
+        f"config.sharding: 'sequence' splits nothing here: the model has no tokens, or a number of them that "
+        f'{mesh.shape[_sequence_axis(mesh)]} devices cannot share'
+      )
+    return result
 
   return wrapped
 
@@ -202,9 +235,20 @@ def _activations(chosen: Strategy, mesh: Mesh) -> dict[str, Any]:
   if 'expert' in chosen:
     axes |= {'expert': 'expert', 'group': tuple(a for a in batch_axes(mesh) if a != 'expert') or None}
   if 'sequence' in chosen:
-    own = 'sequence' if 'sequence' in mesh.shape else None
-    axes |= {'length': own or 'model', 'query': own, 'key': None}
+    own = _sequence_axis(mesh)
+    axes |= {'length': own, 'query': own if own == 'sequence' else None, 'key': None}
   return axes
+
+
+def _sequence_axis(mesh: Mesh) -> str:
+  return 'sequence' if 'sequence' in mesh.shape else 'model'
+
+
+def _names(axes: Any) -> set[str]:
+  """The texts in lists of lists."""
+  if isinstance(axes, str):
+    return {axes}
+  return {name for part in axes for name in _names(part)} if isinstance(axes, list | tuple) else set()
 
 
 def _by_pairs(chosen: Strategy, mesh: Mesh, params: PyTree) -> dict[tuple[str, ...], tuple[Any, P]]:

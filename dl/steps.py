@@ -72,7 +72,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole), compiler_options=options
   )
   sums = jax.eval_shape(new_sums)
-  return Compiled(
+  found = Compiled(
     init=jax.jit(parts.init, out_shardings=shardings, compiler_options=options | _for_once(mesh)),
     new_sums=jax.jit(new_sums, out_shardings=whole),
     train=jit_train(train),
@@ -81,6 +81,9 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     finite=jax.jit(all_finite, out_shardings=whole),
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
+  if 'sequence' in partition.strategy(rule, mesh):  # whether it splits anything is known once the model is traced
+    jax.eval_shape(found.train, *found.like, parts.batch)
+  return found
 
 
 IN_ORDER = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}

@@ -45,7 +45,7 @@ RULES = {
 # name -> overrides; each is compared with the run of its kind, the first word, on one device.
 CASES = {
   'mlp': [],
-  'mlp_fsdp': ['sharding=fsdp'],
+  'mlp_fsdp': ['sharding=fsdp+offload'],
   'mlp_rules': [TWO, RULES['mlp']],
   'resnet': [],
   'resnet_fsdp': ['sharding=fsdp'],
