@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from dl import partition
+from dl.errors import ConfigError
 from dl.models import (
   actor_critic,
   alexnet,
@@ -101,3 +102,38 @@ def test_no_rule_is_for_weights_that_are_not_there():
     for regex, _ in rules:
       if not regex.endswith('(bias|scale)$'):  # of a layer that may have neither
         assert any(re.search(regex, path) for path in paths[family]), (family, regex)
+
+
+@pytest.mark.parametrize(
+  'rule, axes, message',
+  [
+    ('fsdp', {'data': 2, 'model': 2}, "config.mesh.model: nothing is split over this axis by config.sharding, 'fsdp'"),
+    ('replicated', {'data': 2, 'modle': 2}, "did you mean 'model'"),
+    ('sequence', {'data': 1, 'model': 2, 'sequence': 2}, 'config.mesh.model: nothing is split'),
+    ([['kernel', [None, 'model']], 'fsdp'], {'data': 1, 'model': 2, 'rows': 2}, 'config.mesh.rows: nothing is split'),
+  ],
+)
+def test_an_axis_over_which_nothing_is_split_is_refused(rule, axes, message):
+  mesh = AbstractMesh(tuple(axes.values()), tuple(axes), (AxisType.Auto,) * len(axes))
+  with pytest.raises(ConfigError, match=re.escape(message)):
+    partition.strategy(rule, mesh)
+
+
+def test_axes_of_size_one_and_those_of_pairs_are_none_of_those():
+  mesh = AbstractMesh((2, 1, 2), ('data', 'model', 'rows'), (AxisType.Auto,) * 3)
+  assert 'fsdp' in partition.strategy([['kernel', [['data', 'rows'], None]], 'fsdp'], mesh)
+
+
+@pytest.mark.parametrize(
+  'network, shape, splits', [(NETWORKS[0][0], (2, 16), True), (mlp.MLP((16,), 10), (2, 8), False)]
+)
+def test_tokens_are_really_split(network, shape, splits):
+  mesh = AbstractMesh((1, 2), ('data', 'sequence'), (AxisType.Auto,) * 2)
+  x = jax.ShapeDtypeStruct(shape, jnp.int32 if splits else jnp.float32)
+  apply = partition.split_activations(lambda params, x: network.apply({'params': params}, x), mesh, 1, 'sequence')
+  arguments = params_of(network, (1, *shape[1:])), x
+  if splits:
+    assert '"sequence"' in jax.jit(apply).lower(*arguments).as_text()
+  else:
+    with pytest.raises(ConfigError, match="'sequence' splits nothing here"):
+      jax.eval_shape(apply, *arguments)
