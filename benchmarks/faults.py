@@ -5,6 +5,7 @@ Each trial is `python -m dl.train` in processes of its own, at real settings: re
 state and the metrics must be those of a run which was left alone, bit for bit.
 """
 
+import collections
 import dataclasses
 import json
 import os
@@ -25,14 +26,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from dl import checksums, logs, meter, restore
+from dl import checksums, logs, meter, restore, signals
 from dl import workdir as workdirs
-
-flags.DEFINE_integer('kills', 52, 'SIGKILLs, over the kinds of learning.')
-flags.DEFINE_integer('trials', 4, 'Trials of each other fault.')
-flags.DEFINE_integer('seed', 0, 'Of the moments and of what is damaged.')
-flags.DEFINE_list('only', [], 'Run these faults alone, and keep what is recorded of the others.')
-flags.DEFINE_boolean('table', False, 'Only write docs/faults.md from docs/faults.json.')
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECORD, PAGE = ROOT / 'docs/faults.json', ROOT / 'docs/faults.md'
@@ -78,6 +73,8 @@ class Digits:
 
 
 def nan_gradients(step: int) -> optax.GradientTransformation:
+  step = step if os.environ.get('FAULT') == 'nan' else -1  # else the mistake is mended
+
   def update(updates, count, params=None):
     bad = jnp.where(count + 1 == step, jnp.nan, 1.0)
     return jax.tree.map(lambda u: u * bad, updates), count + 1
@@ -92,6 +89,18 @@ time.time_ns = lambda: time_ns() + next(years) * 365 * 86400 * 10**9
 """
 """What Python runs at its start: every look at the clock sees another year."""
 
+SLOW = """
+import os, time
+from dl import checksums
+write = checksums.write
+def slow(*given, **options):
+  if os.path.exists(os.environ['SLOW']):
+    time.sleep(6)
+  write(*given, **options)
+checksums.write = slow
+"""
+"""What Python runs at its start: once a file exists, saves take six seconds longer, as on a slow disk."""
+
 
 @dataclasses.dataclass
 class Trial:
@@ -100,11 +109,13 @@ class Trial:
   Attributes:
     fault: which.
     kind: of learning.
-    moment: when, or how exactly.
+    moment: what it met: when, or which file; and after a colon how exactly.
     said: exit code, and the line on stderr.
     lost: steps that were computed once more.
     seconds: from the start of the same command to its first new step; None where there was none to come.
     same: whether the run ended like one that was left alone.
+    date: when.
+    machine: where.
   """
 
   fault: str
@@ -114,6 +125,8 @@ class Trial:
   lost: int | None = None
   seconds: float | None = None
   same: bool | None = None
+  date: str = dataclasses.field(default_factory=lambda: time.strftime('%Y-%m-%dT%H:%M'))
+  machine: str = f'{os.cpu_count()} CPU cores ({platform.machine()}) beside other jobs'
 
 
 class Bench:
@@ -154,12 +167,12 @@ class Bench:
       assert code == 0, err
     return workdir
 
-  def part(self, kind: str, *more: str) -> pathlib.Path:
-    """A copy of a run which was interrupted on its way."""
-    workdir, copy = self.folder / f'part_{kind}{abs(hash(more))}', self.new()
+  def part(self, kind: str, *more: str, step: int = 3 * EVERY) -> pathlib.Path:
+    """A copy of a run which was interrupted on its way, soon after a step."""
+    workdir, copy = self.folder / f'part_{kind}{abs(hash((step, *more)))}', self.new()
     if not workdir.exists():
       process = self.start(kind, workdir, *more)
-      wait_for(process, lambda: newest(workdir) >= 3 * EVERY)
+      wait_for(process, lambda: newest(workdir) >= step)
       process.send_signal(signal.SIGTERM)
       assert ended(process)[0] == 75
     shutil.copytree(workdir, copy)
@@ -214,8 +227,9 @@ def last_line(workdir: pathlib.Path) -> int:
   return max((r['step'] for r in logs.read(workdir)), default=0)
 
 
-def saving(workdir: pathlib.Path) -> bool:
-  return any((workdir / 'checkpoints').glob('*-tmp*'))
+def saving(workdir: pathlib.Path) -> set[str]:
+  """The checkpoints which are being written, or which a dead process has left."""
+  return {p.name for p in (workdir / 'checkpoints').glob('*-tmp*')}
 
 
 def same(a: pathlib.Path, b: pathlib.Path) -> bool:
@@ -233,45 +247,45 @@ def _plain(x: Any) -> np.ndarray:
 
 # -- The faults. Each yields its trials; several in one run share what they are compared with.
 
-SIGNALS = {
-  'SIGKILL': [signal.SIGKILL], 'SIGTERM': [signal.SIGTERM], 'SIGTERM twice': [signal.SIGTERM] * 2,
-  'SIGINT': [signal.SIGINT],
-}  # fmt: skip
+ENDS = {'SIGKILL': -signal.SIGKILL, 'SIGTERM': 75, 'SIGINT': 75}
+"""The exit code that each signal must lead to."""
 
 
-def signals(bench: Bench, fault: str, kind: str, count: int) -> Iterator[Trial]:
-  """Stops runs of one kind so many times, at random moments."""
+def stops(bench: Bench, fault: str, kind: str, count: int) -> Iterator[Trial]:
+  """Stops runs of one kind at least so many times, at random moments, each kind of moment among them."""
   whole, workdir, pending = bench.whole(kind), bench.new(), []
   moments = ['training', 'a save', 'training', 'the start'] if fault == 'SIGKILL' else ['training', 'a save']
-  done = 0
-  while done < count:
+  met: list[str] = []
+  while len(met) < count or not {*moments} <= {*met}:
+    assert len(met) < 4 * count, met
     clock, before = Clock(workdir), newest(workdir)
     process = bench.start(kind, workdir)
-    moment = moments[done % len(moments)]
+    moment = moments[len(met) % len(moments)]
     if moment == 'the start':
       time.sleep(bench.random.uniform(0, 4))
     else:
       seconds = clock.first_step(process)
       if pending and seconds is not None:
         pending[-1].seconds = pending[-1].seconds or seconds
+      wait_for(process, lambda w=workdir, step=before: newest(w) > step)
       if moment == 'a save':
-        wait_for(process, lambda w=workdir, step=before: newest(w) > step)
         wait_for(process, lambda w=workdir: saving(w))
       else:
-        wait_for(process, lambda w=workdir, step=before: newest(w) > step)
         time.sleep(bench.random.uniform(0, 0.5))
-    for i, number in enumerate(SIGNALS[fault]):
-      if i:  # while it saves what the first made it save
-        wait_for(process, lambda w=workdir: saving(w), 5)
-      process.send_signal(number)
+    writes = saving(workdir)
+    process.send_signal(signal.Signals[fault])
+    inside = writes & saving(workdir)  # there before and after it was sent
     code, err = ended(process)
     if code == 0:  # too late: the run is complete
       yield from _settled(pending, workdir, whole)
       workdir, pending = bench.new(), []
       continue
-    done += 1
-    if moment != 'the start':  # what it really was: an unfinished save leaves its folder
-      moment = 'a save' if saving(workdir) else 'training'
+    if moment != 'the start':
+      if fault == 'SIGKILL':  # an unfinished save leaves its folder
+        inside = writes = saving(workdir)
+      moment = 'a save' if inside else 'the end of a save' if writes else 'training'
+      assert code == ENDS[fault], (code, err)  # at the start, nobody may have asked for the signal yet
+    met.append(moment)
     lost = max(last_line(workdir) - newest(workdir), 0) if clock.stepped() else 0
     pending.append(Trial(fault, kind, moment, f'{code} {err}'.strip(), lost))
   code, err, seconds = bench.finish(kind, workdir)
@@ -287,19 +301,68 @@ def _settled(trials: Sequence[Trial], workdir: pathlib.Path, whole: pathlib.Path
     yield trial
 
 
-def damaged(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
-  """Damages the newest checkpoint of a run."""
-  workdir = bench.part(kind)
+def twice(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
+  """A second signal while the save that the first asked for is under way: within `TOGETHER` of it, or later."""
+  number = signal.Signals[fault.split()[0]]
+  later = 'later' in fault
+  workdir, patch, slow = bench.new(), bench.new(), bench.new()
+  patch.mkdir()
+  (patch / 'sitecustomize.py').write_text(SLOW)
+  process = bench.start(kind, workdir, PYTHONPATH=str(patch), SLOW=str(slow))
+  wait_for(process, lambda: newest(workdir) >= EVERY and not saving(workdir))
+  slow.touch()
+  first = time.monotonic()
+  process.send_signal(number)
+  assert wait_for(process, lambda: saving(workdir) and last_line(workdir) == _step(saving(workdir)))
+  gap = bench.random.uniform(1.5 * signals.TOGETHER, 3) if later else bench.random.uniform(0.3, 0.8) * signals.TOGETHER
+  time.sleep(max(first + gap - time.monotonic(), 0))
+  writes, again = saving(workdir), time.monotonic()
+  assert writes and process.poll() is None and (again - first > signals.TOGETHER) == later
+  process.send_signal(number)
+  code, err = ended(process)
+  took = time.monotonic() - again
+  if later:  # the save was cut off
+    assert code == (-number if number == signal.SIGTERM else 1) and saving(workdir) == writes and took < 2, (code, took)
+  else:
+    assert code == 75 and newest(workdir) == _step(writes), (code, err)
+  lost = last_line(workdir) - newest(workdir)
+  code_, again_, seconds = bench.finish(kind, workdir)
+  assert code_ == 0, again_
+  moment = (
+    f'a save: of step {_step(writes)}, {again - first:.2f} s after the first; the process ended {took:.2f} s later'
+  )
+  yield Trial(fault, kind, moment, f'{code} {err}'.strip(), lost, seconds, same(workdir, bench.whole(kind)))
+
+
+def _step(names: set[str]) -> int:
+  """The step of the newest of the checkpoints which are being written."""
+  return max((int(name.split('.')[0]) for name in names), default=-1)
+
+
+SHORT = ['train_for=160', 'keep={}']
+
+
+def damaged(bench: Bench, fault: str, kind: str, number: int) -> Iterator[Trial]:
+  """Damages the newest checkpoint of a run: parameters, optimizer state or metadata in turn."""
+  workdir = bench.part(kind, *SHORT, step=EVERY * bench.random.choice([2, 3, 5]))
   step = newest(workdir)
   folder = workdir / f'checkpoints/{step}'
-  names = [*json.loads((folder / checksums.FILE).read_text())['crc32']]
-  sizes = [(folder / name).stat().st_size for name in names]
-  name = bench.random.choices(names, sizes)[0]
-  content = bytearray((folder / name).read_bytes())
-  if fault == 'bit-flipped checkpoint':
-    content[bench.random.randrange(len(content))] ^= 1 << bench.random.randrange(8)
+  target = ['parameters', 'optimizer state', 'metadata'][number % 3]
+  if target == 'metadata':  # every file that holds no values of arrays
+    names = json.loads((folder / checksums.FILE).read_text())['crc32']
+    places = [(n, 0, size) for n, (size, _) in names.items() if size and '/ocdbt.process_0/d/' not in n]
+    name, begin, size = bench.random.choice(places)
+    what = name
   else:
-    del content[bench.random.randrange(len(content)) :]
+    places = _arrays(folder, {'parameters': 'params.', 'optimizer state': 'opt.'}[target])
+    what, name, begin, size = bench.random.choice(places)
+  content = bytearray((folder / name).read_bytes())
+  at = begin + bench.random.randrange(size)
+  if fault == 'bit-flipped checkpoint':
+    content[at] ^= 1 << bench.random.randrange(8)
+  else:
+    del content[at:]
+  whole_size = (folder / name).stat().st_size
   (folder / name).write_bytes(content)
   reading = subprocess.run(
     [sys.executable, '-m', 'dl.evaluate', f'--workdir={workdir}'],
@@ -309,37 +372,82 @@ def damaged(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
   shutil.move(folder, folder.with_name('aside'))
   clock = Clock(workdir)  # as of the step before
   shutil.move(folder.with_name('aside'), folder)
-  process = bench.start(kind, workdir)
+  process = bench.start(kind, workdir, *SHORT)
   seconds = clock.first_step(process)
   code, err = ended(process)
-  assert code == 0 and f'step {step} is damaged ({name}: ' in err, (code, err)
+  assert code == 0 and f'step {step} is damaged ({name}: ' in err and f'from step {before}' in err, (code, err)
   assert reading.returncode == 2 and reading.stderr.count('\n') == 1 and name in reading.stderr, reading
-  yield Trial(fault, kind, name.split('/')[-1], err, step - before, seconds, same(workdir, bench.whole(kind)))
+  moment = f'{target}: {what}, byte {at:,} of {whole_size:,}, step {step}'
+  yield Trial(fault, kind, moment, err, step - before, seconds, same(workdir, bench.whole(kind, *SHORT)))
+
+
+def _arrays(folder: pathlib.Path, prefix: str) -> list[tuple[str, str, int, int]]:
+  """(array, file, offset, size) of the large arrays of a checkpoint's state: their bytes are found in its files."""
+  import tensorstore
+
+  store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': f'file://{folder}/state/'}).result()
+  names = [key for key in store.list().result() if key.startswith(prefix.encode()) and b'/c' in key]
+  files = [p for p in (folder / 'state').rglob('*') if p.is_file()]
+  found = []
+  for key in names:
+    value = store.read(key).result().value
+    if len(value) > 1000:  # the others are written into the tree that names them
+      path = next(p for p in files if value in p.read_bytes())
+      name = path.relative_to(folder).as_posix()
+      found.append((key.decode().split('/')[0], name, path.read_bytes().index(value), len(value)))
+  return found
 
 
 def full_disk(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
-  """Fills a disk while a run saves, or writes its log."""
+  """Fills a disk, so that one kind of file is the first which finds no room; the others' room is reserved."""
+  target = {'at a checkpoint': 'checkpoint', 'at the log': logs.FILE, "at TensorBoard's log": 'tensorboard'}
+  target = target[fault.split(', ')[1]]
+  for _ in range(5):
+    trial, broke = _full_disk(bench, fault, kind, target)
+    if broke == target:
+      yield trial
+      return
+    print(f'{fault}: it was {broke} that broke; once more', flush=True)
+  raise AssertionError(f'{fault}: {target} was never the first')
+
+
+def _full_disk(bench: Bench, fault: str, kind: str, target: str) -> tuple[Trial, str]:
+  """One try, and what broke in it."""
   disk = bench.new()
   disk.mkdir()
   subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', disk], check=True)
   try:
     workdir = disk / 'run'
     process = bench.start(kind, workdir)
-    wait_for(process, lambda: newest(workdir) >= 2 * EVERY and not saving(workdir))
-    free = os.statvfs(disk)
-    leave = 16 * 4096 if 'checkpoint' in fault else 0
-    (disk / 'filler').write_bytes(b'0' * max(free.f_bavail * free.f_frsize - leave, 0))
+    after = bench.random.choice([2, 3, 4]) * EVERY
+    wait_for(process, lambda: newest(workdir) >= after and not saving(workdir))
+    found = {logs.FILE: workdir / logs.FILE, 'tensorboard': next((workdir / 'tensorboard').iterdir())}
+    for name, path in found.items():
+      if name != target:
+        subprocess.run(['fallocate', '--keep-size', '--length', '256KiB', path], check=True)
+    leave = bench.random.randrange(100) * 4096 if target == 'checkpoint' else 0  # of the 1 MB of a checkpoint
+    with (disk / 'filler').open('ab', buffering=0) as filler:
+      while process.poll() is None:  # old checkpoints go, and make room
+        free = os.statvfs(disk)
+        if (more := free.f_bavail * free.f_frsize - leave) > 0:
+          filler.write(bytes(more))
+        time.sleep(0.002)
     code, err = ended(process)
-    said = last_line(workdir)
-    intact = newest(workdir)
-    assert code == 1 and err.count('\n') == 0 and f'the last checkpoint, of step {intact}, is intact' in err, (
-      code,
-      err,
+    said, intact = last_line(workdir), newest(workdir)
+    assert code == 1 and err.count('\n') == 0 and 'No space left on device' in err, (code, err)
+    assert f'the last checkpoint, of step {intact}, is intact' in err, err
+    assert checksums.exist(workdir / f'checkpoints/{intact}') and not checksums.damage(
+      workdir / f'checkpoints/{intact}'
     )
+    what = err.removeprefix('error: cannot write ').split(': No space')[0]
+    broke = 'checkpoint' if what.startswith('the checkpoint of step ') else pathlib.Path(what).parent.name
+    broke = logs.FILE if what == str(workdir / logs.FILE) else broke
     (disk / 'filler').unlink()
     code, again, seconds = bench.finish(kind, workdir)
     assert code == 0, again
-    yield Trial(fault, kind, '', f'1 {err}', said - intact, seconds, same(workdir, bench.whole(kind)))
+    moment = f'{broke}: {leave // 1024} KB left after step {after}'
+    trial = Trial(fault, kind, moment, f'1 {err}', said - intact, seconds, same(workdir, bench.whole(kind)))
+    return trial, broke
   finally:
     subprocess.run(['umount', '--lazy', disk], check=True)
 
@@ -359,53 +467,123 @@ def reader(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
   yield Trial(fault, kind, '', f'1 {err}', lost, seconds, same(workdir, whole))
 
 
-def pictures(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
-  """Files of images that cannot be decoded."""
+def _images(folder: pathlib.Path) -> pathlib.Path:
+  """A folder of 400 images, which all are good."""
   from PIL import Image
 
   from dl.data.sklearn import Digits
 
-  folder, columns = bench.new(), Digits('all').columns
+  columns = Digits('all').columns
   for i in range(400):
     path = folder / f'{columns["label"][i]}/{i:03}.{"png" if i % 2 else "jpg"}'
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.rint(columns['image'][i, ..., 0] * 255).astype(np.uint8)).save(path)
-  bad = bench.random.sample(sorted(folder.rglob('*.*')), 6)
-  for number, path in enumerate(bad):
-    content = path.read_bytes()
+  return folder
+
+
+def _damage_images(bench: Bench, folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
+  """Makes six of them ones that cannot be decoded; returns their contents before."""
+  good = {path: path.read_bytes() for path in bench.random.sample(sorted(folder.rglob('*.*')), 6)}
+  for number, (path, content) in enumerate(good.items()):
     path.write_bytes([content[: len(content) // 2], b'', b'<html>'][number % 3])
-  skips = 'skipped' in fault
+  return good
+
+
+def _of_images(folder: pathlib.Path, policy: str) -> list[str]:
   data = {'name': 'images.Folder', 'path': str(folder), 'image_size': [8, 8], 'channels': 1, 'batch_size': 16}
-  data |= {'on_error': 'skip' if skips else 'stop', 'split': 'all', 'in_memory': False, 'test': 0}
-  given = [f'data={data}', *PLAIN]
-  workdir = bench.new()
-  code, err, seconds = bench.finish(kind, workdir, *given)
-  if not skips:
-    assert code in (1, 2) and any(str(p) in err for p in bad), (code, err)
-    yield Trial(fault, kind, '', f'{code} {err}')
-    return
-  assert code == 0, err
-  count = len((workdir / 'skipped.jsonl').read_text().splitlines())
-  other = bench.new()
-  process = bench.start(kind, other, *given)
-  wait_for(process, lambda: newest(other) >= EVERY)
+  return [f'data={data | {"on_error": policy, "split": "all", "in_memory": False, "test": 0}}', *PLAIN]
+
+
+def bad_images(bench: Bench, fault: str, kind: str, number: int) -> Iterator[Trial]:
+  """Files of images that become unreadable, before the start or under way; they are mended, and the run goes on."""
+  folder, workdir = _images(bench.new()), bench.new()
+  given = _of_images(folder, 'stop')
+  whole = bench.whole(kind, *given)
+  under_way = number % 2 == 1
+  good = {} if under_way else _damage_images(bench, folder)
+  process = bench.start(kind, workdir, *given)
+  if under_way:
+    wait_for(process, lambda: newest(workdir) >= EVERY)
+    good = _damage_images(bench, folder)
+  code, err = ended(process)
+  assert code in (1, 2) and err.count('\n') == 0 and any(f'{p} cannot be read as an image' in err for p in good), (
+    code,
+    err,
+  )
+  at = last_line(workdir)
+  lost = at - newest(workdir)
+  for path, content in good.items():
+    path.write_bytes(content)
+  code_, again, seconds = bench.finish(kind, workdir, *given)
+  assert code_ == 0, again
+  moment = f'training: after step {at}' if under_way else 'the start'
+  yield Trial(fault, kind, moment, f'{code} {err}', lost, seconds, same(workdir, whole))
+
+
+def skipped_images(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
+  """Files of images that cannot be decoded are left out; a run that is killed leaves out the same."""
+  folder, whole, workdir = _images(bench.new()), bench.new(), bench.new()
+  good = _damage_images(bench, folder)
+  given = _of_images(folder, 'skip')
+  code, err, _ = bench.finish(kind, whole, *given)
+  assert code == 0 and f'warning: {len(good)} examples' in err, (code, err)
+  process = bench.start(kind, workdir, *given)
+  wait_for(process, lambda: newest(workdir) >= EVERY)
+  time.sleep(bench.random.uniform(0, 0.3))
   process.kill()
-  ended(process)
-  code, again, seconds = bench.finish(kind, other, *given)
+  killed, _ = ended(process)
+  at = last_line(workdir)
+  assert killed == -signal.SIGKILL and not workdirs.is_complete(workdir) and at < last_line(whole), (killed, at)
+  lost = max(at - newest(workdir), 0)
+  code, again, seconds = bench.finish(kind, workdir, *given)
   assert code == 0, again
-  yield Trial(fault, kind, f'{count} of {len(bad)} counted', f'0 {err}', 0, seconds, same(workdir, other))
+  counted = [sorted((run / 'skipped.jsonl').read_text().splitlines()) for run in (whole, workdir)]
+  assert len(counted[0]) == len(good) and all(any(str(p) in line for line in counted[0]) for p in good), counted
+  moment = f'{len(counted[1])} of {len(good)} counted: killed after step {at}, with {killed}'
+  equal = same(workdir, whole) and counted[0] == counted[1]
+  yield Trial(fault, kind, moment, f'{code} {again}', lost, seconds, equal)
+
+
+def _finite(workdir: pathlib.Path) -> bool:
+  """Whether all checkpoints of a run hold finite parameters and optimizer state."""
+  steps = [int(p.name) for p in (workdir / 'checkpoints').iterdir() if p.name.isdecimal()]
+  states = [restore.load_parts(workdir, step)[1] for step in steps]
+  finite = lambda x: not jax.dtypes.issubdtype(x.dtype, np.floating) or bool(np.isfinite(x).all())
+  return bool(states) and all(finite(x) for s in states for x in jax.tree.leaves((s.params, s.opt, s.extra)))
 
 
 def nan(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
-  """A gradient which is NaN though the loss is finite."""
+  """A gradient which is NaN though the loss is finite, by a mistake in code of the user's, which is then mended."""
   step = bench.random.randrange(EVERY + 2, 3 * EVERY)
-  optimizer = {'nan': {'name': 'my_faults.nan_gradients', 'step': step}, 'sgd': {'name': 'sgd', 'learning_rate': 0.1}}
-  workdir = bench.new()
-  code, err, _ = bench.finish(kind, workdir, f'optim={optimizer}')
-  assert code == 1 and 'not finite' in err, (code, err)
-  _, state = restore.load_parts(workdir)
-  finite = all(np.isfinite(_plain(x)).all() for x in jax.tree.leaves(state.params))
-  yield Trial(fault, kind, f'step {step}', f'1 {err}', None, None, finite)
+  stages = {'nan': {'name': 'my_faults.nan_gradients', 'step': step}, 'sgd': {'name': 'sgd', 'learning_rate': 0.1}}
+  given, workdir = f'optim={stages}', bench.new()
+  code, err, _ = bench.finish(kind, workdir, given, FAULT='nan')
+  assert code == 1 and err.count('\n') == 0 and 'not finite' in err, (code, err)
+  assert f'the last good checkpoint is of step {newest(workdir)}' in err and _finite(workdir), err
+  lost = max(last_line(workdir) - newest(workdir), 0)
+  code, again, seconds = bench.finish(kind, workdir, given)
+  assert code == 0, again
+  yield Trial(fault, kind, f'training: step {step}', f'1 {err}', lost, seconds, same(workdir, bench.whole(kind, given)))
+
+
+def diverges(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
+  """A learning rate under which training diverges; another one is another run, from the weights of the last good."""
+  schedule = {'name': 'exponential_decay', 'init_value': 0.05, 'transition_steps': 1}
+  schedule |= {'decay_rate': round(bench.random.uniform(1.2, 1.35), 3)}
+  wrong = f'optim={ {"sgd": {"name": "sgd", "learning_rate": schedule}} }'
+  right = f'optim={ {"sgd": {"name": "sgd", "learning_rate": 0.05}} }'
+  workdir, new = bench.new(), bench.new()
+  code, err, _ = bench.finish(kind, workdir, wrong)
+  assert code == 1 and err.count('\n') == 0 and 'not finite' in err and 'learning_rate' in err, (code, err)
+  good = newest(workdir)
+  assert f'the last good checkpoint is of step {good}' in err and good > 0, err
+  refused, line, _ = bench.finish(kind, workdir, right)
+  assert refused == 2 and 'holds a run of another config: optim.sgd.learning_rate' in line, (refused, line)
+  assert newest(workdir) == good and _finite(workdir)
+  code, again, seconds = bench.finish(kind, new, right, f'init_from={ {"name": "run", "path": str(workdir)} }')
+  assert code == 0 and workdirs.is_complete(new) and _finite(new), again
+  at = err.split('at step ')[1].split(';')[0]
+  yield Trial(fault, kind, f'training: step {at}', f'1 {err}', None, seconds, True)
 
 
 def in_use(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
@@ -414,6 +592,7 @@ def in_use(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
   process = bench.start(kind, workdir)
   wait_for(process, lambda: newest(workdir) >= EVERY)
   code, err = ended(bench.start(kind, workdir))
+  assert process.poll() is None
   assert code == 2 and 'is in use by process' in err, (code, err)
   assert ended(process)[0] == 0
   yield Trial(fault, kind, '', f'{code} {err}', 0, None, same(workdir, bench.whole(kind)))
@@ -444,39 +623,59 @@ def clock(bench: Bench, fault: str, kind: str) -> Iterator[Trial]:
   process = bench.start(kind, workdir, PYTHONPATH=str(patch))
   wait_for(process, lambda: newest(workdir) >= 2 * EVERY)
   process.kill()
-  ended(process)
-  lost = max(last_line(workdir) - newest(workdir), 0)
+  assert ended(process)[0] == -signal.SIGKILL
+  at = last_line(workdir)
+  lost = max(at - newest(workdir), 0)
   code, err, seconds = bench.finish(kind, workdir, PYTHONPATH=str(patch))
   assert code == 0, err
-  yield Trial(fault, kind, '', f'{code} {err}'.strip(), lost, seconds, same(workdir, bench.whole(kind)))
+  yield Trial(
+    fault, kind, f'training: after step {at}', f'{code} {err}'.strip(), lost, seconds, same(workdir, bench.whole(kind))
+  )
 
 
 FAULTS: dict[str, tuple[Callable, str]] = {
-  'SIGTERM': (signals, 'sent while it trains or saves'),
-  'SIGTERM twice': (signals, 'sent again while it saves for the first'),
-  'SIGINT': (signals, 'sent while it trains or saves'),
-  'bit-flipped checkpoint': (damaged, 'a random bit of a random file of the newest, by size'),
-  'truncated checkpoint': (damaged, 'a random file of the newest, cut anywhere'),
-  'full disk, at a checkpoint': (full_disk, 'a file takes a disk of 16 MB but for 64 KB'),
-  'full disk, at the log': (full_disk, 'a file takes all of a disk of 16 MB'),
+  'SIGTERM': (stops, 'sent while it trains, and while it saves'),
+  'SIGTERM twice, at once': (
+    twice, f'again within {signals.TOGETHER:.0f} s, while it saves for the first (on a disk that is slow by 6 s); the '
+    'two count as one'
+  ),
+  'SIGTERM twice, later': (
+    twice, f'again {1.5 * signals.TOGETHER:.1f} to 3 s later, while it saves for the first (on a disk that is slow by '
+    '6 s); it ends at once, and the save with it'
+  ),
+  'SIGINT': (stops, 'sent while it trains, and while it saves'),
+  'bit-flipped checkpoint': (damaged, 'a random bit of the newest'),
+  'truncated checkpoint': (damaged, 'a file of the newest is cut at a random byte'),
+  'full disk, at a checkpoint': (
+    full_disk, 'another file takes a disk of 16 MB, but for a part of the next checkpoint and what logs need'
+  ),
+  'full disk, at the log': (full_disk, "another file takes a disk of 16 MB, but for what TensorBoard's log needs"),
+  "full disk, at TensorBoard's log": (full_disk, 'another file takes a disk of 16 MB, but for what the log needs'),
   'dead reader': (reader, 'an example raises RuntimeError in a thread'),
   'a reader that hangs': (reader, 'an example sleeps for ever; data.timeout=2'),
-  'corrupt images, stop': (pictures, 'six of 400 files cut short, empty, or HTML'),
-  'corrupt images, skipped': (pictures, "the same, data.on_error='skip'; and a SIGKILL"),
-  'NaN gradient': (nan, 'an optimizer stage sees NaN at a random step, the loss is finite'),
+  'corrupt images, stop': (bad_images, 'six of 400 files cut short, empty, or HTML; then mended'),
+  'corrupt images, skipped': (skipped_images, "the same at the start, data.on_error='skip'; and a SIGKILL"),
+  'NaN gradient': (
+    nan, 'an optimizer stage of the user has a mistake: NaN at a random step, the loss is finite; then it is mended'
+  ),
+  'divergence': (diverges, 'the learning rate grows by 20 to 35 % a step; then another one'),
   'directory in use': (in_use, 'the same command twice at the same time'),
-  'read-only directory': (read_only, 'mounted read-only'),
+  'read-only directory': (read_only, 'mounted read-only, and writable again'),
   'a clock that jumps': (clock, 'time.time() differs by up to 39 years from call to call; and a SIGKILL'),
-}
+}  # fmt: skip
 """Fault -> (what injects it, how)."""
 
 LOST = {
-  'NaN gradient': 'nothing; no checkpoint holds a NaN',
-  'corrupt images, stop': 'nothing was begun, or the steps since the last checkpoint',
+  'divergence': 'by design the directory keeps to its config, and refuses another; no checkpoint holds a NaN',
   'directory in use': 'nothing; the first run went on',
-  'read-only directory': 'nothing; no file was touched',
 }
 """What a table says where there are no steps to count."""
+
+AFTER = {
+  'divergence': 'not as this run; a new one, which init_from gives the last good weights: ',
+  'directory in use': 'it never stopped',
+}
+"""What a table says, before the seconds, where it is not the same command that goes on."""
 
 
 def checksum_cost() -> float:
@@ -496,17 +695,21 @@ def page(record: dict[str, Any]) -> str:
   trials = [Trial(**t) for t in record['trials']]
   of = lambda fault: [t for t in trials if t.fault == fault]
   kills = of('SIGKILL')
+  days = sorted({t.date[:10] for t in trials})
+  where = ' and '.join(sorted({t.machine for t in trials}))
+  between = ' to '.join(dict.fromkeys([days[0], days[-1]]))
   lines = [
     '<!-- Written by `python -m benchmarks.faults`: change that, not this. -->', '# Faults', '',
     f'Written by `python -m benchmarks.faults` ([source](../benchmarks/faults.py)); every trial is in '
-    f'[faults.json](faults.json). Measured {record["date"]} on {record["machine"]}, with a checkpoint every {EVERY} '
+    f'[faults.json](faults.json). Measured {between} on {where}, with a checkpoint every {EVERY} '
     f'steps. Each trial is the command itself, in a process of its own; after the fault the same command goes on, and '
     f'the last state and the metrics must be those of a run that was left alone, bit for bit.', '',
+    '* **what it met**: in how many trials, as seen when it was injected, or as the error line names it.',
     '* **lost**: steps which were computed a second time, since the last checkpoint; nothing else.',
     '* **goes on after**: seconds from the start of the same command to its first new step, with the start of Python '
     'and JAX, and what is in the compilation cache: median, and the longest.', '',
-    '| fault | how injected | tried | ended right | what it says | lost | goes on after |',
-    '|---|---|---:|---:|---|---|---:|',
+    '| fault | how injected | what it met | tried | ended right | what it says | lost | goes on after |',
+    '|---|---|---|---:|---:|---|---|---:|',
   ]  # fmt: skip
   rows = [('SIGKILL', 'at random moments: training, inside a save, starting')]
   rows += [(fault, how) for fault, (_, how) in FAULTS.items()]
@@ -514,10 +717,9 @@ def page(record: dict[str, Any]) -> str:
     found = of(fault)
     if not found:
       continue
-    good = sum(t.same is not False for t in found)
-    lines.append(
-      f'| {fault} | {how} | {len(found)} | {good} | {_said(found)} | {_lost(fault, found)} | {_after(found)} |'
-    )
+    good = sum(t.same is True for t in found)
+    cells = [fault, how, _met(found), len(found), good, _said(found), _lost(fault, found), _after(fault, found)]
+    lines.append(f'| {" | ".join(map(str, cells))} |')
   lines += ['', '## SIGKILL', '', '| learning | kills | inside a save | at the start | equal at the end | steps lost | '
             'goes on after |', '|---|---:|---:|---:|---:|---|---:|']  # fmt: skip
   for kind in dict.fromkeys(t.kind for t in kills):
@@ -525,7 +727,7 @@ def page(record: dict[str, Any]) -> str:
     count = lambda moment, mine=mine: sum(t.moment == moment for t in mine)
     lines.append(
       f'| {kind} | {len(mine)} | {count("a save")} | {count("the start")} | {sum(bool(t.same) for t in mine)} | '
-      f'{_lost("SIGKILL", mine)} | {_after(mine)} |'
+      f'{_lost("SIGKILL", mine)} | {_after("SIGKILL", mine)} |'
     )
   cost = f'{record["checksum_seconds_per_gb"]:.2f} s a GB'
   lines += ['', '## How', '', *NOTES]
@@ -556,6 +758,12 @@ def _said(trials: Sequence[Trial]) -> str:
   return text or ('a warning' if lines else '')
 
 
+def _met(trials: Sequence[Trial]) -> str:
+  """What the fault met, and how often."""
+  counts = collections.Counter(t.moment.split(':')[0] for t in trials if t.moment)
+  return ', '.join(f'{what}: {count}' if len(counts) > 1 else what for what, count in sorted(counts.items()))
+
+
 def _lost(fault: str, trials: Sequence[Trial]) -> str:
   if fault in LOST:
     return LOST[fault]
@@ -565,9 +773,19 @@ def _lost(fault: str, trials: Sequence[Trial]) -> str:
   return f'{statistics.median(steps):.0f} steps, at most {max(steps)}'
 
 
-def _after(trials: Sequence[Trial]) -> str:
+def _after(fault: str, trials: Sequence[Trial]) -> str:
   seconds = [t.seconds for t in trials if t.seconds is not None]
-  return f'{statistics.median(seconds):.1f} s, {max(seconds):.1f} s' if seconds else '-'
+  return AFTER.get(fault, '') + (f'{statistics.median(seconds):.1f} s, {max(seconds):.1f} s' if seconds else '')
+
+
+def remember(fault: str, trials: Sequence[Trial], hidden: str) -> None:
+  """Puts the trials of a fault in the place of the earlier ones, without the name of a folder that is gone."""
+  record = json.loads(RECORD.read_text())
+  kept = [t for t in record['trials'] if t['fault'] != fault] + [dataclasses.asdict(t) for t in trials]
+  order = ['SIGKILL', *FAULTS]
+  record['trials'] = sorted((t for t in kept if t['fault'] in order), key=lambda t: order.index(t['fault']))
+  RECORD.write_text(json.dumps(record, indent=1).replace(hidden, '...') + '\n')
+  PAGE.write_text(page(json.loads(RECORD.read_text())))
 
 
 def main(_: Sequence[str]) -> None:
@@ -576,40 +794,54 @@ def main(_: Sequence[str]) -> None:
   if FLAGS.table:
     PAGE.write_text(page(json.loads(RECORD.read_text())))
     return
-  trials: list[Trial] = []
-  wanted = lambda fault: not FLAGS.only or fault in FLAGS.only
-
-  def keep(found: Iterator[Trial]) -> None:
-    for trial in found:
-      trials.append(trial)
-      print(json.dumps(dataclasses.asdict(trial)), flush=True)
-
-  with tempfile.TemporaryDirectory() as folder:
-    bench = Bench(pathlib.Path(folder), FLAGS.seed)
-    if wanted('SIGKILL'):
-      for kind in KINDS:
-        keep(signals(bench, 'SIGKILL', kind, FLAGS.kills // len(KINDS)))
-    for fault, (inject, _) in FAULTS.items():
-      if wanted(fault) and inject is signals:
-        keep(signals(bench, fault, 'classify', FLAGS.trials))
-      elif wanted(fault):
-        for _ in range(FLAGS.trials):
-          keep(inject(bench, fault, 'classify'))
-  bad = [t for t in trials if t.same is False]
-  print(f'{len(trials)} trials, {len(bad)} of which ended otherwise than a run left alone')
-  old = json.loads(RECORD.read_text())['trials'] if FLAGS.only else []
-  record = {
-    'date': time.strftime('%Y-%m-%d'),
-    'machine': f'{os.cpu_count()} CPU cores ({platform.machine()}) beside other jobs',
-    'checksum_seconds_per_gb': round(checksum_cost(), 3),
-    'trials': [t for t in old if not wanted(t['fault'])] + [dataclasses.asdict(t) for t in trials],
-  }
-  text = json.dumps(record, indent=1).replace(folder, '...')
-  RECORD.write_text(text + '\n')
-  PAGE.write_text(page(json.loads(text)))
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would runs
+  unknown = {*FLAGS.only} - {'SIGKILL', *FAULTS}
+  if unknown:
+    raise app.UsageError(f'--only: no fault {unknown}')
+  done: list[Trial] = []
+  for fault in ['SIGKILL', *FAULTS]:
+    if FLAGS.only and fault not in FLAGS.only:
+      continue
+    trials: list[Trial] = []
+    with tempfile.TemporaryDirectory() as folder:
+      for trial in _trials(Bench(pathlib.Path(folder), FLAGS.seed), fault, FLAGS.kills, FLAGS.trials):
+        trials.append(trial)
+        print(json.dumps(dataclasses.asdict(trial)), flush=True)
+    remember(fault, trials, folder)
+    done += trials
+  bad = [t for t in done if t.same is not True]
+  print(f'{len(done)} trials, {len(bad)} of which ended otherwise than they must')
+  if not FLAGS.only:
+    cost = {'checksum_seconds_per_gb': round(checksum_cost(), 3)}
+    RECORD.write_text(json.dumps(cost | {'trials': json.loads(RECORD.read_text())['trials']}, indent=1) + '\n')
+    PAGE.write_text(page(json.loads(RECORD.read_text())))
   if bad:
     raise SystemExit(1)
 
 
+def _trials(bench: Bench, fault: str, kills: int, count: int) -> Iterator[Trial]:
+  """All trials of a fault."""
+  if fault == 'SIGKILL':
+    for kind in KINDS:
+      yield from stops(bench, fault, kind, kills // len(KINDS))
+    return
+  inject, _ = FAULTS[fault]
+  if inject is stops:
+    yield from stops(bench, fault, 'classify', count)
+  elif inject in (damaged, bad_images):
+    for number in range(3 * count if inject is damaged else count):
+      yield from inject(bench, fault, 'classify', number)
+  else:
+    for _ in range(count):
+      yield from inject(bench, fault, 'classify')
+
+
 if __name__ == '__main__':
+  flags.DEFINE_integer('kills', 52, 'SIGKILLs, over the kinds of learning.')
+  flags.DEFINE_integer('trials', 4, 'Trials of each other fault; of damage, three times as many.')
+  flags.DEFINE_integer('seed', 0, 'Of the moments and of what is damaged.')
+  flags.DEFINE_multi_string(
+    'only', [], 'Run this fault alone (may be repeated), and keep what is recorded of the others.'
+  )
+  flags.DEFINE_boolean('table', False, 'Only write docs/faults.md from docs/faults.json.')
   app.run(main)
