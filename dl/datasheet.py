@@ -18,6 +18,7 @@ class Device:
     link: to the devices of its node (NVLink) or torus (ICI), in one direction, all links together.
     node: devices which such links join.
     network: beyond the node, a device's share in one direction (400 Gb/s a GPU; 200 for the A100).
+    host: to the memory of its host, in one direction (PCIe 5.0 x16; 4.0 for the A100); None where none is published.
   """
 
   name: str
@@ -28,6 +29,7 @@ class Device:
   link: float
   node: int
   network: float
+  host: float | None = None
 
   def rate(self, precision: str) -> float:
     """FLOP/s at a config's precision."""
@@ -35,9 +37,9 @@ class Device:
 
 
 DEVICES = {
-  'a100': Device('NVIDIA A100 80GB SXM', 312e12, 156e12, 80e9, 2.04e12, 300e9, 8, 25e9),
-  'h100': Device('NVIDIA H100 SXM', 989e12, 494e12, 80e9, 3.35e12, 450e9, 8, 50e9),
-  'h200': Device('NVIDIA H200 SXM', 989e12, 494e12, 141e9, 4.8e12, 450e9, 8, 50e9),
+  'a100': Device('NVIDIA A100 80GB SXM', 312e12, 156e12, 80e9, 2.04e12, 300e9, 8, 25e9, 32e9),
+  'h100': Device('NVIDIA H100 SXM', 989e12, 494e12, 80e9, 3.35e12, 450e9, 8, 50e9, 64e9),
+  'h200': Device('NVIDIA H200 SXM', 989e12, 494e12, 141e9, 4.8e12, 450e9, 8, 50e9, 64e9),
   'b200': Device('NVIDIA B200 SXM', 2250e12, 1125e12, 180e9, 7.7e12, 900e9, 8, 50e9),
   'tpu-v4': Device('TPU v4', 275e12, 275e12, 32 * 2**30, 1.228e12, 300e9, 4096, 6.25e9),
   'tpu-v5e': Device('TPU v5e', 197e12, 197e12, 16 * 2**30, 0.819e12, 200e9, 256, 6.25e9),

@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 
@@ -49,13 +52,26 @@ class Collective:
     kind: one of `COLLECTIVES`.
     times: how often a step runs it.
     size: bytes that a device has after (all-gather) or before it.
-    group: devices that take part with one another.
+    groups: numbers of the devices that take part with one another.
   """
 
   kind: str
   times: int
   size: float
-  group: int
+  groups: tuple[tuple[int, ...], ...]
+
+  @property
+  def group(self) -> int:
+    """Devices that take part with one another."""
+    return max(map(len, self.groups))
+
+  def crosses(self, node: int) -> bool:
+    """Whether a group has devices of several nodes, which `node` consecutive devices share each."""
+    return any(device // node != group[0] // node for group in self.groups for device in group)
+
+  def neighbors(self, node: int) -> int:
+    """Devices of a group that share a node, where they are fewest."""
+    return min(min(np.unique([d // node for d in group], return_counts=True)[1]) for group in self.groups)
 
   @property
   def moved(self) -> float:
@@ -87,11 +103,13 @@ class Program:
     collectives: its communication.
     products: its work.
     unread: loops with either in them of which it cannot be read how often they run; they count once.
+    ungrouped: communication of which it cannot be read who takes part; it counts as among all devices.
   """
 
   collectives: tuple[Collective, ...]
   products: tuple[Product, ...]
   unread: tuple[str, ...] = ()
+  ungrouped: tuple[str, ...] = ()
 
   @property
   def flops(self) -> float:
@@ -103,30 +121,33 @@ def read(text: str) -> Program:
   """The work of a module in HLO text, as it is before a backend rewrites products into calls of its own.
 
   Loops count as often as they run where their condition compares a counter with a constant (`jax.lax.scan`), and once
-  elsewhere, which `unread` tells. An all-reduce of which each device only uses a slice is the reduce-scatter that GPUs
-  and TPUs make of it.
+  elsewhere, which `unread` tells; `ungrouped` tells of groups in a notation that is not known. An all-reduce of which
+  each device only uses a slice is the reduce-scatter that GPUs and TPUs make of it.
   """
   computations, entry = _parse(text)
-  collectives, products, unread = [], [], []
+  collectives, products, unread, ungrouped = [], [], [], []
   devices = int(found[1]) if (found := re.match(r'HloModule .*\bnum_partitions=(\d+)', text)) else 1
   for times, operation, inside in _walk(computations, entry, 1):
     kind = operation.kind.removesuffix('-start')
     operands = [inside[o] for o in operation.operands if o in inside]
     if kind in COLLECTIVES:
-      size, group = operation.bytes, _group(kind, operation.attributes, devices)
+      size, groups = operation.bytes, _groups(operation.attributes, devices)
+      if groups is None:
+        ungrouped.append(operation.name)
+        groups = (tuple(range(devices)),)
       if kind == 'all-reduce' and _is_sliced(operation, inside):
         kind = 'reduce-scatter'
       if kind == 'reduce-scatter' and operation.kind == 'reduce-scatter':
-        size *= group
-      if group > 1:
-        collectives.append(Collective(kind, times, size, group))
+        size *= max(map(len, groups))
+      if any(len(group) > 1 for group in groups):
+        collectives.append(Collective(kind, times, size, groups))
     elif kind in ('dot', 'convolution', 'reduce'):
       flops = {'dot': _dot, 'convolution': _convolution, 'reduce': lambda *_: 0.0}[kind](operation, operands)
       products.append(Product(times, flops, operation.bytes + sum(o.bytes for o in operands)))
     elif kind == 'while' and _trips(operation.attributes, computations) is None:
       bodies = [o.kind for b in _named(operation.attributes, 'body') for _, o, _ in _walk(computations, b, 1)]
       unread += [operation.name] if {'dot', 'convolution', *COLLECTIVES} & set(bodies) else []
-  return Program(tuple(collectives), tuple(products), tuple(unread))
+  return Program(tuple(collectives), tuple(products), tuple(unread), tuple(ungrouped))
 
 
 def _parse(text: str) -> tuple[dict[str, dict[str, Operation]], str]:
@@ -208,16 +229,75 @@ def _trips(attributes: str, computations: Mapping[str, Mapping[str, Operation]])
   return None
 
 
-def _group(kind: str, attributes: str, devices: int) -> int:
-  """Devices which communicate with one another: all, if no groups are named."""
-  if match := re.search(r'replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}', attributes):
-    sizes = dict(re.findall(r"'?([\w]+)'?=(\d+)", match[1]))
-    return math.prod(int(sizes[axis]) for axis in re.findall(r"'?([\w]+)'?", match[2]) if axis in sizes)
-  if match := re.search(r'replica_groups=\[(\d+),(\d+)\]', attributes):
-    return int(match[2])
-  if match := re.search(r'replica_groups=\{\{([\d,]*)\}', attributes):
-    return len(match[1].split(','))
-  return 2 if kind == 'collective-permute' else devices  # a permutation names pairs
+def _groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...] | None:
+  """Numbers of the devices which communicate with one another, in any notation of XLA; None if it is another one."""
+  if match := re.search(r'\bsource_target_pairs=\{((?:\{\d+,\d+\},?)*)\}', attributes):
+    return tuple(pair for pair in _lists(match[1]) if pair[0] != pair[1])
+  groups = re.search(r'\breplica_groups=(.*)', attributes)
+  if not groups:
+    return None
+  if groups[1].startswith('{}'):
+    return (tuple(range(devices)),)
+  if match := re.match(r'\{((?:\{[\d,]+\},?)+)\}', groups[1]):
+    return _lists(match[1])
+  if match := re.match(r'\[(\d+),(\d+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)', groups[1]):
+    ids = _numbered(match[3])
+    return _rows(ids.reshape(int(match[1]), int(match[2]))) if ids.size == int(match[1]) * int(match[2]) else None
+  if match := re.match(r'@?mesh[\[<]([^\]>]*)[\]>](?:, device_ids=\(([^{]*)\))?,? \{([^}]*)\}', groups[1]):
+    return _of_mesh(*match.groups())
+  return None
+
+
+def _of_mesh(mesh: str, order: str | None, along: str) -> tuple[tuple[int, ...], ...] | None:
+  """Groups along axes of a mesh.
+
+  Args:
+    mesh: "'a'=2,'b'=8".
+    order: its devices, '[8,2]T(1,0)' or '0,2,1,3'; None for 0, 1, 2...
+    along: "'a'", or "'b':(2)4" for the part of size 4 of an axis which has a part of size 2 before it.
+  """
+  sizes = {name: int(size) for name, size in re.findall(r"'?([^'=,]+)'?=(\d+)", mesh)}
+  parts: dict[str, list[tuple[int, int]]] = {name: [] for name in sizes}
+  for text in filter(None, along.split(',')):
+    match = re.fullmatch(r"'?([^':]+)'?(?::\((\d+)\)(\d+))?'?", text.strip())
+    if not match or match[1] not in sizes:
+      return None
+    before, size = (int(match[2]), int(match[3])) if match[2] else (1, sizes[match[1]])
+    parts[match[1]].append((before, before * size))
+  dims, chosen = [], []
+  for name, total in sizes.items():
+    cuts = sorted({1, total, *(cut for part in parts[name] for cut in part)})
+    for low, high in itertools.pairwise(cuts):
+      dims.append(high // low)
+      chosen.append(any(start <= low and high <= end for start, end in parts[name]))
+  count = math.prod(sizes.values())
+  ids = np.arange(count) if order is None else _numbered(order)
+  if ids.size != count or math.prod(dims) != count:
+    return None
+  axes = sorted(range(len(dims)), key=lambda axis: chosen[axis])  # those of a group last
+  return _rows(ids.reshape(dims).transpose(axes).reshape(-1, math.prod(d for d, c in zip(dims, chosen) if c)))
+
+
+def _numbered(text: str) -> np.ndarray:
+  """Numbers of devices in the order of a text: '[8,2]T(1,0)' is 8 rows of 2, read by columns; or '0,2,1,3'."""
+  match = re.fullmatch(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
+  if not match:
+    return np.asarray([int(number) for number in re.findall(r'\d+', text)])
+  dims = _integers(match[1])
+  ids = np.arange(math.prod(dims)).reshape(dims)
+  return (ids.transpose(_integers(match[2])) if match[2] else ids).reshape(-1)
+
+
+def _lists(text: str) -> tuple[tuple[int, ...], ...]:
+  return tuple(_integers(group) for group in re.findall(r'\{([\d,]+)\}', text))
+
+
+def _rows(ids: np.ndarray) -> tuple[tuple[int, ...], ...]:
+  return tuple(map(tuple, ids.tolist()))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+  return tuple(map(int, text.split(',')))
 
 
 def _is_sliced(operation: Operation, inside: Mapping[str, Operation]) -> bool:

@@ -6,6 +6,7 @@ Nothing is trained, and with --batch no data set is needed: --batch=image=224x22
 Exit codes: 0 it fits (or no --device was given), 1 it does not, 2 a mistake in the command or the config.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from absl import flags
 
 from dl import cli
 from dl.errors import ConfigError
+
+MOST = 1024
+"""Devices up to which a plan looks for enough of them."""
 
 
 def define_flags() -> None:
@@ -28,10 +32,11 @@ def define_flags() -> None:
 
 
 def virtual_devices(count: int) -> None:
-  """Makes JAX see this many CPU devices; to be called before it is imported."""
+  """Makes JAX see this many CPU devices, and keep quiet; to be called before it is imported."""
   if 'jax' in sys.modules:
     raise RuntimeError('virtual devices must be asked for before jax is imported')
   os.environ['JAX_PLATFORMS'] = 'cpu'
+  os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'  # XLA for CPUs gives up on code in bfloat16, as a plan expects
   os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # code from there leaves no program to read
   kept = [f for f in os.environ.get('XLA_FLAGS', '').split() if 'host_platform_device_count' not in f]
   os.environ['XLA_FLAGS'] = ' '.join([*kept, f'--xla_force_host_platform_device_count={count}'])
@@ -67,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
   cli.no_more(argv)
   FLAGS = flags.FLAGS
   spec = cli.required('config')
-  virtual_devices(FLAGS.devices)
+  virtual_devices(max(FLAGS.devices, MOST))
   from dl import config as configs
   from dl import datasheet, planning
 
@@ -88,15 +93,18 @@ def main(argv: Sequence[str]) -> int:
   if device is None or plan.peak <= device.memory:
     return 0
   print()
-  for text, changed, found in planning.fit(config, shapes, plan, device.memory):
+  tried = itertools.chain(*(search(config, shapes, plan, device.memory) for search in (planning.fit, planning.more)))
+  for text, changed, found in tried:
     print(f'with {text}: {size(found.peak)}, {_verdict(found, device)}', flush=True)
     if found.peak <= device.memory:
       print('\n' + describe(found, changed, device))
       fewer = config['data']['batch_size'] // changed['data']['batch_size'] if config['data'] else 1
       if fewer > 1:
         print(f"a first stage of optim, dict(name='accumulate', steps={fewer}), keeps updates of as many examples")
+        fits = '' if found.peak + found.parameters <= device.memory else ', which does not fit'
+        print(f'and takes {size(found.parameters)} more for their sum{fits}')
       return 1
-  print('nothing that was tried fits: more devices, or weights split over a second axis of the mesh, would be next')
+  print('nothing that was tried fits: weights split over a second axis of the mesh would be next')
   return 1
 
 
@@ -117,20 +125,26 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
     f'  optimizer                   {size(plan.optimizer):>12}'
     + (f'   and {size(plan.host)} in the host between steps' if plan.host else ''),
     f'  batch, statistics, sums     {size(plan.other):>12}',
-    f'  activations, gradients      {size(plan.temporary):>12}   at most; compiled for CPUs, without fused kernels',
-    f'  peak                        {size(plan.peak):>12}' + _fits(plan, device),
+    f'  activations, gradients      {size(plan.temporary):>12}   at most; compiled for CPUs, without fused kernels'
+    + (', bfloat16 counted as float32' if plan.widened else ''),
+    f'  peak                        {size(plan.peak):>12}'
+    + _fits(plan, device)
+    + (f'; with the {size(plan.host)} of the host, which a step brings back' if plan.host else ''),
     '',
     'one device does in a step',
     f'  products                    {flops(plan.program.flops):>12}   {again:.2f} times what the model itself takes',
   ]
   lines += [
-    f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices'
-    for (kind, group), (count, moved) in totals(plan.program.collectives).items()
+    f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices{where}'
+    for (kind, group, where), (count, moved) in totals(plan.program.collectives, device).items()
   ]
   if not plan.program.collectives:
     lines.append('  no communication')
   if plan.program.unread:
     lines.append(f'  {len(plan.program.unread)} loops, of which it is not known how often they run, are counted once')
+  if plan.program.ungrouped:
+    count = len(plan.program.ungrouped)
+    lines.append(f'  {count} calls, of which it is not known who takes part, are counted as among all devices')
   if device:
     times = plan.times(device, config['precision'])
     low, high = plan.utilization(device, config['precision'])
@@ -140,19 +154,28 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
       f'  computing                   {seconds(times["computing"]):>12}   of which products alone '
       f'{seconds(times["products"])}; the rest waits for memory',
       f'  communicating               {seconds(times["communicating"]):>12}',
+    ]
+    if plan.host:
+      rate = 'there and back, ' + (f'at {size(device.host)}/s' if device.host else 'at a rate that is not published')
+      lines.append(f'  host transfer               {seconds(times["host"]) if device.host else "?":>12}   {rate}')
+    lines += [
       f'  a step                      {seconds(times["hidden"]):>12}   to {seconds(times["exposed"])}, '
-      'with communication hidden or not',
+      f'with communication{" and transfer" if plan.host else ""} hidden or not',
       f'  model FLOP utilization      {high:>12.1%}   to {low:.1%}',
     ]
   return '\n'.join([*lines, f'\nplanned in {plan.seconds:.1f} s'])
 
 
-def totals(collectives: Sequence[Any]) -> dict[tuple[str, int], tuple[int, float]]:
-  """(kind, group) -> (calls, bytes sent by a device) of a step, the most bytes first."""
-  found: dict[tuple[str, int], tuple[int, float]] = {}
+def totals(collectives: Sequence[Any], device: Any = None) -> dict[tuple[str, int, str], tuple[int, float]]:
+  """(kind, group, where) -> (calls, bytes sent by a device) of a step, the most bytes first.
+
+  `where` is ' within a node' or ' between nodes' of a device's data sheet, and empty without one.
+  """
+  found: dict[tuple[str, int, str], tuple[int, float]] = {}
   for c in collectives:
-    count, moved = found.get((c.kind, c.group), (0, 0.0))
-    found[c.kind, c.group] = (count + c.times, moved + c.times * c.moved)
+    where = '' if device is None else ' between nodes' if c.crosses(device.node) else ' within a node'
+    count, moved = found.get((c.kind, c.group, where), (0, 0.0))
+    found[c.kind, c.group, where] = (count + c.times, moved + c.times * c.moved)
   return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 

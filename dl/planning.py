@@ -1,15 +1,18 @@
 """What a step will cost on devices that are not here: compiled for as many virtual ones, and read."""
 
 import dataclasses
+import inspect
 import math
 import os
 import pathlib
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import optax
 from jaxtyping import PyTree
 
 from dl import hlo, sharding, steps
@@ -22,6 +25,10 @@ CHUNK = 1024
 """Queries which attend at a time, where contexts are long and memory short."""
 
 
+RINGS = ('all-reduce', 'all-gather', 'reduce-scatter')
+"""Communication which is passed on from neighbor to neighbor."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
   """What one device holds and does in a training step.
@@ -32,10 +39,12 @@ class Plan:
     total_parameters: numbers of the model, over all devices.
     parameters: bytes of them on one device.
     optimizer: bytes of its state.
-    host: bytes of its state which lie in the host's memory between steps.
+    host: bytes of its state which lie in the host's memory between steps; the peak has them as well, since a step
+      brings them back.
     other: bytes of batch statistics and the like, of the sums of metrics, and of the batch.
     temporary: bytes of activations, gradients and gathered weights, at most.
     peak: bytes at most at one time.
+    widened: whether bfloat16 counts as float32 in the last two, as CPUs compute it.
     program: products and communication.
     model_flops: of one step over all devices, three times a forward pass: nothing that is computed twice counts.
     savings: arguments of the model which would make it keep fewer activations, the least costly first.
@@ -55,32 +64,53 @@ class Plan:
   model_flops: float
   savings: dict[str, Any]
   seconds: float
+  widened: bool = False
+
+  @property
+  def state(self) -> float:
+    """Bytes of parameters and of the optimizer's state on one device, as it updates them."""
+    return self.parameters + self.optimizer + self.host
 
   def times(self, device: Device, precision: str) -> dict[str, float]:
     """Seconds of a step by the data sheet.
 
     'products' are their operations alone. 'computing' takes each product as long as its operations or its reading and
     writing take, whichever is more, with elementwise operations fused into them, and the state to be read and written
-    once. 'communicating' is by rings, at the rate of the links, or of the network for groups beyond a node. The step
-    takes 'hidden' where they overlap altogether, 'exposed' where they do not.
+    once. 'communicating' is by rings, see `speed`. 'host' is the way of offloaded states from the host and back, 0
+    where the data sheet has no rate for it. The step takes 'hidden' where these three overlap altogether, 'exposed'
+    where they do not.
     """
     rate = device.rate(precision)
     computing = sum(p.times * max(p.flops / rate, p.bytes / device.bandwidth) for p in self.program.products)
-    computing += 2 * (self.parameters + self.optimizer + self.host) / device.bandwidth
-    speed = lambda group: device.link if group <= device.node else device.network
-    communicating = sum(c.times * c.moved / speed(c.group) for c in self.program.collectives)
+    computing += 2 * self.state / device.bandwidth
+    communicating = sum(c.times * c.moved / speed(c, device) for c in self.program.collectives)
+    host = 2 * self.host / device.host if device.host else 0.0
     return {
       'products': self.program.flops / rate,
       'computing': computing,
       'communicating': communicating,
-      'hidden': max(computing, communicating),
-      'exposed': computing + communicating,
+      'host': host,
+      'hidden': max(computing, communicating, host),
+      'exposed': computing + communicating + host,
     }
 
   def utilization(self, device: Device, precision: str) -> tuple[float, float]:
     """Model FLOP utilization where communication is exposed, and where it is hidden."""
     found, useful = self.times(device, precision), self.model_flops / self.devices / device.rate(precision)
     return useful / found['exposed'], useful / found['hidden']
+
+
+def speed(collective: hlo.Collective, device: Device) -> float:
+  """Bytes/s at which a device sends.
+
+  Within a node that is the rate of its links. A ring through several nodes enters and leaves each of them once, and the
+  devices that a group has there share that traffic, each over its own part of the network; what is sent to others than
+  neighbors goes at the rate of one such part.
+  """
+  if not collective.crosses(device.node):
+    return device.link
+  rings = collective.neighbors(device.node) if collective.kind in RINGS else 1
+  return min(device.link, rings * device.network)
 
 
 def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: int) -> Plan:
@@ -113,18 +143,18 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     'host': bytes_of_device(state.opt, 'pinned_host'),
     'other': bytes_of_device((state.step, state.extra, sums, batch)),
   }
-  arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Plan(
     devices=devices,
     mesh=dict(mesh.shape),
     total_parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
     **found,
-    temporary=memory.temp_size_in_bytes,
-    peak=arguments + outputs + memory.temp_size_in_bytes,
+    temporary=memory.temporary,
+    peak=memory.held + memory.temporary,
     program=program,
     model_flops=model_flops(parts),
     savings=_savings(parts.task.model),
     seconds=time.perf_counter() - began,
+    widened=memory.widened,
   )
 
 
@@ -134,7 +164,8 @@ def fit(
   """(what is changed, the config, its plan) of settings which take less memory, until one fits.
 
   The least intrusive come first, and each keeps those before it. The batch, last, is halved as often as its share of
-  the memory says.
+  the memory says. Where the state alone takes more than there is, only what makes it smaller is tried: 'offload' does
+  not, since a step brings all of it back.
 
   Args:
     config: a resolved config.
@@ -149,23 +180,29 @@ def fit(
     said.append(text)
     return ', '.join(said), dict(now), make(now, record(now), plan.devices)
 
-  changes = []
-  if plan.devices > 1 and now['sharding'] == 'replicated':
-    changes.append(('sharding=fsdp', dict(sharding='fsdp')))
-  if now['precision'] == 'float32':
-    changes.append(('precision=bfloat16', dict(precision='bfloat16')))
-  model = now['model']
-  for name, value in plan.savings.items():
-    model = model | {name: value}
-    changes.append((f'model.{name}={value}', dict(model=model)))
-  for text, keys in changes:
+  ways = math.prod(plan.mesh.get(axis, 1) for axis in sharding.BATCH_AXES)
+
+  def changes() -> Iterator[tuple[str, dict[str, Any]]]:
+    if ways > 1 and (rule := _with_fsdp(now['sharding'])) != now['sharding']:
+      yield f'sharding={rule}', dict(sharding=rule)
+    narrow, large = _narrow_moments(now['optim']), plan.state > memory
+    moments = [("mu_dtype='bfloat16'", dict(optim=narrow))] if narrow != now['optim'] else []
+    yield from moments if large else []
+    if plan.state > memory:
+      return
+    if now['precision'] == 'float32':
+      yield 'precision=bfloat16', dict(precision='bfloat16')
+    for name, value in plan.savings.items():
+      yield f'model.{name}={value}', dict(model=now['model'] | {name: value})
+    yield from moments if not large and plan.state > memory / 8 else []
+
+  for text, keys in changes():
     text, changed, plan = attempt(text, **keys)
     yield text, changed, plan
     if plan.peak <= memory:
       return
   rows = now['data']['batch_size'] if now['data'] else 1
-  ways = math.prod(plan.mesh.get(axis, 1) for axis in sharding.BATCH_AXES)
-  while plan.peak > memory and rows % (2 * ways) == 0:
+  while memory < plan.peak and plan.state <= memory and rows % (2 * ways) == 0:
     before = rows
     while rows % (2 * ways) == 0 and (rows == before or plan.peak - plan.temporary * (1 - rows / before) > memory):
       rows //= 2
@@ -174,17 +211,102 @@ def fit(
     yield text, changed, plan
 
 
-def _compile(lowered: Any, devices: int) -> tuple[Any, hlo.Program]:
-  """(memory analysis, work) of one device."""
-  if devices == 1:
-    return lowered.compile(compiler_options=steps.IN_ORDER).memory_analysis(), hlo.read(lowered.as_text('hlo'))
-  with tempfile.TemporaryDirectory() as folder:  # the program after it was partitioned, before CPUs change its types
-    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True, 'xla_dump_hlo_pass_re': 'spmd-partitioning'}
-    memory = lowered.compile(compiler_options=steps.IN_ORDER | options).memory_analysis()
+def more(
+  config: Mapping[str, Any], record: Callable[[Mapping[str, Any]], Any], plan: Plan, memory: float
+) -> Iterator[tuple[str, dict[str, Any], Plan]]:
+  """What `fit` finds under 'fsdp' on ever more devices, the best of each number, until one fits.
+
+  The numbers are powers of two, up to the batch and to how many virtual devices there are. Arguments: those of `fit`.
+  """
+  rows = config['data']['batch_size'] if config['data'] else 1
+  count = 1 << plan.devices.bit_length()
+  while count <= jax.device_count() and rows % count == 0:
+    changed = dict(config) | {'sharding': 'fsdp', 'mesh': {'data': count}}
+    text, found = f'sharding=fsdp on {count} devices', make(changed, record(changed), count)
+    best = text, changed, found
+    if found.peak > memory:
+      tried = [(f'{text}, {extra}', *rest) for extra, *rest in fit(changed, record, found, memory)]
+      best = min([best, *tried], key=lambda one: one[2].peak)
+    yield best
+    if best[2].peak <= memory:
+      return
+    count *= 2
+
+
+def _with_fsdp(rule: Any) -> Any:
+  """A config's `sharding`, with parameters split over the axes of the batch too where it leaves that open."""
+  if not isinstance(rule, str):
+    return [*rule[:-1], _with_fsdp(rule[-1])] if len(rule) and isinstance(rule[-1], str) else rule
+  names = [name for name in rule.split('+') if name not in ('replicated', 'zero1', 'fsdp')]
+  return rule if 'fsdp' in rule.split('+') else '+'.join([*names, 'fsdp'])
+
+
+def _narrow_moments(optim: Any) -> Any:
+  """A config's `optim` with first moments in bfloat16, in stages of optax which can."""
+  if not isinstance(optim, Mapping):
+    return optim
+  if 'name' not in optim:
+    return {key: _narrow_moments(value) for key, value in optim.items()}
+  target = getattr(optax, str(optim['name']), None)
+  can = inspect.isfunction(target) and 'mu_dtype' in inspect.signature(target).parameters
+  return dict(optim) | {'mu_dtype': 'bfloat16'} if can and not optim.get('mu_dtype') else optim
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffers:
+  """Memory of a compiled program.
+
+  Attributes:
+    held: bytes of what it takes and gives.
+    temporary: bytes of the rest.
+    widened: whether bfloat16 counts as float32.
+  """
+
+  held: float
+  temporary: float
+  widened: bool = False
+
+
+def buffers(text: str) -> Buffers:
+  """Those of a dump of XLA's buffer assignment."""
+  found = re.findall(r'^allocation \d+: size (\d+), (.*)$', text, re.M)
+  total = lambda *kinds: float(sum(int(size) for size, kind in found if any(k in kind for k in kinds)))
+  return Buffers(total('parameter', 'maybe-live-out'), total('preallocated-temp'))
+
+
+def _compile(lowered: Any, devices: int) -> tuple[Buffers, hlo.Program]:
+  """(memory, work) of one device."""
+  with tempfile.TemporaryDirectory() as folder:
+    memory = _memory(lowered, pathlib.Path(folder))
+    if devices == 1:
+      return memory, hlo.read(lowered.as_text('hlo'))
     files = [p for p in pathlib.Path(folder).iterdir() if 'after_spmd-partitioning' in p.name]
-    if len(files) != 1:
+    if len(files) != 1:  # the program after it was partitioned, before CPUs change its types
       raise RuntimeError(f'XLA left no partitioned program: {sorted(os.listdir(folder))[:5]}')
     return memory, hlo.read(files[0].read_text())
+
+
+def _memory(lowered: Any, folder: pathlib.Path) -> Buffers:
+  """The memory of a program as accelerators run it, with bfloat16 in 2 bytes; what XLA dumps stays in the folder.
+
+  The pass that widens bfloat16 for CPUs is left out. Code for what is left of it may not exist: XLA then gives up, but
+  after it has assigned the buffers, and they are read from its dump.
+  """
+  dump = {'xla_dump_to': str(folder), 'xla_dump_hlo_as_text': True, 'xla_dump_hlo_pass_re': 'spmd-partitioning'}
+  narrow = {'xla_disable_hlo_passes': 'float-normalization-bf16'}
+  try:
+    return _analysis(lowered.compile(compiler_options=steps.IN_ORDER | dump | narrow))
+  except jax.errors.JaxRuntimeError:
+    files = list(folder.glob('*buffer-assignment.txt'))
+    if len(files) == 1:
+      return buffers(files[0].read_text())
+  return dataclasses.replace(_analysis(lowered.compile(compiler_options=steps.IN_ORDER)), widened=True)
+
+
+def _analysis(compiled: Any) -> Buffers:
+  found = compiled.memory_analysis()
+  held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+  return Buffers(held, found.temp_size_in_bytes)
 
 
 def bytes_of_device(tree: PyTree, kind: str | None = None) -> float:

@@ -75,10 +75,62 @@ def test_what_cannot_be_read_is_told():
   assert {c.group for c in program.collectives if c.kind == 'all-reduce'} == {8}
 
 
+GROUPS = {  # in XLA's notations, of 16 devices -> (who takes part with device 0, how many groups)
+  'replica_groups={}, to_apply=%add': (tuple(range(16)), 1),
+  'replica_groups={{0,8},{1,9}}, to_apply=%add': ((0, 8), 2),
+  'replica_groups=[2,8]<=[16], dimensions={0}': (tuple(range(8)), 2),
+  'replica_groups=[8,2]<=[2,8]T(1,0), dimensions={0}': ((0, 8), 8),
+  'replica_groups=[8,2]<=[2,4,2]T(0,2,1), to_apply=%add': ((0, 2), 8),
+  "replica_groups=mesh['a'=2,'b'=8] {'a'}, to_apply=%add": ((0, 8), 8),
+  "replica_groups=mesh['a'=2,'b'=8] {'b'}, to_apply=%add": (tuple(range(8)), 2),
+  "replica_groups=mesh['a'=2,'b'=1,'c'=8] {'a','c'}, to_apply=%add": (tuple(range(16)), 1),
+  "replica_groups=mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'a'}, to_apply=%add": (tuple(range(8)), 2),
+  "replica_groups=mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'b'}, to_apply=%add": ((0, 8), 8),
+  "replica_groups=mesh['a'=8,'b'=2] {'a':(2)2}, to_apply=%add": ((0, 4), 8),
+  "replica_groups=mesh['a'=8,'b'=2] {'a':(1)2,'b'}, to_apply=%add": ((0, 1, 8, 9), 4),
+  'replica_groups=@mesh<a=2,b=8> {a}, to_apply=%add': ((0, 8), 8),
+  'source_target_pairs={{0,8},{8,0},{3,3}}': ((0, 8), 2),
+}
+
+
+@pytest.mark.parametrize('text', GROUPS)
+def test_who_communicates_is_read_in_every_notation(text):
+  groups = hlo._groups(f', channel_id=1, {text}', 16)
+  assert (next(tuple(sorted(g)) for g in groups if 0 in g), len(groups)) == GROUPS[text]
+
+
+def test_groups_in_another_notation_are_told():
+  for wrong in ('replica_groups=ring(4), to_apply', "replica_groups=mesh['a'=8] {'z'}, to_apply", 'to_apply'):
+    program = hlo.read(PARTITIONED.replace('replica_groups={{0,1},{2,3}}, to_apply', wrong))
+    assert program.ungrouped == ('k',)
+    assert [c.group for c in program.collectives if c.kind == 'all-reduce'] == [8]
+    assert hlo.read(PARTITIONED).ungrouped == ()
+
+
+def test_what_leaves_a_node_takes_the_network():
+  device = datasheet.device('h100')
+  speed = lambda kind, *groups: planning.speed(hlo.Collective(kind, 1, 1.0, groups), device)
+  assert speed('all-reduce', tuple(range(8)), tuple(range(8, 16))) == device.link
+  assert speed('all-reduce', tuple(range(0, 64, 8)), tuple(range(1, 64, 8))) == device.network
+  assert speed('all-gather', (0, 1, 8, 9)) == 2 * device.network  # two devices of each node share its traffic
+  assert speed('all-gather', tuple(range(64))) == 8 * device.network
+  assert speed('all-gather', tuple(range(9))) == device.network  # where fewest are
+  assert speed('all-to-all', tuple(range(64))) == device.network
+  assert speed('collective-permute', (0, 1), (1, 2)) == device.link
+  assert speed('collective-permute', (0, 1), (7, 8)) == device.network
+  within = plan.totals(
+    [hlo.Collective('all-reduce', 2, 8.0, ((0, 8),)), hlo.Collective('all-reduce', 1, 8.0, ((0, 1),))]
+  )
+  assert within == {('all-reduce', 2, ''): (3, 24.0)}
+
+
 def test_a_step_takes_what_is_slower():
   device = datasheet.device('h100')
   program = hlo.Program(
-    (hlo.Collective('all-gather', 2, 450e9, 8), hlo.Collective('all-reduce', 1, 50e9, 16)),
+    (
+      hlo.Collective('all-gather', 2, 450e9, (tuple(range(8)),)),
+      hlo.Collective('all-reduce', 1, 50e9, (tuple(range(0, 128, 8)),)),
+    ),
     (hlo.Product(3, 989e12, 1.0), hlo.Product(1, 1.0, 3.35e12)),
   )
   found = planning.Plan(16, {'data': 16}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 16 * 989e12, {}, 0.0)
@@ -87,6 +139,45 @@ def test_a_step_takes_what_is_slower():
   assert times['communicating'] == pytest.approx(2 * 7 / 8 + 2 * 15 / 16)
   assert times['hidden'] == pytest.approx(4) and times['exposed'] == pytest.approx(4 + 1.75 + 1.875)
   assert found.utilization(device, 'bfloat16') == pytest.approx((1 / 7.625, 1 / 4))
+
+
+def test_offloaded_states_take_the_way_to_the_host():
+  empty = hlo.Program((), ())
+  found = planning.Plan(1, {'data': 1}, 1, 0.0, 0.0, 64e9, 0.0, 0.0, 64e9, empty, 1.0, {}, 0.0)
+  times = found.times(datasheet.device('h100'), 'bfloat16')
+  assert times['host'] == pytest.approx(2) and times['exposed'] == pytest.approx(2 + 2 * 64e9 / 3.35e12)
+  assert times['hidden'] == pytest.approx(2)
+  assert found.times(datasheet.device('tpu-v5p'), 'bfloat16')['host'] == 0  # no rate is published
+
+
+def chain(dtype):
+  def loss(weights, x):
+    for w in weights:
+      x = jax.nn.gelu(x @ w.astype(dtype))
+    return (x.astype(jnp.float32) ** 2).sum()
+
+  weights = [jax.ShapeDtypeStruct((256, 256), jnp.float32)] * 4
+  return jax.jit(jax.grad(loss)).lower(weights, jax.ShapeDtypeStruct((8192, 256), dtype))
+
+
+def test_activations_in_bfloat16_take_half(tmp_path):
+  whole = planning._memory(chain(jnp.float32), tmp_path)
+  files = list(tmp_path.glob('*buffer-assignment.txt'))
+  assert len(files) == 1 and planning.buffers(files[0].read_text()) == whole  # what is read where code is missing
+  (half,) = [planning._memory(chain(jnp.bfloat16), tmp_path / 'bfloat16')]
+  assert not half.widened and half.temporary == pytest.approx(whole.temporary / 2, rel=0.02)
+
+
+def test_activations_are_said_to_be_wide_where_they_are(tmp_path, monkeypatch):
+  compile_ = jax.stages.Lowered.compile
+
+  def refuse(self, compiler_options):
+    if 'xla_dump_to' in compiler_options:
+      raise jax.errors.JaxRuntimeError('INTERNAL: no code for BF16')
+    return compile_(self, compiler_options=compiler_options)
+
+  monkeypatch.setattr(jax.stages.Lowered, 'compile', refuse)
+  assert planning._memory(chain(jnp.bfloat16), tmp_path).widened
 
 
 GPT = [
@@ -121,6 +212,24 @@ def test_the_command_plans_a_gpt_on_eight_devices():
   assert 'fits' in text and 'model FLOP utilization' in text
 
 
+def test_links_and_the_network_are_told_apart():
+  mesh = "--config.mesh={'data': 2, 'model': 8}"
+  wide = ['--config.model.heads=8', '--devices=16', '--device=h100', '--config.sharding=tensor+offload', mesh]
+  done = command(*GPT, *wide)
+  assert done.returncode == 0, done.stderr
+  text = done.stdout
+  where = re.findall(r'^  all-reduce .* among (\d+) devices (\w+) ', text, re.M)
+  assert {('8', 'within'), ('2', 'between')} <= set(where)  # activations of a layer, and gradients
+  assert 'it is not known' not in text
+  parameters = number(text, 'parameters')
+  gradients = next(line for line in text.splitlines() if 'among 2 devices between nodes' in line)
+  assert 0.5 < number(gradients, 'all-reduce') / parameters < 1  # 2 x 1/2 of them: float32, or bfloat16 in products
+  offloaded = re.search(r'and ([\d.]+) MB in the host between steps', text)[1]
+  took = re.search(r'^  host transfer +([\d.]+) ms   there and back, at 64 GB/s', text, re.M)[1]
+  assert float(took) == pytest.approx(2 * float(offloaded) * 1e6 / 64e9 * 1e3, rel=0.01)
+  assert f'fits; with the {offloaded} MB of the host, which a step brings back' in text
+
+
 def test_what_does_not_fit_is_followed_by_what_does():
   done = command(*GPT, '--device=tpu-v5e', '--batch=tokens=129:int32', '--config.data.batch_size=1048576')
   assert done.returncode == 1, done.stderr
@@ -128,6 +237,65 @@ def test_what_does_not_fit_is_followed_by_what_does():
   assert lines[0].startswith('with model.remat=full: ') and lines[0].endswith('does not fit')
   assert re.match(r'with model.remat=full, data.batch_size=\d+: .* fits$', lines[-1])
   assert 2 <= len(lines) <= 4 and done.stdout.count('one device holds') == 2
+
+
+def nearest(search, monkeypatch, devices, sharding, memory, **model):
+  """What a search finds for a model of 12 GB of state and 1 GB of activations for each of 64 examples."""
+
+  def make(config, record, count):
+    ways = count if 'fsdp' in config['sharding'] else 1
+    narrow = config['optim']['adam'].get('mu_dtype')
+    state, rows = (10 if narrow else 12) / ways, config['data']['batch_size'] / count
+    temporary = rows / (4 if config['model'].get('remat') else 1)
+    empty, savings = hlo.Program((), ()), {} if config['model'] else {'remat': 'full'}
+    return planning.Plan(
+      count, {'data': count}, 1, 4 / ways, state - 4 / ways, 0, 0, temporary, state + temporary, empty, 1, savings, 0
+    )
+
+  monkeypatch.setattr(planning, 'make', make)
+  monkeypatch.setattr(jax, 'device_count', lambda: 16)
+  config = dict(sharding=sharding, precision='bfloat16', model=model, data={'batch_size': 64}, mesh={'data': -1})
+  config |= {'optim': {'adam': {'name': 'adam'}}}
+  found = search(config, lambda _: None, make(config, None, devices), memory)
+  return [(text, plan.devices, plan.peak) for text, _, plan in found]
+
+
+def test_the_nearest_setting_that_fits(monkeypatch):
+  fit = lambda *arguments: nearest(planning.fit, monkeypatch, *arguments)
+  assert fit(4, 'zero1', 20) == [('sharding=fsdp', 4, 3 + 16)]
+  assert fit(4, 'zero1', 7) == [('sharding=fsdp', 4, 3 + 16), ('sharding=fsdp, model.remat=full', 4, 3 + 4)]
+  moments = "model.remat=full, mu_dtype='bfloat16'"
+  assert fit(1, 'replicated', 14) == [
+    ('model.remat=full', 1, 12 + 16), (moments, 1, 10 + 16), (f'{moments}, data.batch_size=16', 1, 10 + 4)
+  ]  # fmt: skip
+  assert fit(1, 'replicated', 9) == [("mu_dtype='bfloat16'", 1, 10 + 64)]  # the state alone: nothing else could help
+
+
+def test_the_fewest_devices_that_fit(monkeypatch):
+  more = lambda *arguments: nearest(planning.more, monkeypatch, *arguments)
+  moments = "model.remat=full, mu_dtype='bfloat16'"
+  assert more(1, 'replicated', 4) == [
+    ("sharding=fsdp on 2 devices, mu_dtype='bfloat16'", 2, 5 + 32),
+    (f'sharding=fsdp on 4 devices, {moments}, data.batch_size=16', 4, 2.5 + 1),
+  ]  # fmt: skip
+  assert [count for _, count, _ in more(3, 'fsdp', 0.1)] == [4, 8, 16]
+
+
+def test_fsdp_is_added_to_what_is_split_already():
+  add = planning._with_fsdp
+  assert [add(r) for r in ('replicated', 'zero1', 'fsdp', 'tensor')] == ['fsdp', 'fsdp', 'fsdp', 'tensor+fsdp']
+  assert add('zero1+offload') == 'offload+fsdp'
+  assert add([['up', ['data']], 'zero1']) == [['up', ['data']], 'fsdp'] and add([['', None]]) == [['', None]]
+
+
+def test_first_moments_are_made_narrow_where_they_can_be():
+  optim = dict(clip=dict(name='clip_by_global_norm', max_norm=1.0), adam=dict(name='adamw', learning_rate=1.0))
+  narrow = optim | {'adam': optim['adam'] | {'mu_dtype': 'bfloat16'}}
+  assert planning._narrow_moments(optim) == narrow == planning._narrow_moments(narrow)
+  assert planning._narrow_moments({'actor': optim, 'critic': optim}) == {'actor': narrow, 'critic': narrow}
+  assert planning._narrow_moments(dict(sgd=dict(name='sgd'), mine=dict(name='a.b'))) == dict(
+    sgd=dict(name='sgd'), mine=dict(name='a.b')
+  )
 
 
 def test_shapes_stand_in_for_the_data():
