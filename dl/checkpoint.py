@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
@@ -58,10 +59,11 @@ class Checkpoints:
     self._directory, self._mode = pathlib.Path(directory).absolute(), mode
     self.notes: list[str] = []
     self._checkpointer = None
-    self._logs = contextlib.ExitStack()
-    self._logs.enter_context(_silent_orbax())
+    logging.getLogger('absl').addFilter(_not_orbax)
     if read_only:
       return
+    if not isinstance(sys.unraisablehook, _NotOfClosedLoops):
+      sys.unraisablehook = _NotOfClosedLoops(sys.unraisablehook)
     if distributed.is_first():
       self.notes = _set_aside(self._directory)
     distributed.barrier('checkpoints')
@@ -95,11 +97,14 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind: type | None, *_: Any) -> None:
-    with self._logs:
-      if self._checkpointer is not None:
-        # What is under way matters more than a save which failed, too.
-        with self._writing() if kind is None else contextlib.suppress(Exception):
-          self._checkpointer.close()
+    if self._checkpointer is not None:
+      # What is under way matters more than a save which failed, too.
+      with self._writing() if kind is None else contextlib.suppress(Exception):
+        self._checkpointer.close()
+    if kind is None:  # else Orbax's threads may fail, and say so, until the process ends
+      logging.getLogger('absl').removeFilter(_not_orbax)
+      if isinstance(sys.unraisablehook, _NotOfClosedLoops):
+        sys.unraisablehook = sys.unraisablehook.before
 
   @property
   def steps(self) -> list[int]:
@@ -269,16 +274,17 @@ def _reason(error: Exception) -> str:
   return first_line(error)
 
 
-@contextlib.contextmanager
-def _silent_orbax() -> Iterator[None]:
+def _not_orbax(record: logging.LogRecord) -> bool:
   """Keeps tracebacks of Orbax's threads off stderr: what they mean is raised where the result is waited for."""
+  return f'{os.sep}orbax{os.sep}' not in record.pathname
 
-  def other(record: logging.LogRecord) -> bool:
-    return f'{os.sep}orbax{os.sep}' not in record.pathname
 
-  logger = logging.getLogger('absl')
-  logger.addFilter(other)
-  try:
-    yield
-  finally:
-    logger.removeFilter(other)
+class _NotOfClosedLoops:
+  """A `sys.unraisablehook` for writes that end after another has failed: what waited for all of them has gone."""
+
+  def __init__(self, before: Callable[[Any], Any]):
+    self.before = before
+
+  def __call__(self, error: Any) -> None:
+    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == 'Event loop is closed'):
+      self.before(error)

@@ -24,6 +24,7 @@ from PIL import Image
 from small import SMALL, each_call, interrupted, records, small
 
 import dl
+from benchmarks import faults
 from dl import checksums, evaluate, logs, loop, restore, signals
 from dl import workdir as workdirs
 from dl.checkpoint import Checkpoints
@@ -698,3 +699,23 @@ def test_what_hangs_is_named_in_python_too():
   with pytest.raises(StuckError, match='example 40 has been read for 0'):
     next(batches)
   let_go.set()
+
+
+# -- The fault table, which `python -m benchmarks.faults` measures.
+
+
+def test_the_fault_table_is_that_of_its_record_and_each_row_met_what_it_names():
+  record = json.loads(faults.RECORD.read_text())
+  assert faults.PAGE.read_text() == faults.page(record)
+  trials = [faults.Trial(**t) for t in record['trials']]
+  of = lambda fault: [t for t in trials if t.fault == fault]
+  assert {t.fault for t in trials} == {'SIGKILL', *faults.FAULTS} and all(t.same is True for t in trials)
+  assert len(of('SIGKILL')) >= 50 and all(len(of(fault)) >= 3 for fault in faults.FAULTS)
+  met = {t.fault: {u.moment.split(':')[0] for u in of(t.fault)} for t in trials}
+  for fault in ('SIGTERM', 'SIGINT'):
+    assert met[fault] >= {'training', 'a save'}
+  for fault in ('bit-flipped checkpoint', 'truncated checkpoint'):
+    assert met[fault] == {'parameters', 'optimizer state', 'metadata'}
+  says = {'at a checkpoint': 'the checkpoint of step', 'at the log': logs.FILE, "at TensorBoard's log": '/tensorboard/'}
+  for where, broken in says.items():
+    assert all(broken in t.said.split(': No space')[0] for t in of(f'full disk, {where}'))
