@@ -657,7 +657,7 @@ FAULTS: dict[str, tuple[Callable, str]] = {
   'SIGINT': (stops, 'sent while it trains, and while it saves'),
   'SIGINT twice, later': (
     twice,
-    f'again {1.5 * signals.TOGETHER:.1f} to 3 s later, as above; KeyboardInterrupt ends it, with a traceback, when the save is done',
+    f'again {1.5 * signals.TOGETHER:.1f} to 3 s later, as above; once the save is done it ends with a traceback',
   ),
   'bit-flipped checkpoint': (damaged, 'a random bit of the newest'),
   'truncated checkpoint': (damaged, 'a file of the newest is cut at a random byte'),
@@ -787,7 +787,7 @@ def _lost(fault: str, trials: Sequence[Trial]) -> str:
   steps = [t.lost for t in trials if t.lost is not None]
   if not any(steps):
     return 'nothing'
-  return f'{statistics.median(steps):.0f} steps, at most {max(steps)}'
+  return f'{statistics.median(steps):g} steps, at most {max(steps)}'
 
 
 def _after(fault: str, trials: Sequence[Trial]) -> str:
