@@ -22,6 +22,8 @@ from typing import Any
 
 from absl import app, flags
 
+from dl import cli
+
 flags.DEFINE_string('worker', None, 'For its own use: what to do, and on how many devices.')
 flags.DEFINE_boolean('write', False, 'Put the tables into docs/scaling.md.')
 flags.DEFINE_enum('only', None, ['measured', 'planned'], 'Make this table alone.')
@@ -134,6 +136,7 @@ def main(_: Sequence[str]) -> None:
   """Prints the tables."""
   FLAGS = flags.FLAGS
   if FLAGS.worker:
+    cli.enough_threads()
     kind, count = FLAGS.worker.split(':')
     for line in {'measured': measure, 'planned': plan}[kind](int(count)):
       print(json.dumps(line), flush=True)

@@ -1,6 +1,8 @@
 """What the entry points share: absl flags in, one library call out, and one line for a user's mistake."""
 
 import os
+import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -64,6 +66,18 @@ def join() -> int | None:
   return None
 
 
+def enough_threads() -> None:
+  """Gives the virtual devices of XLA_FLAGS threads in which to wait for one another; to be called before JAX is used.
+
+  They share one pool, as large as the machine has cores. Where all of its threads wait in communication, for devices
+  which have no thread left, nothing goes on.
+  """
+  asked = re.findall(r'--xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', ''))
+  count = int((asked or [os.environ.get('JAX_NUM_CPU_DEVICES') or 1])[-1])
+  if count > 1:
+    os.environ.setdefault('NPROC', str(max(8 * count, os.cpu_count() or 1)))  # which XLA reads
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Runs `main(argv)` and exits with its code; a `ConfigError` is one line on stderr and exit code 2."""
 
@@ -73,8 +87,13 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     else:
       logging.set_verbosity(logging.WARNING)  # libraries log every detail of a save
     compilation.use_cache()
+    enough_threads()
     try:
       return main(argv)
+    except KeyboardInterrupt:  # a second one, where the first makes a run save
+      print('interrupted', file=sys.stderr)
+      signal.signal(signal.SIGINT, signal.SIG_DFL)
+      signal.raise_signal(signal.SIGINT)  # so that a shell knows
     except Exception as e:
       if isinstance(e, ConfigError | TrainingError) and not flags.FLAGS.debug:
         return _leave(fail(e), isinstance(e, StuckError))

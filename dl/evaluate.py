@@ -53,7 +53,7 @@ def evaluate(
       sharding.check_batch(pipeline.batch_size, mesh, f'config.eval.{name}.batch_size')
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
   eval_step = steps.make_eval_step(parts.task, config['seed'], config['seeds'])
-  eval_step = jax.jit(eval_step, out_shardings=sharding.replicated(mesh), compiler_options=steps.in_order(mesh))
+  eval_step = jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
   found = {name: steps.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
   for name, pipeline in pipelines.items():
     if pipeline is not None and pipeline.skipped:

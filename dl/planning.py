@@ -24,6 +24,8 @@ from dl.meter import model_flops
 CHUNK = 1024
 """Queries which attend at a time, where contexts are long and memory short."""
 
+IN_ORDER = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+"""Compiler options for CPUs: operations in the order which needs the least memory, as accelerators have them."""
 
 RINGS = ('all-reduce', 'all-gather', 'reduce-scatter')
 """Communication which is passed on from neighbor to neighbor."""
@@ -295,12 +297,12 @@ def _memory(lowered: Any, folder: pathlib.Path) -> Buffers:
   dump = {'xla_dump_to': str(folder), 'xla_dump_hlo_as_text': True, 'xla_dump_hlo_pass_re': 'spmd-partitioning'}
   narrow = {'xla_disable_hlo_passes': 'float-normalization-bf16'}
   try:
-    return _analysis(lowered.compile(compiler_options=steps.IN_ORDER | dump | narrow))
+    return _analysis(lowered.compile(compiler_options=IN_ORDER | dump | narrow))
   except jax.errors.JaxRuntimeError:
     files = list(folder.glob('*buffer-assignment.txt'))
     if len(files) == 1:
       return buffers(files[0].read_text())
-  return dataclasses.replace(_analysis(lowered.compile(compiler_options=steps.IN_ORDER)), widened=True)
+  return dataclasses.replace(_analysis(lowered.compile(compiler_options=IN_ORDER)), widened=True)
 
 
 def _analysis(compiled: Any) -> Buffers:

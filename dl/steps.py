@@ -67,32 +67,20 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   train = partition.onto_devices(train, rule, shardings)
   evaluate = partition.split_activations(make_eval_step(parts.task, seed, count), mesh, 1, rule)
   new_sums = lambda: zero_sums(parts)
-  options = in_order(mesh)
-  jit_train = lambda f: jax.jit(
-    f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole), compiler_options=options
-  )
+  jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)
   found = Compiled(
-    init=jax.jit(parts.init, out_shardings=shardings, compiler_options=options | _for_once(mesh)),
+    init=jax.jit(parts.init, out_shardings=shardings, compiler_options=_for_once(mesh)),
     new_sums=jax.jit(new_sums, out_shardings=whole),
     train=jit_train(train),
     train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
-    evaluate=jax.jit(evaluate, out_shardings=whole, compiler_options=options),
+    evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
   if 'sequence' in partition.strategy(rule, mesh):  # whether it splits anything is known once the model is traced
     jax.eval_shape(found.train, *found.like, parts.batch)
   return found
-
-
-IN_ORDER = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
-"""Compiler options for CPUs: steps in the order which needs the least memory."""
-
-
-def in_order(mesh: Mesh) -> dict[str, Any]:
-  """Compiler options: several CPU devices of a process can wait for one another for ever if their order is free."""
-  return IN_ORDER if mesh.size > 1 and mesh.devices.flat[0].platform == 'cpu' else {}
 
 
 def _for_once(mesh: Mesh) -> dict[str, Any]:
@@ -203,8 +191,7 @@ def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, se
 
   if not jax.eval_shape(examine, state, jax.tree.map(jnp.asarray, pipeline[0]), jnp.int32(0)):
     return {}
-  compiled = jax.jit(examine, out_shardings=sharding.replicated(mesh), compiler_options=in_order(mesh))
-  found, real = [], []
+  compiled, found, real = jax.jit(examine, out_shardings=sharding.replicated(mesh)), [], []
   for index, batch in enumerate(prefetch(pipeline.iterate(0), place, pipeline.prefetch)):
     of_batch = jax.device_get(compiled(state, batch, jnp.int32(index)))
     real.append(of_batch.pop('mask') > 0)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from small import interrupted, small
 
-from dl import assemble, distributed, loop, partition, restore, sharding, steps
+from dl import assemble, cli, distributed, loop, partition, restore, sharding, steps
 from dl.errors import ConfigError
 
 MLP = [
@@ -153,6 +153,7 @@ def on_many_processes(folder: pathlib.Path, process: int, count: int, port: int,
 
 
 if __name__ == '__main__':
+  cli.enough_threads()
   if len(sys.argv) > 2:
     on_many_processes(pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:5]), *sys.argv[5:])
   else:
