@@ -58,11 +58,11 @@ PLANNED = {  # name -> (config, overrides, examples of a device, what stands in 
   ),
   'ResNet-50, data': ('vision/imagenet_resnet50.py', ['precision=bfloat16'], 128, IMAGES),
 }  # fmt: skip
-DEVICES = {'measured': (2, 4, 8), 'planned': (8, 64, 256)}
+DEVICES = {'measured': (1, 2, 4, 8), 'planned': (8, 64, 256)}
 
 
 def measure(count: int) -> Iterator[dict[str, Any]]:
-  """Seconds of a step on `count` devices, and of one on one with its share of the batch, in turns."""
+  """Seconds of a step on `count` devices."""
   import jax
 
   from dl import config as configs
@@ -70,27 +70,19 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
   from dl.assemble import assemble
 
   for name, (path, overrides, rows, mesh_of) in MEASURED.items():
-    sides = {}
-    for devices in (1, count):
-      more = [f'mesh={mesh_of(devices)}', f'data.batch_size={rows * devices}']
-      config = configs.load(str(ROOT / 'experiments' / path), [*overrides, *more])
-      parts = assemble(config)
-      mesh = sharding.make_mesh(config['mesh'], jax.devices()[:devices])
-      functions = steps.compiled(parts, mesh)
-      batch = jax.device_put(parts.pipeline[0], sharding.batch_sharding(mesh))
-      sides[devices] = [functions.train, functions.init({}), functions.new_sums(), batch, []]
-    for turn in range(7):
-      for side in sides.values():
-        train, state, sums, batch, times = side
-        began = time.perf_counter()
-        state, sums, done = train(state, sums, batch)
-        jax.block_until_ready(done)
-        side[1:3] = state, sums
-        if turn:  # the first compiles
-          times.append(time.perf_counter() - began)
-    one, many = (statistics.median(sides[n][4]) for n in (1, count))
-    yield {'name': name, 'devices': count, 'one': one, 'many': many}
-    print(f'{name} on {count}: {one:.3g} s, {many:.3g} s', file=sys.stderr, flush=True)
+    more = [f'mesh={mesh_of(count)}', f'data.batch_size={rows * count}']
+    parts = assemble(configs.load(str(ROOT / 'experiments' / path), [*overrides, *more]))
+    mesh = sharding.make_mesh(parts.config['mesh'], jax.devices())
+    functions = steps.compiled(parts, mesh)
+    batch = jax.device_put(parts.pipeline[0], sharding.batch_sharding(mesh))
+    state, sums, times = functions.init({}), functions.new_sums(), []
+    for _ in range(12):
+      began = time.perf_counter()
+      state, sums, done = functions.train(state, sums, batch)
+      jax.block_until_ready(done)
+      times.append(time.perf_counter() - began)
+    yield {'name': name, 'devices': count, 'seconds': statistics.median(times[2:])}  # the first compiles
+    print(f'{name} on {count}: {statistics.median(times[2:]):.3g} s', file=sys.stderr, flush=True)
 
 
 def plan(count: int) -> Iterator[dict[str, Any]]:
@@ -146,9 +138,11 @@ def main(_: Sequence[str]) -> None:
   kinds = [FLAGS.only] if FLAGS.only else list(DEVICES)
   found = {kind: [line for n in DEVICES[kind] for line in worker(kind, n)] for kind in kinds}
   lines = lambda kind, name: [r for r in found.get(kind, []) if r['name'] == name]
-  measured = [
-    [name, *(f'{r["many"] / r["one"] / r["devices"]:.2f}' for r in lines('measured', name))] for name in MEASURED
-  ]
+  measured = []
+  for name in MEASURED if 'measured' in found else ():
+    one, *more = lines('measured', name)
+    over = [f'{r["seconds"] / one["seconds"] / r["devices"]:.2f}' for r in more]
+    measured.append([name, f'{1000 * one["seconds"]:.3g} ms', *over])
   planned = [
     [
       r['name'], f'{r["devices"]}', size(r['state']), size(r['peak']), size(r['sent']), seconds(r['computing']),
@@ -157,8 +151,9 @@ def main(_: Sequence[str]) -> None:
     ]
     for name in PLANNED for r in lines('planned', name)
   ]  # fmt: skip
+  over = [f'on {n}, over {n} x that' for n in DEVICES['measured'][1:]]
   tables = {
-    'measured': table(['time over that of one, n times', *(f'{n} virtual' for n in DEVICES['measured'])], measured),
+    'measured': table(['time of a step', 'on one', *over], measured),
     'planned': table(
       ['on H100s', 'devices', 'parameters and moments', 'peak', 'sent', 'computing', 'communicating', 'share', 'MFU',
        'planned in'],
