@@ -657,7 +657,7 @@ FAULTS: dict[str, tuple[Callable, str]] = {
   'SIGINT': (stops, 'sent while it trains, and while it saves'),
   'SIGINT twice, later': (
     twice,
-    f'again {1.5 * signals.TOGETHER:.1f} to 3 s later, as above; once the save is done it ends with a traceback',
+    f'again {1.5 * signals.TOGETHER:.1f} to 3 s later, as above; it ends once the save is done',
   ),
   'bit-flipped checkpoint': (damaged, 'a random bit of the newest'),
   'truncated checkpoint': (damaged, 'a file of the newest is cut at a random byte'),
