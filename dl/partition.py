@@ -71,7 +71,8 @@ def strategy(rule: str | Sequence[Any], mesh: Mesh) -> Strategy:
       which splits nothing.
   """
   chosen = _read(rule, mesh)
-  used = {*batch_axes(mesh), *(axis for pair in chosen.pairs for axis in _names(pair[-1:]))}
+  axes = [list(pair[1:]) for pair in chosen.pairs if isinstance(pair, list | tuple)]
+  used = {*batch_axes(mesh), *_names(axes)}
   used |= {'model'} if 'tensor' in chosen else set()
   used |= {_sequence_axis(mesh)} if 'sequence' in chosen else set()
   for axis, size in mesh.shape.items():
