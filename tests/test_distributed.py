@@ -176,10 +176,11 @@ def test_processes_without_a_shared_directory_are_refused(environment, tmp_path)
 ONE_RAISES = """
 import jax
 from dl.data import sklearn
-def Digits(split: str):
-  if jax.process_index() == 1:
-    raise RuntimeError('nobody expected this')
-  return sklearn.Digits(split)
+class Digits(sklearn.Digits):
+  def __init__(self, split: str):
+    if jax.process_index() == 1:
+      raise RuntimeError('nobody expected this')
+    super().__init__(split)
 """
 
 
