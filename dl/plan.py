@@ -93,6 +93,8 @@ def main(argv: Sequence[str]) -> int:
   if device is None or plan.peak <= device.memory:
     return 0
   print()
+  if plan.state > device.memory:
+    print(f'parameters and optimizer alone take {size(plan.state)} of each device')
   tried = itertools.chain(*(search(config, shapes, plan, device.memory) for search in (planning.fit, planning.more)))
   for text, changed, found in tried:
     print(f'with {text}: {size(found.peak)}, {_verdict(found, device)}', flush=True)

@@ -131,6 +131,10 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     raise ConfigError('config.seeds: a plan is of one seed; leave seeds out')
   parts = assemble(config, record)
   mesh = sharding.make_mesh(config['mesh'], jax.devices()[:devices])
+  if mesh.size < devices:
+    raise ConfigError(
+      f'config.mesh: {dict(mesh.shape)} takes {mesh.size} of {devices} devices; -1 is what others leave'
+    )
   if parts.batch:
     sharding.check_batch(config['data']['batch_size'], mesh, 'config.data.batch_size')
   functions = steps.compiled(parts, mesh)
@@ -198,8 +202,14 @@ def fit(
       yield f'model.{name}={value}', dict(model=now['model'] | {name: value})
     yield from moments if not large and plan.state > memory / 8 else []
 
-  for text, keys in changes():
-    text, changed, plan = attempt(text, **keys)
+  for change, keys in changes():
+    before = dict(now)
+    text, changed, found = attempt(change, **keys)
+    if found.peak >= plan.peak:  # of no use here
+      now.update(before)
+      said.pop()
+      continue
+    plan = found
     yield text, changed, plan
     if plan.peak <= memory:
       return

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,14 @@ from dl.build import check_arguments, matches
 from dl.errors import ConfigError, nearest
 
 History = Sequence[Mapping[str, Any]]
+
+LOWER = re.compile(
+  r'loss|error|perplexity|bits|divergence|distance|(^|_)(nll|mse|mae|rmse|fid|kl|ece|brier|[wc]er)(_|$)'
+)
+HIGHER = re.compile(
+  r'accuracy|return|score|precision|recall|confidence|success|reward|(^|_)(auc|auroc|f1|r2|bleu|iou|dice|psnr|ssim)(_|$)'
+)
+"""Names of metrics of which less, or else more, is better."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,7 @@ class EarlyStop:
 
 
 def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, Sequence[str]]) -> Any:
-  """A `Keep` or an `EarlyStop` from data; raises ConfigError for a metric that no evaluation has.
+  """A `Keep` or an `EarlyStop` from data; raises ConfigError for a metric that no evaluation has, or a missing mode.
 
   Args:
     metrics: evaluation name -> names of its metrics.
@@ -79,6 +88,9 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
   valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
   if policy.metric not in valid:
     raise ConfigError(f'{where}.metric: no evaluation has {policy.metric!r}; {nearest(policy.metric, valid)}')
+  name = policy.metric.partition('/')[2]
+  if 'mode' not in spec and HIGHER.search(name) and not LOWER.search(name):
+    raise ConfigError(f"{where}.mode: is 'min' if not given, and of {policy.metric!r} more is better; give mode='max'")
   return policy
 
 

@@ -12,6 +12,7 @@ from dl import config as configs
 from dl import logs
 from dl.errors import ConfigError, nearest, one_line
 from dl.meter import NUMBERS
+from dl.policy import HIGHER, LOWER
 from dl.progress import duration
 
 Series = list[tuple[int, float | None]]
@@ -19,12 +20,6 @@ Series = list[tuple[int, float | None]]
 HOUSEKEEPING = ('learning_rate', 'epoch', *NUMBERS)
 """Names in `metrics.jsonl` which say how a run went, not how well."""
 
-_LOWER = re.compile(
-  r'loss|error|perplexity|bits|divergence|distance|(^|_)(nll|mse|mae|rmse|fid|kl|ece|brier|[wc]er)(_|$)'
-)
-_HIGHER = re.compile(
-  r'accuracy|return|score|precision|recall|confidence|success|reward|(^|_)(auc|auroc|f1|r2|bleu|iou|dice|psnr|ssim)(_|$)'
-)
 _NO_BEST = re.compile(r'(generator|discriminator|policy|actor)_loss')  # players' losses: lower is not better
 
 
@@ -88,7 +83,7 @@ class Run:
         return said['mode']
     if metric in HOUSEKEEPING or _NO_BEST.search(metric):
       return None
-    return 'min' if _LOWER.search(metric) else 'max' if _HIGHER.search(metric) else None
+    return 'min' if LOWER.search(metric) else 'max' if HIGHER.search(metric) else None
 
   def expected(self, split: str, metric: str) -> tuple[float, float] | None:
     """(value, tolerance) which the config claims for a metric."""
@@ -165,7 +160,7 @@ def rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def metric_order(metric: str) -> tuple[int, str]:
   """Sorts metrics: the loss, what is like an accuracy, the rest, and housekeeping at the end."""
-  rank = 0 if metric == 'loss' else 4 if metric in HOUSEKEEPING else 1 if _HIGHER.search(metric) else 2
+  rank = 0 if metric == 'loss' else 4 if metric in HOUSEKEEPING else 1 if HIGHER.search(metric) else 2
   return rank, metric
 
 
