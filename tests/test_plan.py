@@ -340,3 +340,9 @@ def test_fsdp_divides_parameters_and_moments_by_the_number_of_devices():
     model, n = name.split()
     share = size * int(n) / found[f'{model} 1']
     assert 1 <= share < (1.12 if model == '124m' else 1.02), f'{name}: {share}'  # small arrays stay whole
+
+
+def test_environments_are_shared_by_devices():
+  plan = lambda n: command('--config=experiments/rl/cartpole_ppo.py', f'--devices={n}')
+  one, eight = (number(plan(n).stdout, 'products') for n in (1, 8))
+  assert eight == pytest.approx(one / 8, rel=0.01)

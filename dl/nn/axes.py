@@ -1,7 +1,8 @@
 """Names of the dimensions of an activation, by which a mesh of devices may split it."""
 
 import flax.linen as nn
-from jaxtyping import Array
+import jax
+from jaxtyping import Array, PyTree
 
 
 class Axes(nn.Module):
@@ -18,3 +19,8 @@ class Axes(nn.Module):
 
   def __call__(self, x: Array) -> Array:
     return x
+
+
+def named(tree: PyTree, names: tuple[str | None, ...]) -> PyTree:
+  """`Axes` outside of modules: the arrays of a tree, whose first dimensions have these names."""
+  return jax.tree.map(lambda x: Axes((*names, *[None] * (x.ndim - len(names)))).apply({}, x), tree)

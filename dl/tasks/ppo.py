@@ -14,6 +14,7 @@ from dl.build import build
 from dl.envs.env import Env, autoreset
 from dl.errors import ConfigError
 from dl.metrics import Mean
+from dl.nn.axes import named
 from dl.pictures import grid
 from dl.state import State
 from dl.task import Batch, Metrics, Task, update
@@ -133,7 +134,7 @@ class PPO(Task):
 
     def minibatch(carry, index):
       params, opt = carry
-      part = jax.tree.map(lambda x: x[index], examples)
+      part = named(jax.tree.map(lambda x: x[index], examples), ('batch',))
       grads, (_, found) = jax.grad(self.loss, has_aux=True)({'model': params}, None, part, update_key, True)
       return update(optim['model'], grads['model'], opt, params), found
 
@@ -150,6 +151,7 @@ class PPO(Task):
     """Acts for `rollout_length` steps: (new extra, what happened, metrics of the episodes that ended)."""
 
     def act(carry, step_key):
+      carry = named(carry, ('batch',))  # environments are what devices share
       action_key, reset_key = jax.random.split(step_key)
       logits, _ = self._apply(params, carry['observation'])
       action = jax.random.categorical(action_key, logits)
@@ -177,7 +179,7 @@ class PPO(Task):
       return carry, (happened, ended)
 
     extra, (rollout, ended) = jax.lax.scan(act, extra, jax.random.split(key, self.rollout_length))
-    return extra, rollout, jax.tree.map(lambda x: x.sum(0), ended)
+    return extra, named(rollout, (None, 'batch')), jax.tree.map(lambda x: x.sum(0), ended)
 
   def examples(self, params: PyTree, rollout: Rollout) -> Batch:
     """A rollout as a batch of `num_envs * rollout_length` examples, with advantages and targets of the value."""
