@@ -84,7 +84,7 @@ def execute(
     stream: where lines of progress go; sys.stderr if None.
   """
   stream = sys.stderr if stream is None else stream
-  say = lambda text: print(text, file=stream, flush=True)
+  say = lambda *facts: print('   '.join(fact for fact in facts if fact), file=stream, flush=True)
   waiting = [run for run in runs if status(workdir / run.name) != 'complete']
   done, failed, interrupted = len(runs) - len(waiting), {}, False
   elsewhere: list[Run] = []
@@ -113,7 +113,7 @@ def execute(
           elsewhere.remove(run)
           if workdirs.is_complete(workdir / run.name):
             done += 1
-            say(f'{done}/{len(runs)}   {run.name}   complete   {finished(run)}')
+            say(f'{done}/{len(runs)}', run.name, 'complete', finished(run))
           else:
             waiting.insert(0, run)
         for run, process, began in list(going.values()):
@@ -132,12 +132,10 @@ def execute(
           else:
             what, done = 'complete', done + 1
           left = '' if passed_on else clock.left(done + sum(_fraction(workdir / name) for name in going))
-          facts = [f'{done}/{len(runs)}', run.name, what, finished(run), duration(time.monotonic() - began), left]
-          say('   '.join(fact for fact in facts if fact))
+          say(f'{done}/{len(runs)}', run.name, what, finished(run), duration(time.monotonic() - began), left)
         if clock.due():
           now = done + sum(_fraction(workdir / name) for name in going)
-          facts = [f'{done}/{len(runs)}', f'{100 * now / len(runs):.0f}%', f'{len(going)} running', clock.left(now)]
-          say('   '.join(fact for fact in facts if fact))
+          say(f'{done}/{len(runs)}', f'{100 * now / len(runs):.0f}%', f'{len(going)} running', clock.left(now))
       interrupted |= bool(waiting or elsewhere)
   finally:
     for _, process, _ in going.values():  # on a second signal, or an error of this process

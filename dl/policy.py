@@ -20,6 +20,11 @@ HIGHER = re.compile(
 """Names of metrics of which less, or else more, is better."""
 
 
+def direction(metric: str) -> Literal['min', 'max'] | None:
+  """Whether less or more of a metric is better, by its name; None if that does not say."""
+  return 'min' if LOWER.search(metric) else 'max' if HIGHER.search(metric) else None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Keep:
   """Which checkpoints to keep.
@@ -88,8 +93,7 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
   valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
   if policy.metric not in valid:
     raise ConfigError(f'{where}.metric: no evaluation has {policy.metric!r}; {nearest(policy.metric, valid)}')
-  name = policy.metric.partition('/')[2]
-  if 'mode' not in spec and HIGHER.search(name) and not LOWER.search(name):
+  if 'mode' not in spec and direction(policy.metric.partition('/')[2]) == 'max':
     raise ConfigError(f"{where}.mode: is 'min' if not given, and of {policy.metric!r} more is better; give mode='max'")
   return policy
 

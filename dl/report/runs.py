@@ -12,7 +12,7 @@ from dl import config as configs
 from dl import logs
 from dl.errors import ConfigError, nearest, one_line
 from dl.meter import NUMBERS
-from dl.policy import HIGHER, LOWER
+from dl.policy import HIGHER, direction
 from dl.progress import duration
 
 Series = list[tuple[int, float | None]]
@@ -83,7 +83,7 @@ class Run:
         return said['mode']
     if metric in HOUSEKEEPING or _NO_BEST.search(metric):
       return None
-    return 'min' if LOWER.search(metric) else 'max' if HIGHER.search(metric) else None
+    return direction(metric)
 
   def expected(self, split: str, metric: str) -> tuple[float, float] | None:
     """(value, tolerance) which the config claims for a metric."""
