@@ -1,6 +1,7 @@
 """Checkpoints of a run; the only file that knows Orbax."""
 
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ DAMAGED = '.damaged'
 """Ending of a checkpoint that was set aside."""
 
 METRICS = 'metrics/metrics'
+_ORBAX = f'{os.sep}orbax{os.sep}'
 PATIENCE = 2**32
 """Seconds for a save of one process: Orbax counts them by the wall clock, which may jump by years."""
 
@@ -59,11 +61,9 @@ class Checkpoints:
     self._directory, self._mode = pathlib.Path(directory).absolute(), mode
     self.notes: list[str] = []
     self._checkpointer = None
-    logging.getLogger('absl').addFilter(_not_orbax)
+    _quiet_orbax()
     if read_only:
       return
-    if not isinstance(sys.unraisablehook, _NotOfClosedLoops):
-      sys.unraisablehook = _NotOfClosedLoops(sys.unraisablehook)
     if distributed.is_first():
       self.notes = _set_aside(self._directory)
     distributed.barrier('checkpoints')
@@ -101,10 +101,6 @@ class Checkpoints:
       # What is under way matters more than a save which failed, too.
       with self._writing() if kind is None else contextlib.suppress(Exception):
         self._checkpointer.close()
-    if kind is None:  # else Orbax's threads may fail, and say so, until the process ends
-      logging.getLogger('absl').removeFilter(_not_orbax)
-      if isinstance(sys.unraisablehook, _NotOfClosedLoops):
-        sys.unraisablehook = sys.unraisablehook.before
 
   @property
   def steps(self) -> list[int]:
@@ -274,17 +270,30 @@ def _reason(error: Exception) -> str:
   return first_line(error)
 
 
+def _quiet_orbax() -> None:
+  """Keeps what Orbax's threads and tasks say of a failure off stderr, for good: they may do so until the process ends.
+
+  The failure itself is raised where it is waited for. To call this twice is to call it once.
+  """
+  for name in ('absl', 'asyncio'):
+    logging.getLogger(name).addFilter(_not_orbax)
+  if not isinstance(sys.unraisablehook, _NotOrbax):
+    sys.unraisablehook = _NotOrbax(sys.unraisablehook)
+
+
 def _not_orbax(record: logging.LogRecord) -> bool:
-  """Keeps tracebacks of Orbax's threads off stderr: what they mean is raised where the result is waited for."""
-  return f'{os.sep}orbax{os.sep}' not in record.pathname
+  """A filter of what Orbax logs, and asyncio of Orbax's tasks."""
+  return _ORBAX not in (record.pathname if record.name == 'absl' else record.getMessage())
 
 
-class _NotOfClosedLoops:
-  """A `sys.unraisablehook` for writes that end after another has failed: what waited for all of them has gone."""
+class _NotOrbax:
+  """A `sys.unraisablehook` for what ends, or is forgotten, after another read or write of the same loop has failed."""
 
   def __init__(self, before: Callable[[Any], Any]):
     self.before = before
 
   def __call__(self, error: Any) -> None:
-    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == 'Event loop is closed'):
+    late = isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == 'Event loop is closed'
+    forgotten = inspect.iscoroutine(error.object) and _ORBAX in error.object.cr_code.co_filename
+    if not (late or forgotten):
       self.before(error)
