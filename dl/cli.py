@@ -73,7 +73,10 @@ def enough_threads() -> None:
   which have no thread left, nothing goes on.
   """
   asked = re.findall(r'--xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', ''))
-  count = int((asked or [os.environ.get('JAX_NUM_CPU_DEVICES') or 1])[-1])
+  count = (asked or [os.environ.get('JAX_NUM_CPU_DEVICES') or '1'])[-1]
+  if not count.isdecimal():
+    raise ConfigError(f'JAX_NUM_CPU_DEVICES: expected a number, got {count!r}')
+  count = int(count)
   if count > 1:
     os.environ.setdefault('NPROC', str(max(8 * count, os.cpu_count() or 1)))  # which XLA reads
 
@@ -86,9 +89,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       logging.set_verbosity(flags.FLAGS.verbosity)
     else:
       logging.set_verbosity(logging.WARNING)  # libraries log every detail of a save
-    compilation.use_cache()
-    enough_threads()
     try:
+      compilation.use_cache()
+      enough_threads()
       return main(argv)
     except KeyboardInterrupt:  # a second one, where the first makes a run save
       print('interrupted', file=sys.stderr)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
-from dl import logs, schedule
+from dl import logs, policy, schedule
 from dl import workdir as workdirs
 from dl.assemble import assemble, make_eval_pipelines
 from dl.cli import RESUME
@@ -35,15 +35,23 @@ class Outcome:
   interrupted: bool
 
 
-def check(runs: Sequence[Run]) -> None:
-  """Assembles as many runs as it takes to see each value of each swept key; raises ConfigError before any starts."""
+def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
+  """Assembles as many runs as it takes to see each value of each swept key; raises ConfigError before any starts.
+
+  Args:
+    runs: which have not begun.
+    metrics: 'split/metric' names, of which those of evaluations must be there too.
+  """
   seen: set[tuple[str, str]] = set()
   for run in runs:
     values = {(key, repr(value)) for key, value in run.overrides.items() if key != 'seed'}
     if not seen or not values <= seen:
       seen |= values | {('', '')}
       try:
-        schedule.make(assemble(run.config), make_eval_pipelines(run.config))
+        found = schedule.make(assemble(run.config), make_eval_pipelines(run.config)).metrics
+        for metric in metrics:
+          if not metric.startswith('train/'):  # those are known once it trains
+            policy.check_metric(metric, found, '--metric')
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
 

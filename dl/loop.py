@@ -35,12 +35,14 @@ class Result:
     step: completed training steps.
     state: the final state, on the devices.
     metrics: evaluation name -> its latest numbers.
+    stopped_early: why it was complete before its last step; None if it was not.
   """
 
   status: Literal['complete', 'interrupted']
   step: int
   state: State
   metrics: dict[str, dict[str, Any]]
+  stopped_early: str | None = None
 
 
 def train(
@@ -84,7 +86,7 @@ def train(
     workdir.check_shared(directory)
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
-    for note in saved.notes:
+    for note in (*saved.notes, *([f'warning: {functions.note}'] if functions.note and first else [])):
       print(note, file=sys.stderr, flush=True)
     step = distributed.of_first({'step': saved.latest or 0})['step']  # listings of shared directories may be old
     saved_step = step or None
@@ -100,7 +102,7 @@ def train(
     found = {'history': [r for r in past if r['split'] != 'train'], 'complete': workdir.is_complete(directory)}
     history, complete = distributed.of_first(found).values()  # so that all decide alike
     evaluated = max((r['step'] for r in history), default=0)  # a run stops at an evaluation, so not between two
-    stopped = plan.should_stop(history, evaluated)
+    stopped = plan.stop_reason(history, evaluated)
     already_complete = complete and (step == plan.total or stopped)
     if not already_complete and first:
       workdir.begin_session(
@@ -166,7 +168,7 @@ def train(
           history.append({'step': step, 'split': name} | values)
           if progress:
             progress.update(step, {f'{name} {k}': v for k, v in values.items() if not isinstance(v, list)})
-        stopped = plan.should_stop(history, step)
+        stopped = plan.stop_reason(history, step)
         if stopped and 'log' not in due:
           recorder.put(step, sums)
           recorder.flush()
@@ -194,12 +196,13 @@ def train(
         if first:
           artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete and first:
-      workdir.update_run(directory, status=status, step=step, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z'))
+      workdir.update_run(
+        directory, status=status, step=step, stopped_early=stopped, finished=time.strftime('%Y-%m-%dT%H:%M:%S%z')
+      )
     if first:
       report.write([directory], directory / 'report.html')
-  return Result(
-    status, step, state, {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in history}
-  )
+  metrics = {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in history}
+  return Result(status, step, state, metrics, stopped)
 
 
 def _failed(directory: pathlib.Path) -> None:

@@ -152,6 +152,23 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, familie
   )
 
 
+def left_whole(rule: str | Sequence[Any], mesh: Mesh, state: State, families: Mapping[str, str]) -> str | None:
+  """A line on the weights which 'tensor' or 'expert' would split, and devices cannot share; None if there are none.
+
+  Arguments: those of `state_shardings`.
+  """
+  chosen = strategy(rule, mesh)
+  covered, found = _by_pairs(chosen, mesh, state.params), []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+    possible = _by_family(chosen, mesh, families, path, leaf)
+    if _keys(path) not in covered and possible != _wanted(chosen, families, path, leaf):
+      found.append(f'{"/".join(_keys(path))} ({" x ".join(f"{n:,}" for n in leaf.shape)})')
+  if not found:
+    return None
+  more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+  return f'config.sharding: devices cannot share {", ".join(found[:3])}{more} evenly, so these are not split as asked'
+
+
 def families(model: nn.Module | Mapping[str, nn.Module]) -> dict[str, str]:
   """Player -> class of its model, of the model(s) of a task."""
   models = model if isinstance(model, Mapping) else {'model': model}
@@ -269,6 +286,12 @@ def _by_pairs(chosen: Strategy, mesh: Mesh, params: PyTree) -> dict[tuple[str, .
 
 def _by_family(chosen: Strategy, mesh: Mesh, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
   """What the rules of a parameter's model say, of the axes which are asked for and which can share it."""
+  spec = _wanted(chosen, families, path, leaf)
+  return P(*[a if _divides(size, a, mesh) else None for size, a in zip(leaf.shape, spec, strict=False)])
+
+
+def _wanted(chosen: Strategy, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
+  """What the rules of a parameter's model say, of the axes which are asked for."""
   kept = {_NEEDS[name][0] for name in ('tensor', 'expert') if name in chosen}
   if not kept:
     return P()
@@ -276,8 +299,7 @@ def _by_family(chosen: Strategy, mesh: Mesh, families: Mapping[str, str], path: 
   name = '/'.join(below)
   for regex, axes in RULES.get(families[player], ()):
     if re.search(regex, name):
-      spec = [None] * (leaf.ndim - len(axes)) + [a if a in kept else None for a in axes]
-      return P(*[a if _divides(size, a, mesh) else None for size, a in zip(leaf.shape, spec, strict=True)])
+      return P(*[None] * (leaf.ndim - len(axes)), *[a if a in kept else None for a in axes])
   return P()
 
 

@@ -102,9 +102,11 @@ def main(argv: Sequence[str]) -> int:
       print('\n' + describe(found, changed, device))
       fewer = config['data']['batch_size'] // changed['data']['batch_size'] if config['data'] else 1
       if fewer > 1:
-        print(f"a first stage of optim, dict(name='accumulate', steps={fewer}), keeps updates of as many examples")
-        fits = '' if found.peak + found.parameters <= device.memory else ', which does not fit'
-        print(f'and takes {size(found.parameters)} more for their sum{fits}')
+        summing = changed | {'optim': planning.accumulating(config['optim'], fewer)}
+        whole = planning.make(summing, shapes(summing), found.devices)
+        stage = f"dict(name='accumulate', steps={fewer})"
+        print(f'for updates of as many examples, with {stage} as the first stage of optim: ', end='')
+        print(f'{size(whole.peak)}, {_verdict(whole, device)}')
       return 1
   print('nothing that was tried fits: weights split over a second axis of the mesh would be next')
   return 1
@@ -147,6 +149,8 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
   if plan.program.ungrouped:
     count = len(plan.program.ungrouped)
     lines.append(f'  {count} calls, of which it is not known who takes part, are counted as among all devices')
+  if plan.note:
+    lines.append(f'  {plan.note}')
   if device:
     times = plan.times(device, config['precision'])
     low, high = plan.utilization(device, config['precision'])

@@ -51,6 +51,7 @@ class Plan:
     model_flops: of one step over all devices, three times a forward pass: nothing that is computed twice counts.
     savings: arguments of the model which would make it keep fewer activations, the least costly first.
     seconds: how long the compilation took.
+    note: what is not split as asked, if anything.
   """
 
   devices: int
@@ -67,6 +68,7 @@ class Plan:
   savings: dict[str, Any]
   seconds: float
   widened: bool = False
+  note: str | None = None
 
   @property
   def state(self) -> float:
@@ -161,6 +163,7 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     savings=_savings(parts.task.model),
     seconds=time.perf_counter() - began,
     widened=memory.widened,
+    note=functions.note,
   )
 
 
@@ -251,6 +254,15 @@ def _with_fsdp(rule: Any) -> Any:
     return [*rule[:-1], _with_fsdp(rule[-1])] if len(rule) and isinstance(rule[-1], str) else rule
   names = [name for name in rule.split('+') if name not in ('replicated', 'zero1', 'fsdp')]
   return rule if 'fsdp' in rule.split('+') else '+'.join([*names, 'fsdp'])
+
+
+def accumulating(optim: Mapping[str, Any], steps: int) -> dict[str, Any]:
+  """A config's `optim` which makes one update of `steps` batches, whatever it did before."""
+  if not all('name' in stage for stage in optim.values()):  # one of each player
+    return {player: accumulating(stages, steps) for player, stages in optim.items()}
+  rest = {key: stage for key, stage in optim.items() if stage['name'] != 'accumulate'}
+  steps *= math.prod(stage['steps'] for stage in optim.values() if stage['name'] == 'accumulate')
+  return {'accumulate': {'name': 'accumulate', 'steps': steps}} | rest
 
 
 def _narrow_moments(optim: Any) -> Any:

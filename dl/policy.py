@@ -70,10 +70,12 @@ class EarlyStop:
   mode: Literal['min', 'max'] = 'min'
   min_delta: float = 0.0
 
-  def should_stop(self, history: History, step: int, patience: int) -> bool:
-    """Whether `patience` steps have passed since the last improvement."""
+  def reason(self, history: History, step: int, patience: int) -> str | None:
+    """Why to stop, if `patience` steps have passed since the last improvement; else None."""
     best = best_step(values(history, self.metric), self.mode, self.min_delta)
-    return best is not None and step - best >= patience
+    if best is None or step - best < patience:
+      return None
+    return f'{self.metric} was best at step {best:,}, {step - best:,} steps before; the patience is {patience:,}'
 
 
 def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, Sequence[str]]) -> Any:
@@ -90,21 +92,24 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
     if policy.best:
       raise ConfigError(f"{where}.best: needs a metric, such as metric='validation/loss'")
     return policy
-  valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
-  if policy.metric not in valid:
-    raise ConfigError(f'{where}.metric: no evaluation has {policy.metric!r}; {nearest(policy.metric, valid)}')
+  check_metric(policy.metric, metrics, f'{where}.metric')
   if 'mode' not in spec and direction(policy.metric.partition('/')[2]) == 'max':
     raise ConfigError(f"{where}.mode: is 'min' if not given, and of {policy.metric!r} more is better; give mode='max'")
   return policy
 
 
+def check_metric(metric: str, metrics: Mapping[str, Sequence[str]], where: str) -> None:
+  """Raises ConfigError unless an evaluation has this metric, 'evaluation/name'."""
+  valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
+  if metric not in valid:
+    raise ConfigError(f'{where}: no evaluation has {metric!r}; {nearest(metric, valid)}')
+
+
 def check_claims(config: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
   """Raises ConfigError unless `expect` and `baselines` fit the metrics that the evaluations have."""
-  valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
   for part in ('expect', 'baselines'):
-    for name in config[part]:
-      if metrics and name not in valid:
-        raise ConfigError(f'config.{part}: no evaluation has {name!r}; {nearest(name, valid)}')
+    for name in config[part] if metrics else ():
+      check_metric(name, metrics, f'config.{part}')
   for name, claim in config['expect'].items():
     if not matches(claim, tuple[float, float]) or claim[1] < 0:
       raise ConfigError(f'config.expect: {name!r} needs (value, tolerance), got {claim!r}')

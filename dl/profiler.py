@@ -26,7 +26,9 @@ class Profiler:
     Raises:
       ConfigError: a text which is not such a span, or one beyond the training.
     """
-    self._folder, self._span, self._first, self._last, self._on = directory / FOLDER, span, 0, 0, False
+    self._folder, self._span, self._first, self._last = directory / FOLDER, span, 0, 0
+    self._began: int | None = None  # the first step that is traced
+    self._on = False
     if span is not None:
       match = re.fullmatch(r'(\d+):(\d+)', span)
       if not match or not 1 <= int(match[1]) <= int(match[2]) <= total:
@@ -35,15 +37,17 @@ class Profiler:
 
   def before(self, step: int, length: int) -> None:
     """To be called when `step` steps are done, and the next `length` are about to begin."""
-    if self._span and not self._on and self._first <= step + length and step < self._last:
+    if self._span and self._began is None and self._first <= step + length and step < self._last:
       jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
-      self._on, self._span = True, None
+      self._on, self._began = True, step + 1
 
   def after(self, step: int, done: Any) -> None:
     """To be called when `step` steps have been started; waits for `done` where the span ends."""
     if self._on and step >= self._last:
       jax.block_until_ready(done)
       self._stop()
+      if (self._began, step) != (self._first, self._last):  # steps of one compiled call are traced together
+        print(f'--profile={self._span}: traced the steps {self._began} to {step}, of whole calls', file=sys.stderr)
 
   def __enter__(self) -> Self:
     return self
@@ -51,7 +55,7 @@ class Profiler:
   def __exit__(self, *error: Any) -> None:
     if self._on:
       self._stop()
-    elif self._span and error[0] is None:
+    elif self._span and self._began is None and error[0] is None:
       print(f'--profile={self._span}: nothing was traced, as this session trained no such step', file=sys.stderr)
 
   def _stop(self) -> None:

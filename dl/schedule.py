@@ -23,6 +23,7 @@ class Schedule:
     every: 'log', 'eval', 'checkpoint', 'artifacts' -> steps between two; one that is absent happens at the end alone.
     keep: which checkpoints stay.
     stop: when to stop early, and its patience in steps.
+    metrics: evaluation name -> names of its metrics which are numbers.
   """
 
   total: int
@@ -30,6 +31,7 @@ class Schedule:
   every: Mapping[str, int]
   keep: policy.Keep
   stop: tuple[policy.EarlyStop, int] | None
+  metrics: Mapping[str, list[str]]
 
   def due(self, step: int) -> set[str]:
     """What is done after a step."""
@@ -37,9 +39,9 @@ class Schedule:
       return {*KINDS}
     return {kind for kind, n in self.every.items() if step % n == 0}
 
-  def should_stop(self, history: policy.History, step: int) -> bool:
-    """Whether to stop early after the evaluation at `step`."""
-    return self.stop is not None and self.stop[0].should_stop(history, step, self.stop[1])
+  def stop_reason(self, history: policy.History, step: int) -> str | None:
+    """Why to stop early after the evaluation at `step`; None to go on, or at the end anyway."""
+    return self.stop[0].reason(history, step, self.stop[1]) if self.stop and step < self.total else None
 
   def calls(self, start: int) -> Iterator[int]:
     """Lengths of the compiled calls from `start` on: `fused` steps where nothing is due between them, else one.
@@ -73,7 +75,7 @@ def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
     rule = policy.make(policy.EarlyStop, config['early_stop'], 'config.early_stop', names)
     stop = (rule, parts.duration(rule.patience, 'config.early_stop.patience'))
   every = {kind: n for kind, n in every.items() if n is not None}
-  return Schedule(parts.total_steps, config['steps_per_call'], every, keep, stop)
+  return Schedule(parts.total_steps, config['steps_per_call'], every, keep, stop, names)
 
 
 def _metric_names(parts: Parts, evals: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -47,6 +47,7 @@ class Compiled:
     evaluate: (state, batch, index) -> metrics of one evaluation batch.
     finite: tree -> whether every number in it is finite.
     like: shapes and shardings of the (state, sums), to restore into.
+    note: what is not split as the config asks, if anything.
   """
 
   init: Callable[[Mapping[str, Array]], State]
@@ -56,13 +57,15 @@ class Compiled:
   evaluate: Callable[[State, Any, Any], Metrics]
   finite: Callable[[Any], Array]
   like: tuple[State, Sums]
+  note: str | None
 
 
 def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   """The functions of a run on a mesh; raises ConfigError for sharding rules which do not fit."""
   whole = sharding.replicated(mesh)
   rule, seed, count = (parts.config[key] for key in ('sharding', 'seed', 'seeds'))
-  shardings = partition.state_shardings(rule, mesh, parts.state, partition.families(parts.task.model))
+  families = partition.families(parts.task.model)
+  shardings = partition.state_shardings(rule, mesh, parts.state, families)
   train = partition.split_activations(make_train_step(parts), mesh, 2, rule)
   train = partition.onto_devices(train, rule, shardings)
   evaluate = partition.split_activations(make_eval_step(parts.task, seed, count), mesh, 1, rule)
@@ -76,6 +79,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
     evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
+    note=partition.left_whole(rule, mesh, parts.state, families),
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
   if 'sequence' in partition.strategy(rule, mesh):  # whether it splits anything is known once the model is traced

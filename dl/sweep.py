@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
   if FLAGS.report:
     _report(workdir, sweep, FLAGS.metric)
     return 0
-  launch.check([run for run in runs if not (workdir / run.name).exists()])
+  launch.check([run for run in runs if launch.status(workdir / run.name) != 'complete'], FLAGS.metric)
   with workdirs.locked(workdir):
     if sweeping.content(workdir) != before:
       raise ConfigError(f'--workdir: another command changed the sweep of {workdir} meanwhile; run this one again')
@@ -115,10 +115,12 @@ def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run'
   from dl import config, sweeping
   from dl import workdir as workdirs
 
+  given = [f'--{name}' for name in ('grid', 'random', 'file') if FLAGS[name].value]
   if FLAGS.report:
+    if given or FLAGS.config or FLAGS.override:
+      raise ConfigError(f'--report: is of the whole sweep of --workdir; leave out {(given or ["--config"])[0]}')
     sweep = sweeping.read(workdir)
     return sweep, list(sweep.runs)
-  given = [f'--{name}' for name in ('grid', 'random', 'file') if FLAGS[name].value]
   if not FLAGS.config:
     given += [f'--{name}' for name in ('vectorize_seeds', 'samples') if FLAGS[name].value]
     if given or FLAGS.override:

@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
     numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
     print(f'{name}: {numbers}')
   if is_first():
-    print(f'{result.status} at step {result.step}: {FLAGS.workdir}')
+    why = f', stopped early ({result.stopped_early})' if result.stopped_early else ''
+    print(f'{result.status} at step {result.step}{why}: {FLAGS.workdir}')
   return 0 if result.status == 'complete' else cli.RESUME
 
 

@@ -237,6 +237,19 @@ def test_what_does_not_fit_is_followed_by_what_does():
   assert lines[0].startswith('with model.remat=full: ') and lines[0].endswith('does not fit')
   assert re.match(r'with model.remat=full, data.batch_size=\d+: .* fits$', lines[-1])
   assert 2 <= len(lines) <= 4 and done.stdout.count('one device holds') == 2
+  rows = int(re.search(r'batch_size=(\d+)', lines[-1])[1])
+  (steps,) = re.findall(
+    r"as many examples, with dict\(name='accumulate', steps=(\d+)\) as .*: .* fits?$", done.stdout, re.M
+  )
+  assert int(steps) * rows == 1048576
+
+
+def test_accumulation_comes_first_and_multiplies():
+  adam, four = {'name': 'adam'}, {'name': 'accumulate', 'steps': 4}
+  assert planning.accumulating({'adam': adam}, 2) == {'accumulate': four | {'steps': 2}, 'adam': adam}
+  found = planning.accumulating({'generator': {'sum': four, 'adam': adam}, 'critic': {'adam': adam}}, 2)
+  assert list(found['generator']) == ['accumulate', 'adam'] and found['generator']['accumulate']['steps'] == 8
+  assert found['critic']['accumulate']['steps'] == 2
 
 
 def nearest(search, monkeypatch, devices, sharding, memory, **model):

@@ -301,6 +301,8 @@ def test_from_the_command_to_the_report_and_through_slurm(environment, command, 
     (['--grid=seed=0,1', '--index=7'], 'has 2 runs, 0 to 1'),
     (['--grid=seed=0,1', '--index=0', '--report'], '--index and --report'),
     (['--grid=seed=0,1', '--report', '--slurm'], '--report and --slurm'),
+    (['--grid=seed=0,1', '--report'], 'leave out --grid'),
+    (['--grid=seed=0,1', '--metric=test/acuracy'], "did you mean 'test/accuracy'"),
     (
       ['--grid=seed=0,1', '--vectorize_seeds', "--config.early_stop={'metric': 'test/loss', 'patience': 5}"],
       'early_stop',
@@ -319,7 +321,7 @@ def test_one_sweep_at_a_time_in_a_directory(command, tmp_path, monkeypatch):
     code, _, err = command(*arguments)
   assert code == 2 and 'is in use by process' in err and not (tmp_path / sweeping.FILE).exists()
 
-  def check(runs):  # while it looks at its runs, another command adds some
+  def check(runs, metrics):  # while it looks at its runs, another command adds some
     sweeping.write(tmp_path, sweeping.make(CONFIG, [], [{'seed': '7'}]))
 
   monkeypatch.setattr(launch, 'check', check)

@@ -101,7 +101,7 @@ def _card(i: int, runs: Sequence[Run]) -> str:
     'Commit': re.sub(r'\b([0-9a-f]{10})[0-9a-f]{30}\b', r'\1', commit),
   }
   versions = ', '.join(f'{k} {v}' for k, v in facts.get('versions', {}).items() if v)
-  wide = {'Versions': versions, 'Directory': run.path}
+  wide = {'Stopped early': facts.get('stopped_early'), 'Versions': versions, 'Directory': run.path}
   items = [f'<div><dt>{k}</dt><dd>{escape(v)}</dd></div>' for k, v in shown.items() if v not in (None, '')]
   items += [f'<div class="wide"><dt>{k}</dt><dd>{escape(v)}</dd></div>' for k, v in wide.items() if v not in (None, '')]
   if 'command' in facts:
