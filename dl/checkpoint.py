@@ -273,7 +273,8 @@ def _reason(error: Exception) -> str:
 def _quiet_orbax() -> None:
   """Keeps what Orbax's threads and tasks say of a failure off stderr, for good: they may do so until the process ends.
 
-  The failure itself is raised where it is waited for. To call this twice is to call it once.
+  The failure itself is raised where it is waited for. To call this twice is to call it once. Nothing tells a callback
+  into a closed event loop of Orbax from one into another loop, so no closed loop is told of.
   """
   for name in ('absl', 'asyncio'):
     logging.getLogger(name).addFilter(_not_orbax)

@@ -67,18 +67,19 @@ def join() -> int | None:
 
 
 def enough_threads() -> None:
-  """Gives the virtual devices of XLA_FLAGS threads in which to wait for one another; to be called before JAX is used.
+  """Gives virtual devices threads in which to wait for one another; to be called before JAX is used.
 
-  They share one pool, as large as the machine has cores. Where all of its threads wait in communication, for devices
-  which have no thread left, nothing goes on.
+  Those of XLA_FLAGS or JAX_NUM_CPU_DEVICES share one pool, as large as the machine has cores. Where all of its threads
+  wait in communication, for devices which have no thread left, nothing goes on. Raises ConfigError for no number.
   """
   asked = re.findall(r'--xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', ''))
   count = (asked or [os.environ.get('JAX_NUM_CPU_DEVICES') or '1'])[-1]
-  if not count.isdecimal():
-    raise ConfigError(f'JAX_NUM_CPU_DEVICES: expected a number, got {count!r}')
-  count = int(count)
-  if count > 1:
-    os.environ.setdefault('NPROC', str(max(8 * count, os.cpu_count() or 1)))  # which XLA reads
+  try:
+    threads = 8 * int(count)
+  except ValueError as e:
+    raise ConfigError(f'JAX_NUM_CPU_DEVICES: expected a number, got {count!r}') from e
+  if threads > 8:
+    os.environ.setdefault('NPROC', str(max(threads, os.cpu_count() or 1)))  # which XLA reads
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

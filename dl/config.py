@@ -38,8 +38,9 @@ class Experiment:
     log_every: how often to write training metrics.
     checkpoint_every: how often to save; always at the end too.
     artifacts_every: how often to write samples and pictures; None: at the end alone.
-    keep: which checkpoints to keep: `last` newest and `best` best ones by `metric` ('test/accuracy') and `mode`.
-    early_stop: stop when `metric` has not improved for `patience` (a duration); `mode`, `min_delta`.
+    keep: which checkpoints to keep: `last` newest and `best` best ones by `metric` ('test/accuracy') and `mode`,
+      'max' where more is better.
+    early_stop: stop when `metric` has not improved for `patience` (a duration), by more than `min_delta`; `mode`.
     steps_per_call: steps fused into one compiled call by `lax.scan`.
     precision: compute in this dtype; parameters, optimizer states and statistics stay float32.
     mesh: device mesh axis -> size; -1 is all the devices that are left.

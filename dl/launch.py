@@ -39,21 +39,24 @@ def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
   """Assembles as many runs as it takes to see each value of each swept key; raises ConfigError before any starts.
 
   Args:
-    runs: which have not begun.
-    metrics: 'split/metric' names, of which those of evaluations must be there too.
+    runs: which are not complete.
+    metrics: 'split/metric' names; evaluations of some run must have them, but those of 'train', known once it trains.
   """
   seen: set[tuple[str, str]] = set()
+  found: dict[str, dict[str, None]] = {}
   for run in runs:
     values = {(key, repr(value)) for key, value in run.overrides.items() if key != 'seed'}
     if not seen or not values <= seen:
       seen |= values | {('', '')}
       try:
-        found = schedule.make(assemble(run.config), make_eval_pipelines(run.config)).metrics
-        for metric in metrics:
-          if not metric.startswith('train/'):  # those are known once it trains
-            policy.check_metric(metric, found, '--metric')
+        made = schedule.make(assemble(run.config), make_eval_pipelines(run.config))
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
+      for split, names in made.metrics.items():
+        found.setdefault(split, {}).update(dict.fromkeys(names))
+  for metric in metrics if seen else ():
+    if not metric.startswith('train/'):
+      policy.check_metric(metric, {split: list(names) for split, names in found.items()}, '--metric')
 
 
 def status(folder: pathlib.Path) -> str:

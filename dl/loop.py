@@ -111,6 +111,7 @@ def train(
         total_steps=plan.total,
         parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
         data=parts.record(),
+        stopped_early=None,
       )
       stack.push(lambda kind, *_: kind is not None and _failed(directory))
     progress = stack.enter_context(Progress(plan.total, step)) if show_progress and first else None

@@ -287,17 +287,17 @@ def _by_pairs(chosen: Strategy, mesh: Mesh, params: PyTree) -> dict[tuple[str, .
 def _by_family(chosen: Strategy, mesh: Mesh, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
   """What the rules of a parameter's model say, of the axes which are asked for and which can share it."""
   spec = _wanted(chosen, families, path, leaf)
-  return P(*[a if _divides(size, a, mesh) else None for size, a in zip(leaf.shape, spec, strict=False)])
+  if not len(spec):
+    return spec
+  return P(*[a if _divides(size, a, mesh) else None for size, a in zip(leaf.shape, spec, strict=True)])
 
 
 def _wanted(chosen: Strategy, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
   """What the rules of a parameter's model say, of the axes which are asked for."""
   kept = {_NEEDS[name][0] for name in ('tensor', 'expert') if name in chosen}
-  if not kept:
-    return P()
   player, *below = _keys(path)
   name = '/'.join(below)
-  for regex, axes in RULES.get(families[player], ()):
+  for regex, axes in RULES.get(families[player], ()) if kept else ():
     if re.search(regex, name):
       return P(*[None] * (leaf.ndim - len(axes)), *[a if a in kept else None for a in axes])
   return P()

@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
       print('\n' + describe(found, changed, device))
       fewer = config['data']['batch_size'] // changed['data']['batch_size'] if config['data'] else 1
       if fewer > 1:
-        summing = changed | {'optim': planning.accumulating(config['optim'], fewer)}
+        summing = changed | {'optim': planning.accumulating(changed['optim'], fewer)}
         whole = planning.make(summing, shapes(summing), found.devices)
         stage = f"dict(name='accumulate', steps={fewer})"
         print(f'for updates of as many examples, with {stage} as the first stage of optim: ', end='')

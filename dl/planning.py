@@ -257,12 +257,13 @@ def _with_fsdp(rule: Any) -> Any:
 
 
 def accumulating(optim: Mapping[str, Any], steps: int) -> dict[str, Any]:
-  """A config's `optim` which makes one update of `steps` batches, whatever it did before."""
-  if not all('name' in stage for stage in optim.values()):  # one of each player
+  """A config's `optim` with a first stage, of each player, which makes one update of `steps` batches."""
+  if not any('name' in stage for stage in optim.values()):
     return {player: accumulating(stages, steps) for player, stages in optim.items()}
-  rest = {key: stage for key, stage in optim.items() if stage['name'] != 'accumulate'}
-  steps *= math.prod(stage['steps'] for stage in optim.values() if stage['name'] == 'accumulate')
-  return {'accumulate': {'name': 'accumulate', 'steps': steps}} | rest
+  key = 'accumulate'
+  while key in optim:
+    key += '_again'
+  return {key: {'name': 'accumulate', 'steps': steps}} | dict(optim)
 
 
 def _narrow_moments(optim: Any) -> Any:

@@ -33,7 +33,7 @@ class Keep:
     last: how many of the newest; two, so that one which is damaged has one before it.
     best: how many of the best by `metric`.
     metric: 'evaluation/name', such as 'validation/accuracy'.
-    mode: whether more or less is better.
+    mode: whether more or less is better; to be given where the name of the metric says that more is.
   """
 
   last: int = 2
@@ -61,7 +61,7 @@ class EarlyStop:
   Attributes:
     metric: 'evaluation/name'.
     patience: how long the metric may go without an improvement, a duration.
-    mode: whether more or less is better.
+    mode: whether more or less is better; to be given where the name of the metric says that more is.
     min_delta: how much better counts as an improvement.
   """
 
@@ -75,7 +75,7 @@ class EarlyStop:
     best = best_step(values(history, self.metric), self.mode, self.min_delta)
     if best is None or step - best < patience:
       return None
-    return f'{self.metric} was best at step {best:,}, {step - best:,} steps before; the patience is {patience:,}'
+    return f'{self.metric} last improved at step {best:,}, {step - best:,} steps before; the patience is {patience:,}'
 
 
 def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, Sequence[str]]) -> Any:

@@ -28,6 +28,7 @@ class Profiler:
     """
     self._folder, self._span, self._first, self._last = directory / FOLDER, span, 0, 0
     self._began: int | None = None  # the first step that is traced
+    self._step = 0
     self._on = False
     if span is not None:
       match = re.fullmatch(r'(\d+):(\d+)', span)
@@ -43,11 +44,10 @@ class Profiler:
 
   def after(self, step: int, done: Any) -> None:
     """To be called when `step` steps have been started; waits for `done` where the span ends."""
+    self._step = step
     if self._on and step >= self._last:
       jax.block_until_ready(done)
       self._stop()
-      if (self._began, step) != (self._first, self._last):  # steps of one compiled call are traced together
-        print(f'--profile={self._span}: traced the steps {self._began} to {step}, of whole calls', file=sys.stderr)
 
   def __enter__(self) -> Self:
     return self
@@ -61,3 +61,5 @@ class Profiler:
   def _stop(self) -> None:
     self._on = False
     jax.profiler.stop_trace()
+    if (self._began, self._step) != (self._first, self._last):  # it was cut short, or calls are of several steps
+      print(f'--profile={self._span}: traced the steps {self._began} to {self._step}', file=sys.stderr)

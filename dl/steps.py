@@ -61,7 +61,9 @@ class Compiled:
 
 
 def compiled(parts: Parts, mesh: Mesh) -> Compiled:
-  """The functions of a run on a mesh; raises ConfigError for sharding rules which do not fit."""
+  """The functions of a run on a mesh; raises ConfigError for rules which do not fit, or rows it cannot share."""
+  for key, rows in parts.task.shared.items():
+    sharding.check_batch(rows, mesh, f'config.task.{key}')
   whole = sharding.replicated(mesh)
   rule, seed, count = (parts.config[key] for key in ('sharding', 'seed', 'seeds'))
   families = partition.families(parts.task.model)

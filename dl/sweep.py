@@ -116,16 +116,19 @@ def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run'
   from dl import workdir as workdirs
 
   given = [f'--{name}' for name in ('grid', 'random', 'file') if FLAGS[name].value]
+  more = [f'--{name}' for name in ('vectorize_seeds', 'samples') if FLAGS[name].value]
+  more = [*given, *more, *(['--config.KEY'] if FLAGS.override else [])]
   if FLAGS.report:
-    if given or FLAGS.config or FLAGS.override:
-      raise ConfigError(f'--report: is of the whole sweep of --workdir; leave out {(given or ["--config"])[0]}')
+    others = ['--config'] if FLAGS.config else [*more, *(['--parallel'] if FLAGS.parallel else [])]
+    if others:
+      raise ConfigError(f'--report: is of the whole sweep of --workdir, as it is; leave out {others[0]}')
     sweep = sweeping.read(workdir)
     return sweep, list(sweep.runs)
   if not FLAGS.config:
-    given += [f'--{name}' for name in ('vectorize_seeds', 'samples') if FLAGS[name].value]
-    if given or FLAGS.override:
-      flag = (given or ['--config.KEY'])[0]
-      raise ConfigError(f'--config: is needed with {flag}; with --workdir alone, the sweep of that directory goes on')
+    if more:
+      raise ConfigError(
+        f'--config: is needed with {more[0]}; with --workdir alone, the sweep of that directory goes on'
+      )
     sweep = sweeping.read(workdir)
     sweeping.check_base(sweep.base, config.load(sweep.path, sweep.shared))
     return sweep, list(sweep.runs)

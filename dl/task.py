@@ -45,6 +45,11 @@ class Task:
     """Optimizer updates which one training step makes, of all players or of each; schedules count updates."""
     return 1
 
+  @property
+  def shared(self) -> Mapping[str, int]:
+    """Argument -> numbers of rows it makes, which the axes of the batch must share beside the batches of the data."""
+    return {}
+
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
     """Initial (params, extra): player -> parameters, and whatever else training changes."""
     raise NotImplementedError

@@ -56,7 +56,7 @@ def test_best_is_the_first_of_equals():
 def test_early_stop_counts_steps_since_the_last_improvement():
   stop = policy.EarlyStop(metric='test/loss', patience=20)
   assert stop.reason(HISTORY, 30, 20) is None
-  assert stop.reason(HISTORY, 40, 20) == 'test/loss was best at step 20, 20 steps before; the patience is 20'
+  assert stop.reason(HISTORY, 40, 20) == 'test/loss last improved at step 20, 20 steps before; the patience is 20'
   assert policy.EarlyStop(metric='test/loss', patience=20, min_delta=0.6).reason(HISTORY, 30, 20)
 
 

@@ -5,6 +5,7 @@ import errno
 import gc
 import itertools
 import json
+import logging
 import os
 import pathlib
 import resource
@@ -202,22 +203,35 @@ def test_a_checkpoint_without_checksums_may_turn_out_to_be_damaged(copied, capfd
   assert capfd.readouterr() == ('', '')
 
 
-def test_only_what_orbax_leaves_behind_is_not_told(copied, monkeypatch):
+def test_only_what_orbax_leaves_behind_is_not_told(copied, monkeypatch, caplog):
   told = []
   monkeypatch.setattr(sys, 'unraisablehook', told.append)
   for _ in range(2):
     dl.load(copied)
   hook = sys.unraisablehook
+  assert hook.before == told.append
 
   def tell(value, of=None):
     hook(types.SimpleNamespace(exc_value=value, object=of))
 
+  def coroutine(path):
+    names = {}
+    exec(compile('async def read(): pass', path, 'exec'), names)
+    made = names['read']()
+    made.close()
+    return made
+
   tell(RuntimeError('Event loop is closed'))
+  tell(ValueError('no such array'), of=coroutine('/x/orbax/read.py'))
   assert told == []
   mine = RuntimeError('mine')
   tell(mine)
-  tell(mine, of=print)
+  tell(mine, of=coroutine('/x/mine/read.py'))
   assert [e.exc_value for e in told] == [mine, mine]
+  caplog.clear()
+  for path in ('/x/orbax/read.py', '/x/mine/read.py'):
+    logging.getLogger('asyncio').error('Task exception was never retrieved, defined at %s', path)
+  assert [r.args for r in caplog.records] == [('/x/mine/read.py',)]
 
 
 def test_what_killed_writers_leave_is_harmless(runs, cut, tmp_path):
@@ -660,7 +674,6 @@ def test_a_reader_that_dies_ends_the_run_and_leaves_the_checkpoint(tmp_path):
 
 HANGS = """
 import time
-import types
 import numpy as np
 
 class Hangs:

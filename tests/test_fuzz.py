@@ -192,7 +192,7 @@ class Trials:
 
     def guarded(parts, mesh):
       found = compiled(parts, mesh)
-      return steps.Compiled(*([reached] * 6), like=found.like)
+      return steps.Compiled(*([reached] * 6), like=found.like, note=found.note)
 
     patch.setattr(steps, 'compiled', guarded)
     patch.setattr(cli, 'fail', fail)

@@ -183,7 +183,7 @@ def test_some_steps_are_traced(tmp_path, capsys):
     profile='8:9',
   )
   assert list((fused / 'profile').rglob('perfetto_trace.json.gz'))
-  assert capsys.readouterr().err == '--profile=8:9: traced the steps 7 to 12, of whole calls\n'
+  assert capsys.readouterr().err == '--profile=8:9: traced the steps 7 to 12\n'
   loop.train(small('digits', 'train_for=8'), tmp_path / 'run', show_progress=False, profile='3:5')  # it is complete
   assert '--profile=3:5: nothing was traced' in capsys.readouterr().err
   for span in ('3', '0:2', '5:3', '3:9'):
@@ -271,7 +271,7 @@ def test_early_stopping_stops_and_stays_stopped(tmp_path):
   result = train(config, tmp_path / 'whole')  # the first evaluation is the best, so: 10, 20, stop at 30
   assert (result.status, result.step) == ('complete', 30)
   assert result.stopped_early == workdirs.read_run(tmp_path / 'whole')['stopped_early']
-  assert result.stopped_early == 'test/loss was best at step 10, 20 steps before; the patience is 15'
+  assert result.stopped_early == 'test/loss last improved at step 10, 20 steps before; the patience is 15'
   assert result.stopped_early in (tmp_path / 'whole/report.html').read_text()
   assert saved(tmp_path / 'whole') == [30]
   lines = records(tmp_path / 'whole')

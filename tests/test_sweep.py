@@ -301,7 +301,7 @@ def test_from_the_command_to_the_report_and_through_slurm(environment, command, 
     (['--grid=seed=0,1', '--index=7'], 'has 2 runs, 0 to 1'),
     (['--grid=seed=0,1', '--index=0', '--report'], '--index and --report'),
     (['--grid=seed=0,1', '--report', '--slurm'], '--report and --slurm'),
-    (['--grid=seed=0,1', '--report'], 'leave out --grid'),
+    (['--grid=seed=0,1', '--report'], 'leave out --config'),
     (['--grid=seed=0,1', '--metric=test/acuracy'], "did you mean 'test/accuracy'"),
     (
       ['--grid=seed=0,1', '--vectorize_seeds', "--config.early_stop={'metric': 'test/loss', 'patience': 5}"],

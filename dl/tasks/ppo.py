@@ -110,6 +110,10 @@ class PPO(Task):
   def updates_per_step(self) -> int:
     return self.epochs * self.minibatches
 
+  @property
+  def shared(self) -> dict[str, int]:
+    return {'num_envs': self.num_envs, 'minibatches': self.examples_per_step // self.minibatches}
+
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
     model_key, env_key = jax.random.split(key)
     env_state = jax.vmap(self.environment.reset)(jax.random.split(env_key, self.num_envs))

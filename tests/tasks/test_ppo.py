@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AbstractMesh
 
-from dl import config, metrics, optim
+from dl import config, metrics, optim, steps
+from dl.assemble import assemble
 from dl.build import build
 from dl.errors import ConfigError
 from dl.models.actor_critic import ActorCritic
@@ -366,3 +368,13 @@ def test_artifacts_show_an_episode(trained):
   row = found['trace'][7]
   assert set(row) == {'step', *task.environment.observation_names, 'action', 'probability', 'value', 'reward'}
   assert row['step'] == 7 and 0.5 <= row['probability'] <= 1 and row['action'] in (0, 1)
+
+
+@pytest.mark.parametrize(
+  'envs, parts, message', [(6, 2, 'num_envs: a batch of 6'), (4, 4, 'minibatches: a batch of 10')]
+)
+def test_environments_that_devices_cannot_share_are_refused(envs, parts, message):
+  shape = dict(num_envs=envs, rollout_length=10, minibatches=parts, epochs=1)
+  made = assemble(config.load(f'{ROOT}/experiments/rl/cartpole_ppo.py', [f'task.{k}={v}' for k, v in shape.items()]))
+  with pytest.raises(ConfigError, match=f'config.task.{message} cannot be shared by 4 devices'):
+    steps.compiled(made, AbstractMesh((4,), ('data',)))
