@@ -31,7 +31,7 @@ STRATEGIES = {
 """What `sharding` may name; several are joined by '+'."""
 
 MIN_SHARDED_SIZE = 2**14
-"""Arrays with fewer elements are not split over the batch's axes: splitting them costs more than it saves."""
+"""Arrays with fewer elements are not split over the batch's axes, nor missed by others: it costs more than it saves."""
 
 AXES = (*BATCH_AXES, 'model', 'sequence')
 """Mesh axes which strategies split over; pairs of one's own may name others."""
@@ -153,7 +153,7 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, familie
 
 
 def left_whole(rule: str | Sequence[Any], mesh: Mesh, state: State, families: Mapping[str, str]) -> str | None:
-  """A line on the weights which 'tensor' or 'expert' would split, and devices cannot share; None if there are none.
+  """A line on the larger weights which 'tensor' or 'expert' would split, and devices cannot share; None without any.
 
   Arguments: those of `state_shardings`.
   """
@@ -161,7 +161,9 @@ def left_whole(rule: str | Sequence[Any], mesh: Mesh, state: State, families: Ma
   covered, found = _by_pairs(chosen, mesh, state.params), []
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
     possible = _by_family(chosen, mesh, families, path, leaf)
-    if _keys(path) not in covered and possible != _wanted(chosen, families, path, leaf):
+    if (
+      leaf.size >= MIN_SHARDED_SIZE and _keys(path) not in covered and possible != _wanted(chosen, families, path, leaf)
+    ):
       found.append(f'{"/".join(_keys(path))} ({" x ".join(f"{n:,}" for n in leaf.shape)})')
   if not found:
     return None

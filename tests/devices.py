@@ -32,7 +32,7 @@ KINDS = {
   'mlp': ('digits', MLP),
   'resnet': ('digits', RESNET),
   'gan': ('gan', ['train_for=3', 'log_every=1', 'eval_every=3', 'eval.test.batch_size=40']),
-  'ppo': ('ppo', ['train_for=3', 'log_every=1', 'model.features=(16, 16)']),
+  'ppo': ('ppo', ['train_for=3', 'log_every=1', 'model.features=(16, 16)', 'task.num_envs=8']),
   'gpt': ('gpt', GPT),
   'moe': ('gpt', MOE),
 }

@@ -91,10 +91,10 @@ def test_a_family_is_split_by_pairs_of_layers(network, shape):
 
 
 def test_weights_that_devices_cannot_share_are_named():
-  params = {'model': params_of(gpt.GPT(**GPT | {'vocab_size': 65}), (1, 16))}
+  params = {'model': params_of(gpt.GPT(**GPT | {'vocab_size': 1025}), (1, 16))}
   state = State(step=jax.ShapeDtypeStruct((), jnp.int32), params=params, opt={}, extra={})
   said = partition.left_whole('tensor', MESH, state, {'model': 'GPT'})
-  assert 'cannot share model/token/embedding (65 x 32) evenly' in said
+  assert 'cannot share model/token/embedding (1,025 x 32) evenly' in said
   assert partition.left_whole('replicated', AbstractMesh((4,), ('data',)), state, {'model': 'GPT'}) is None
   assert partition.left_whole([['embedding', [None, 'model']], 'tensor'], MESH, state, {'model': 'GPT'}) is None
 
