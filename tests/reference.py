@@ -55,7 +55,7 @@ def randomize(reference: Any, seed: int = 0, kernels: bool = False) -> Any:
     kernels: whether to draw the kernels too, such that maps neither shrink nor grow from layer to layer. Where they
       shrink, some of the values which a pooling or a rectifier compares differ by rounding alone, and so do gradients.
   """
-  import torch
+  torch = pytest.importorskip('torch')
 
   generator = torch.Generator().manual_seed(seed)
   normal = lambda x, mean, std: x.copy_(mean + std * torch.randn(x.shape, generator=generator))
@@ -131,7 +131,7 @@ def _logits_and_gradient(
   model: nn.Module, reference: Any, variables: Any, image: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
   """(logits, gradient of a scalar loss with respect to the image) of a network and of its reference."""
-  import torch
+  torch = pytest.importorskip('torch')
 
   theirs_in = torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).requires_grad_()
   theirs = output(reference(theirs_in))

@@ -100,7 +100,7 @@ def small_resnet(
   channels: int, classes: int, blocks: Sequence[int], width: int = 16, shortcut: str = 'projection'
 ) -> Any:
   """A ResNet with a 3x3 stem, of torchvision's blocks; `shortcut` is 'projection' or 'pad' (option A)."""
-  import torch
+  torch = pytest.importorskip('torch')
 
   block = torchvision().models.resnet.BasicBlock
 
@@ -233,7 +233,7 @@ def deconv(
 
 
 def _sequence(layers: dict[str, Any]) -> Any:
-  import torch
+  torch = pytest.importorskip('torch')
 
   net = torch.nn.Sequential()
   for name, layer in layers.items():

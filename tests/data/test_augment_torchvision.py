@@ -23,7 +23,7 @@ def images(channels: int) -> np.ndarray:
 def theirs(function, x, *arguments, **options):
   """A function of torchvision on each image."""
   torchvision()
-  import torch
+  torch = pytest.importorskip('torch')
   from torchvision.transforms.v2 import functional
 
   call = getattr(functional, function)
@@ -88,7 +88,7 @@ def test_resized_crop_is_torchvisions(size, antialias):
 def torchvisions_operations():
   """(ours, theirs) of each operation of RandAugment, and the function which applies theirs to one image."""
   torchvision()
-  import torch
+  torch = pytest.importorskip('torch')
   from torchvision.transforms import InterpolationMode, v2
 
   transform = v2.RandAugment(interpolation=InterpolationMode.BILINEAR)

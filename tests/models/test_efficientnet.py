@@ -60,7 +60,7 @@ def test_v2_equals_torchvision():
 
 @pytest.mark.parametrize('number', range(8))
 def test_settings_are_those_of_torchvision(number):
-  import torch
+  torch = pytest.importorskip('torch')
 
   with torch.device('meta'):
     reference = getattr(torchvision().models, f'efficientnet_b{number}')()
@@ -71,7 +71,7 @@ def test_settings_are_those_of_torchvision(number):
 
 
 def test_equals_timm():
-  import torch
+  torch = pytest.importorskip('torch')
 
   reference = randomize(timm().create_model('efficientnet_b0', num_classes=10, in_chans=1))
   model, image = efficientnet.EfficientNetB0(10), random_image(2, 33, 40, 1)

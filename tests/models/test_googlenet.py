@@ -30,7 +30,7 @@ def test_equals_torchvision():
 
 def test_auxiliary_heads_equal_torchvision():
   """While training without dropout; maps are 14x12 at the heads, which 4 does not divide."""
-  import torch
+  torch = pytest.importorskip('torch')
 
   model, image = GoogLeNet(10, aux=True, dropout=0.0, aux_dropout=0.0), random_image(4, 220, 190, 3)
   reference = make(aux_logits=True, dropout=0.0, dropout_aux=0.0)

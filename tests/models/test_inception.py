@@ -27,7 +27,7 @@ def test_equals_torchvision():
 
 
 def test_auxiliary_head_equals_torchvision():
-  import torch
+  torch = pytest.importorskip('torch')
 
   reference = randomize(torchvision().models.inception.InceptionAux(64, 10), kernels=True)
   head, maps = AuxHead(10), random_image(4, 17, 19, 64)

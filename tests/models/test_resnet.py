@@ -58,7 +58,7 @@ def test_bottlenecks_equal_torchvision(dilate):
 
 
 def test_every_tensor_of_the_large_ones_has_its_name():
-  import torch
+  torch = pytest.importorskip('torch')
 
   with torch.device('meta'):
     reference = torchvision().models.resnet152()
@@ -109,7 +109,7 @@ def test_features_are_those_of_the_stages():
   model = resnet.ResNet50(0, blocks=(1, 1, 1, 2), dilate=(False, True, True), features_only=True)
   image = random_image(1, 48, 56, 3)
   variables = converted(model, randomize(backbone, kernels=True), image.shape)
-  import torch
+  torch = pytest.importorskip('torch')
 
   theirs = backbone(torch.tensor(image.transpose(0, 3, 1, 2)))
   mine = jax.jit(model.apply)(variables, image)
@@ -119,7 +119,7 @@ def test_features_are_those_of_the_stages():
 
 
 def test_batch_statistics_of_a_training_step_equal_torchvision():
-  import torch
+  torch = pytest.importorskip('torch')
 
   model, image = resnet.ResNet18(10), random_image(4, 64, 64, 3)
   reference = randomize(torchvision().models.resnet18(num_classes=10), kernels=True)

@@ -41,7 +41,7 @@ def test_parameter_count_for_small_images():
 @pytest.mark.parametrize('batch_norm', [False, True])
 @pytest.mark.parametrize('name', ['11', '13', '16', '19'])
 def test_every_tensor_has_its_name(name, batch_norm):
-  import torch
+  torch = pytest.importorskip('torch')
 
   with torch.device('meta'):
     reference = getattr(torchvision().models, f'vgg{name}' + '_bn' * batch_norm)()
@@ -60,7 +60,7 @@ def test_every_tensor_has_its_name(name, batch_norm):
 )  # the maps before the classifier: 10x10, 16x16, 17x17
 def test_equals_torchvision(batch_norm, size):
   """Layers of torchvision in fewer and narrower stages: those of VGG-11 to 19 have 128 to 143 million parameters."""
-  import torch
+  torch = pytest.importorskip('torch')
 
   networks = torchvision().models.vgg
   reference = networks.VGG(networks.make_layers([8, 'M', 16, 16, 'M'], batch_norm), num_classes=5, init_weights=False)
@@ -71,7 +71,7 @@ def test_equals_torchvision(batch_norm, size):
 
 
 def test_11_equals_torchvision():
-  import torch
+  torch = pytest.importorskip('torch')
 
   reference = torchvision().models.vgg11_bn(num_classes=10, init_weights=False)
   # The full width of the classifier takes half a gigabyte; the convolutions are those of the network itself.

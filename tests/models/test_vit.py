@@ -83,7 +83,7 @@ def test_equals_torchvision():
 
 
 def test_position_embeddings_fit_other_images():
-  import torch
+  torch = pytest.importorskip('torch')
 
   reference = theirs(dynamic_img_size=True)
   image = random_image(2, 48, 64, 3)
