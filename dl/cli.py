@@ -75,11 +75,11 @@ def enough_threads() -> None:
   asked = re.findall(r'--xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', ''))
   count = (asked or [os.environ.get('JAX_NUM_CPU_DEVICES') or '1'])[-1]
   try:
-    threads = 8 * int(count)
+    count = int(count)
   except ValueError as e:
     raise ConfigError(f'JAX_NUM_CPU_DEVICES: expected a number, got {count!r}') from e
-  if threads > 8:
-    os.environ.setdefault('NPROC', str(max(threads, os.cpu_count() or 1)))  # which XLA reads
+  if count > 1:
+    os.environ.setdefault('NPROC', str(max(8 * count, os.cpu_count() or 1)))  # which XLA reads
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

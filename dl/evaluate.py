@@ -48,9 +48,7 @@ def evaluate(
       spec.pop('batch_size', None)
   pipelines = make_eval_pipelines(config, list(names) or None)
   mesh = sharding.make_mesh(sharding.fitting(config['mesh'], jax.device_count()))
-  for name, pipeline in pipelines.items():
-    if pipeline is not None:
-      sharding.check_batch(pipeline.batch_size, mesh, f'config.eval.{name}.batch_size')
+  sharding.check_evals(pipelines, mesh)
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
   eval_step = steps.make_eval_step(parts.task, config['seed'], config['seeds'])
   eval_step = jax.jit(eval_step, out_shardings=sharding.replicated(mesh))

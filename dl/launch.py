@@ -43,7 +43,7 @@ def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
     metrics: 'split/metric' names; evaluations of some run must have them, but those of 'train', known once it trains.
   """
   seen: set[tuple[str, str]] = set()
-  found: dict[str, dict[str, None]] = {}
+  found: dict[str, list[str]] = {}
   for run in runs:
     values = {(key, repr(value)) for key, value in run.overrides.items() if key != 'seed'}
     if not seen or not values <= seen:
@@ -53,10 +53,10 @@ def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
       for split, names in made.metrics.items():
-        found.setdefault(split, {}).update(dict.fromkeys(names))
+        found[split] = [*found.get(split, ()), *names]
   for metric in metrics if seen else ():
     if not metric.startswith('train/'):
-      policy.check_metric(metric, {split: list(names) for split, names in found.items()}, '--metric')
+      policy.check_metric(metric, found, '--metric')
 
 
 def status(folder: pathlib.Path) -> str:

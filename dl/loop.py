@@ -42,7 +42,7 @@ class Result:
   step: int
   state: State
   metrics: dict[str, dict[str, Any]]
-  stopped_early: str | None = None
+  stopped_early: str | None
 
 
 def train(
@@ -67,9 +67,7 @@ def train(
   parts = assemble(config)
   mesh = sharding.make_mesh(config['mesh'])
   evals = make_eval_pipelines(config)
-  for where, pipeline in {'data': parts.pipeline, **{f'eval.{k}': v for k, v in evals.items()}}.items():
-    if pipeline is not None:
-      sharding.check_batch(pipeline.batch_size, mesh, f'config.{where}.batch_size')
+  sharding.check_evals(evals, mesh)
   plan = schedule.make(parts, evals)
   profiler = Profiler(directory, profile if first else None, plan.total)
   functions = steps.compiled(parts, mesh)
@@ -86,8 +84,10 @@ def train(
     workdir.check_shared(directory)
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
-    for note in (*saved.notes, *([f'warning: {functions.note}'] if functions.note and first else [])):
+    for note in saved.notes:
       print(note, file=sys.stderr, flush=True)
+    if functions.note and first:
+      print(f'warning: {functions.note}', file=sys.stderr, flush=True)
     step = distributed.of_first({'step': saved.latest or 0})['step']  # listings of shared directories may be old
     saved_step = step or None
     if step:

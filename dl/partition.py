@@ -120,7 +120,7 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, familie
   specs = _by_pairs(chosen, mesh, state.params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
     if _keys(path) not in specs:
-      spec = _by_family(chosen, mesh, families, path, leaf)
+      spec = _evenly(_by_family(chosen, families, path, leaf), leaf, mesh)
       specs[_keys(path)] = (leaf.shape, _over_batch(spec, leaf, mesh) if 'fsdp' in chosen else spec)
   for name in {'tensor', 'expert'} & chosen.names:
     if not any(_NEEDS[name][0] in _axes_of(spec) for _, spec in specs.values()):
@@ -160,10 +160,10 @@ def left_whole(rule: str | Sequence[Any], mesh: Mesh, state: State, families: Ma
   chosen = strategy(rule, mesh)
   covered, found = _by_pairs(chosen, mesh, state.params), []
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-    possible = _by_family(chosen, mesh, families, path, leaf)
-    if (
-      leaf.size >= MIN_SHARDED_SIZE and _keys(path) not in covered and possible != _wanted(chosen, families, path, leaf)
-    ):
+    if leaf.size < MIN_SHARDED_SIZE or _keys(path) in covered:
+      continue
+    asked = _by_family(chosen, families, path, leaf)
+    if _evenly(asked, leaf, mesh) != asked:
       found.append(f'{"/".join(_keys(path))} ({" x ".join(f"{n:,}" for n in leaf.shape)})')
   if not found:
     return None
@@ -286,15 +286,7 @@ def _by_pairs(chosen: Strategy, mesh: Mesh, params: PyTree) -> dict[tuple[str, .
   return specs
 
 
-def _by_family(chosen: Strategy, mesh: Mesh, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
-  """What the rules of a parameter's model say, of the axes which are asked for and which can share it."""
-  spec = _wanted(chosen, families, path, leaf)
-  if not len(spec):
-    return spec
-  return P(*[a if _divides(size, a, mesh) else None for size, a in zip(leaf.shape, spec, strict=True)])
-
-
-def _wanted(chosen: Strategy, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
+def _by_family(chosen: Strategy, families: Mapping[str, str], path: Sequence[Any], leaf: Any) -> P:
   """What the rules of a parameter's model say, of the axes which are asked for."""
   kept = {_NEEDS[name][0] for name in ('tensor', 'expert') if name in chosen}
   player, *below = _keys(path)
@@ -303,6 +295,13 @@ def _wanted(chosen: Strategy, families: Mapping[str, str], path: Sequence[Any], 
     if re.search(regex, name):
       return P(*[None] * (leaf.ndim - len(axes)), *[a if a in kept else None for a in axes])
   return P()
+
+
+def _evenly(spec: P, leaf: Any, mesh: Mesh) -> P:
+  """A spec, for each dimension or none, without those axes whose devices cannot share their dimension."""
+  if not len(spec):
+    return spec
+  return P(*[a if _divides(size, a, mesh) else None for size, a in zip(leaf.shape, spec, strict=True)])
 
 
 def _over_batch(spec: P, leaf: Any, mesh: Mesh) -> P:

@@ -137,8 +137,6 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     raise ConfigError(
       f'config.mesh: {dict(mesh.shape)} takes {mesh.size} of {devices} devices; -1 is what others leave'
     )
-  if parts.batch:
-    sharding.check_batch(config['data']['batch_size'], mesh, 'config.data.batch_size')
   functions = steps.compiled(parts, mesh)
   split = sharding.batch_sharding(mesh)
   batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=split) for k, v in parts.batch.items()}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,6 +63,13 @@ def check_batch(batch_size: int, mesh: Mesh, where: str) -> None:
   if batch_size % ways:
     near = max(batch_size // ways, 1) * ways
     raise ConfigError(f'{where}: a batch of {batch_size} cannot be shared by {ways} devices; try {near}')
+
+
+def check_evals(pipelines: Mapping[str, Any], mesh: Mesh) -> None:
+  """`check_batch` of each evaluation: name -> its data, or None for a task without."""
+  for name, pipeline in pipelines.items():
+    if pipeline is not None:
+      check_batch(pipeline.batch_size, mesh, f'config.eval.{name}.batch_size')
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -62,6 +62,8 @@ class Compiled:
 
 def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   """The functions of a run on a mesh; raises ConfigError for rules which do not fit, or rows it cannot share."""
+  if parts.batch:
+    sharding.check_batch(parts.config['data']['batch_size'], mesh, 'config.data.batch_size')
   for key, rows in parts.task.shared.items():
     sharding.check_batch(rows, mesh, f'config.task.{key}')
   whole = sharding.replicated(mesh)

@@ -115,12 +115,11 @@ def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run'
   from dl import config, sweeping
   from dl import workdir as workdirs
 
-  given = [f'--{name}' for name in ('grid', 'random', 'file') if FLAGS[name].value]
-  more = [f'--{name}' for name in ('vectorize_seeds', 'samples') if FLAGS[name].value]
-  more = [*given, *more, *(['--config.KEY'] if FLAGS.override else [])]
+  named = lambda *names: [f'--{name}' for name in names if FLAGS[name].value]
+  given = named('grid', 'random', 'file')
+  more = [*given, *named('vectorize_seeds', 'samples'), *(['--config.KEY'] if FLAGS.override else [])]
   if FLAGS.report:
-    others = ['--config'] if FLAGS.config else [*more, *(['--parallel'] if FLAGS.parallel else [])]
-    if others:
+    if others := [*named('config'), *more, *named('parallel')]:
       raise ConfigError(f'--report: is of the whole sweep of --workdir, as it is; leave out {others[0]}')
     sweep = sweeping.read(workdir)
     return sweep, list(sweep.runs)
