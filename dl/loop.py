@@ -67,10 +67,10 @@ def train(
   parts = assemble(config)
   mesh = sharding.make_mesh(config['mesh'])
   evals = make_eval_pipelines(config)
-  sharding.check_evals(evals, mesh)
   plan = schedule.make(parts, evals)
   profiler = Profiler(directory, profile if first else None, plan.total)
   functions = steps.compiled(parts, mesh)
+  sharding.check_evals(evals, mesh)
   memory.check_state(functions.like, mesh.local_devices)
   given = functools.cache(lambda: weights.load(config['init_from'], parts))
   if not (directory / workdir.CONFIG).exists():
