@@ -26,8 +26,9 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from dl import checksums, logs, meter, restore, signals
-from dl import workdir as workdirs
+from dl.store import checksums, logs
+from dl.store import workdir as workdirs
+from dl.training import restore, signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECORD, PAGE = ROOT / 'docs/faults.json', ROOT / 'docs/faults.md'
@@ -58,7 +59,7 @@ import optax
 
 class Digits:
   def __init__(self):
-    from dl.data.sklearn import Digits
+    from dl.data.sources.sklearn import Digits
     self.columns = Digits('all').columns
 
   def __len__(self):
@@ -91,7 +92,7 @@ time.time_ns = lambda: time_ns() + next(years) * 365 * 86400 * 10**9
 
 SLOW = """
 import os, time
-from dl import checksums
+from dl.store import checksums
 write = checksums.write
 def slow(*given, **options):
   if os.path.exists(os.environ['SLOW']):
@@ -241,7 +242,7 @@ def same(a: pathlib.Path, b: pathlib.Path) -> bool:
   """Whether two runs ended alike: state and metrics, bit for bit."""
   (_, x), (_, y) = restore.load_parts(a), restore.load_parts(b)
   equal = jax.tree.leaves(jax.tree.map(lambda p, q: np.array_equal(_plain(p), _plain(q)), x, y))
-  numbers = lambda run: [{k: v for k, v in r.items() if k not in meter.NUMBERS} for r in logs.read(run)]
+  numbers = lambda run: [{k: v for k, v in r.items() if k not in logs.MACHINE} for r in logs.read(run)]
   complete = workdirs.read_run(a)['status'] == workdirs.read_run(b)['status'] == 'complete'
   return all(equal) and complete and numbers(a) == numbers(b)
 
@@ -481,7 +482,7 @@ def _images(folder: pathlib.Path) -> pathlib.Path:
   """A folder of 400 images, which all are good."""
   from PIL import Image
 
-  from dl.data.sklearn import Digits
+  from dl.data.sources.sklearn import Digits
 
   columns = Digits('all').columns
   for i in range(400):

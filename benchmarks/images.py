@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dl.contract.info import Info
 from dl.data.source import Arrays
-from dl.info import Info
 
 
 class RandomImages(Arrays):

@@ -1,7 +1,7 @@
 """What the loop costs: python -m benchmarks.loop
 
 Side by side in one process, in turns of few steps, so that a noisy machine disturbs both alike:
-  * steps per second of `dl.loop.train` over those of a bare hand-written jitted loop (LeNet-5, 28x28, batch 64);
+  * steps per second of `dl.training.loop.train` over a bare hand-written jitted loop's (LeNet-5, 28x28, batch 64);
 and, with --start, as fresh processes:
   * seconds from the command to the first step, and to the end of the digits run, beside `benchmarks/plain_flax.py`.
 """
@@ -24,7 +24,7 @@ from absl import app, flags, logging
 
 from benchmarks.images import RandomImages
 from dl import config as configs
-from dl import loop
+from dl.training import loop
 
 flags.DEFINE_integer('steps', 50, 'Steps of a turn.')
 flags.DEFINE_integer('turns', 60, 'Measured turns of each side.')
@@ -89,7 +89,7 @@ def experiment(steps: int) -> dict:
 
 def bare(turns: Turns) -> None:
   """A hand-written loop."""
-  from dl import build
+  from dl.config import build
 
   source = RandomImages('train')
   images, labels = source.columns['image'], source.columns['label']
@@ -117,7 +117,7 @@ def bare(turns: Turns) -> None:
 
 
 def ours(turns: Turns) -> None:
-  """The same by `dl.loop.train`; it reads its batches a few steps ahead, in each turn alike."""
+  """The same by `dl.training.loop.train`; it reads its batches a few steps ahead, in each turn alike."""
   RandomImages.on_read = lambda: turns.step('dl')
   with tempfile.TemporaryDirectory() as directory:
     loop.train(experiment(turns.total), pathlib.Path(directory) / 'run', show_progress=False)

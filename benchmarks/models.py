@@ -26,9 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from dl import atomic, build, cite, flops, summary, weights
 from dl import config as configs
+from dl.config import build, citations
 from dl.errors import ConfigError
+from dl.store import atomic
+from dl.training import flops, inspection, start
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results.json'
@@ -386,7 +388,7 @@ def compared(network: Network) -> dict[str, Any]:
     with torch.device('meta'):
       theirs = make()
     tensors = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in theirs.state_dict().items()}
-    weights.convert(tensors, shapes_of(model, network.size), model=type(model).__name__)
+    start.convert(tensors, shapes_of(model, network.size), model=type(model).__name__)
     return record | {'tensors': len(tensors)}
   torch.manual_seed(wanted.seed)
   theirs = reference.randomize(make(), kernels=wanted.kernels)
@@ -435,7 +437,7 @@ def _data_set(data: Mapping[str, Any]) -> str:
 
 def papers(keys: Sequence[str]) -> str:
   """The papers of a family, with links."""
-  entries, lines = cite.entries(), []
+  entries, lines = citations.entries(), []
   for key in keys:
     field = lambda name, key=key: (re.search(rf'^\s*{name} = \{{(.*)\}},$', entries[key], re.M) or [None, ''])[1]
     title = re.sub(r'[{}\\]', '', field('title'))
@@ -489,8 +491,9 @@ def lines(numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> I
     'two; many papers count them as one.'
   )
   yield (
-    '* **compared with**: random weights of the reference go through the loader of `dl.weights`, and both networks see '
-    'the same random images, whose shape stands here, in evaluation. **logits**, **gradient**: the largest difference '
+    '* **compared with**: random weights of the reference go through the loader of `dl.training.start`, and both '
+    'networks see the same random images, whose shape stands here, in evaluation. **logits**, **gradient**: the '
+    'largest difference '
     "of the logits and of the gradient of a scalar loss with respect to the image, as a share of the reference's "
     'largest value, in float32. Where two values that a rectifier or a pooling compares are equal but for rounding, '
     'gradients take different ways; beyond 1e-3 they are compared in float64 as well. '
@@ -516,7 +519,7 @@ def lines(numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> I
       n = numbers[row.key]
       cells = [
         *(_title(row), f'{_x(n["input"])}, {_x(n["output"])}', f'{n["parameters"]:,}', row.published or '-'),
-        *(summary.short(n['flops']), *evidence(n['parity']), '<br>'.join(reached.get(row.key, ['-']))),
+        *(inspection.short(n['flops']), *evidence(n['parity']), '<br>'.join(reached.get(row.key, ['-']))),
       ]
       yield f'| {" | ".join(cells)} |'
 

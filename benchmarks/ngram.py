@@ -117,7 +117,7 @@ def bits_per_character(
 def main(argv: Sequence[str]) -> None:
   """Prints the sizes and a line an order."""
   del argv
-  from dl.data.text import StandardLibrary
+  from dl.data.sources.text import StandardLibrary
 
   began = time.monotonic()
   part = lambda split: np.asarray(StandardLibrary(256, split, packages=_PACKAGES.value).tokens)

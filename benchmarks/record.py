@@ -18,9 +18,10 @@ from absl import app, flags, logging
 
 from benchmarks import models
 from dl import config as configs
-from dl import evaluate, logs
-from dl import workdir as workdirs
+from dl.commands import evaluate
 from dl.errors import ConfigError
+from dl.store import logs
+from dl.store import workdir as workdirs
 
 flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
 flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')

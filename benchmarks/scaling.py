@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import app, flags
 
-from dl import cli
+from dl.commands import cli
 
 flags.DEFINE_string('worker', None, 'For its own use: what to do, and on how many devices.')
 flags.DEFINE_boolean('write', False, 'Put the tables into docs/scaling.md.')
@@ -66,15 +66,16 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
   import jax
 
   from dl import config as configs
-  from dl import sharding, steps
-  from dl.assemble import assemble
+  from dl.parallel import meshes
+  from dl.training import steps
+  from dl.training.assemble import assemble
 
   for name, (path, overrides, rows, mesh_of) in MEASURED.items():
     more = [f'mesh={mesh_of(count)}', f'data.batch_size={rows * count}']
     parts = assemble(configs.load(str(ROOT / 'experiments' / path), [*overrides, *more]))
-    mesh = sharding.make_mesh(parts.config['mesh'], jax.devices())
+    mesh = meshes.make_mesh(parts.config['mesh'], jax.devices())
     functions = steps.compiled(parts, mesh)
-    batch = jax.device_put(parts.pipeline[0], sharding.batch_sharding(mesh))
+    batch = jax.device_put(parts.pipeline[0], meshes.batch_sharding(mesh))
     state, sums, times = functions.init({}), functions.new_sums(), []
     for _ in range(12):
       began = time.perf_counter()
@@ -88,15 +89,16 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
 def plan(count: int) -> Iterator[dict[str, Any]]:
   """What the plan says of a step on `count` H100s."""
   from dl import config as configs
-  from dl import datasheet, planning
-  from dl.plan import record
+  from dl.commands.plan import record
+  from dl.parallel import datasheet
+  from dl.planning import plans
 
   device = datasheet.device('h100')
   for name, (path, overrides, rows, stand_in) in PLANNED.items():
     batch = f'data.batch_size={rows * count}'
     config = configs.load(str(ROOT / 'experiments' / path), [*overrides, batch, f"mesh={{'data': {count}}}"])
     given = record(**stand_in, rows=rows * count, steps_per_epoch=1000.0) if stand_in else None
-    found = planning.make(config, given, count)
+    found = plans.make(config, given, count)
     times = found.times(device, config['precision'])
     low, high = found.utilization(device, config['precision'])
     print(f'{name} on {count}: {found.seconds:.0f} s', file=sys.stderr, flush=True)
@@ -133,7 +135,7 @@ def main(_: Sequence[str]) -> None:
     for line in {'measured': measure, 'planned': plan}[kind](int(count)):
       print(json.dumps(line), flush=True)
     return
-  from dl.plan import seconds, size
+  from dl.commands.plan import seconds, size
 
   kinds = [FLAGS.only] if FLAGS.only else list(DEVICES)
   found = {kind: [line for n in DEVICES[kind] for line in worker(kind, n)] for kind in kinds}

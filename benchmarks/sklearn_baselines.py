@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from dl.data.sklearn import BreastCancer, Diabetes, Digits
+from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
 
 
 def diabetes() -> None:

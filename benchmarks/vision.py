@@ -25,11 +25,12 @@ from absl import app, flags
 
 from benchmarks import plain_vision
 from dl import config as configs
-from dl import flops, sharding, steps
-from dl.assemble import assemble, to_float
 from dl.data import augment as augments
 from dl.nn import pooling
 from dl.nn.attention import attend
+from dl.parallel import meshes
+from dl.training import flops, steps
+from dl.training.assemble import assemble, to_float
 
 MODELS = flags.DEFINE_list('models', ['lenet', 'resnet18', 'vit_ti16'], 'Networks to measure.')
 BATCH = flags.DEFINE_integer('batch', None, 'Images of a step; that of each network below if not given.')
@@ -81,9 +82,9 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
       )
     )
   )
-  mesh = sharding.make_mesh(parts.config['mesh'])
+  mesh = meshes.make_mesh(parts.config['mesh'])
   compiled = steps.compiled(parts, mesh)
-  data = sharding.place(parts.pipeline[0], sharding.batch_sharding(mesh))
+  data = meshes.place(parts.pipeline[0], meshes.batch_sharding(mesh))
   carry = [compiled.init({}), compiled.new_sums()]
   cost = flops.count(
     lambda s, b: parts.task.step(s, to_float(b), jax.random.key(0), parts.optimizer.chains), carry[0], data

@@ -19,8 +19,8 @@ from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 
 from dl import config
-from dl.data.segmentation import Pairs
-from dl.metrics import Dice, IoU, MeanIoU
+from dl.contract.metrics import Dice, IoU, MeanIoU
+from dl.data.sources.segmentation import Pairs
 
 PATH = flags.DEFINE_string('path', None, "Folder or .zip of the data; the config's if not given.")
 PIXELS = flags.DEFINE_integer('pixels', 20_000, 'Training pixels of each section.')

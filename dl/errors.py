@@ -1,7 +1,16 @@
-"""The one exception for a user's mistake; entry points print it as a single line."""
+"""The exceptions that commands print as a single line, how such lines are worded, and the codes that they exit with."""
 
 import difflib
 from collections.abc import Iterable
+
+USER_ERROR = 2
+"""Exit code of a user's mistake."""
+
+FAILURE = 1
+"""Exit code of a run which could not go on, such as one whose loss is not finite."""
+
+RESUME = 75
+"""Exit code of a run that was told to stop and saved: the same command continues it (EX_TEMPFAIL of sysexits.h)."""
 
 
 class ConfigError(ValueError):
@@ -37,3 +46,9 @@ def nearest(name: str, valid: Iterable[str], limit: int = 3) -> str:
     return f'did you mean {" or ".join(repr(c) for c in close)}?'
   shown = ', '.join(valid[:12]) + (', ...' if len(valid) > 12 else '')
   return f'valid: {shown or "none"}'
+
+
+def first_line(error: BaseException) -> str:
+  """The first line of an error's message, or its type."""
+  lines = str(error).strip().splitlines()
+  return lines[0] if lines else type(error).__name__

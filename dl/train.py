@@ -1,48 +1,6 @@
-"""python -m dl.train --config=experiments/vision/digits_lenet.py --workdir=/tmp/digits
+"""The face of `dl.commands.train`, so that `python -m dl.train` runs it."""
 
-Trains a config. The same command again continues an interrupted run, bit for bit.
-Exit codes: 0 complete, 1 the training failed, 2 a mistake in the command or the config, 75 interrupted (run it again).
-"""
-
-import pathlib
-from collections.abc import Sequence
-
-from absl import flags
-
-from dl import cli
-
-
-def define_flags() -> None:
-  """The flags of the command: not defined on import, so that a program may import several commands."""
-  cli.define_config()
-  cli.define_distributed()
-  flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
-  flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
-  flags.DEFINE_string('profile', None, 'FIRST:LAST: steps to trace into profile/, for Perfetto or TensorBoard.')
-
-
-def main(argv: Sequence[str]) -> int:
-  """Trains; returns the exit code."""
-  cli.no_more(argv)
-  FLAGS = flags.FLAGS
-  code = cli.join()
-  if code is not None:
-    return code
-  from dl import config, loop  # after the flags are parsed, so that --help is fast
-  from dl.distributed import is_first
-
-  resolved = config.load(cli.required('config'), FLAGS.override)
-  workdir = pathlib.Path(cli.required('workdir'))
-  result = loop.train(resolved, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
-  for name, values in result.metrics.items() if is_first() else ():
-    numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
-    print(f'{name}: {numbers}')
-  if is_first():
-    why = f', stopped early ({result.stopped_early})' if result.stopped_early else ''
-    print(f'{result.status} at step {result.step}{why}: {FLAGS.workdir}')
-  return 0 if result.status == 'complete' else cli.RESUME
-
+from dl.commands import cli, train
 
 if __name__ == '__main__':
-  define_flags()
-  cli.run(main)
+  cli.main(train)

@@ -64,7 +64,7 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture(scope='session')
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
   """A function from a kind to the work directory of its complete run, which no test may change."""
-  from dl import loop
+  from dl.training import loop
 
   done: dict[str, pathlib.Path] = {}
 
@@ -82,7 +82,7 @@ def command(monkeypatch, capsys):
   """Runs `python -m MODULE ARGUMENTS` in this process, which saves the start: (exit code, stdout, stderr)."""
 
   def run(module, *arguments):
-    path = ROOT.joinpath(*module.split('.'))
+    path = ROOT.joinpath(*(['dl', 'commands', 'faces', 'inspect'] if module == 'dl.inspect' else module.split('.')))
     before = set(flags.FLAGS)
     monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
     capsys.readouterr()

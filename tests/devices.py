@@ -13,8 +13,10 @@ import jax
 import numpy as np
 from small import interrupted, small
 
-from dl import assemble, cli, distributed, loop, partition, restore, sharding, steps
+from dl.commands import cli
 from dl.errors import ConfigError
+from dl.parallel import meshes, processes, strategy
+from dl.training import assemble, loop, restore, steps
 
 MLP = [
   "model={'name': 'mlp.MLP', 'hidden': (256, 16), 'num_outputs': 10, 'batch_norm': True}",
@@ -82,7 +84,7 @@ def config(name, *overrides):
 def train(name, folder, seconds):
   """Trains a case in its folder; all but the smallest arrays are split, if it is not about which ones are."""
   began = time.perf_counter()
-  partition.MIN_SHARDED_SIZE = 2**14 if name.startswith('mlp') else 2**6
+  strategy.MIN_SHARDED_SIZE = 2**14 if name.startswith('mlp') else 2**6
   result = loop.train(config(name), folder / name, show_progress=False)
   seconds[name] = time.perf_counter() - began
   return result
@@ -107,20 +109,20 @@ def on_many_devices(folder: pathlib.Path) -> None:
     if name in ('mlp_fsdp', 'gpt_tensor'):
       np.savez(folder / f'{name}.npz', *map(np.asarray, jax.tree.leaves(result.state)))
 
-  partition.MIN_SHARDED_SIZE = 2**14
+  strategy.MIN_SHARDED_SIZE = 2**14
   with interrupted(5):
     found['cut'] = loop.train(config('mlp_fsdp'), folder / 'cut', show_progress=False).step
 
   for count in (1, 2, 8):
-    mesh = sharding.make_mesh({'data': -1}, jax.devices()[:count])
+    mesh = meshes.make_mesh({'data': -1}, jax.devices()[:count])
     for batch_size in (56, 1000):
       parts, state = restore.load_parts(folder / 'mlp_fsdp', mesh=mesh)
       spec = parts.config | {'data': parts.config['data'] | {'batch_size': batch_size}}
-      step = jax.jit(steps.make_eval_step(parts.task, 0), out_shardings=sharding.replicated(mesh))
+      step = jax.jit(steps.make_eval_step(parts.task, 0), out_shardings=meshes.replicated(mesh))
       pipeline = assemble.make_eval_pipelines(spec)['test']
       found['evaluations'][f'{count}/{batch_size}'] = steps.evaluate(step, state, pipeline, mesh)
   for sizes in ({'data': 4, 'model': 1}, {'data': 2, 'model': 2}):
-    mesh = sharding.make_mesh(sizes, jax.devices()[:4])
+    mesh = meshes.make_mesh(sizes, jax.devices()[:4])
     found['restored'][str(sizes)] = is_as_saved(folder, 'gpt_tensor', mesh)
 
   try:
@@ -135,20 +137,20 @@ def is_as_saved(folder: pathlib.Path, name: str, mesh: jax.sharding.Mesh) -> boo
   _, state = restore.load_parts(folder / name, mesh=mesh)
   assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == mesh.size
   with np.load(folder / f'{name}.npz') as saved:
-    leaves = jax.tree.leaves(distributed.gathered(state, mesh))
+    leaves = jax.tree.leaves(processes.gathered(state, mesh))
     assert len(saved.files) == len(leaves)
     return all(np.array_equal(saved[name], leaf) for name, leaf in zip(saved.files, leaves, strict=True))
 
 
 def on_many_processes(folder: pathlib.Path, process: int, count: int, port: int, *names: str) -> None:
   """The same on several processes; `folder` is what the 8 devices left, and gets a folder of its own."""
-  distributed.start(f'localhost:{port}', count, process)
+  processes.start(f'localhost:{port}', count, process)
   found = {'processes': jax.process_count(), 'devices': jax.device_count(), 'seconds': {}}
   for name in names:
     train(name, folder / 'processes', found['seconds'])
-  mesh = sharding.make_mesh({'data': 4, 'model': 2})
+  mesh = meshes.make_mesh({'data': 4, 'model': 2})
   found['restored'] = is_as_saved(folder, 'gpt_tensor', mesh)
-  if distributed.is_first():
+  if processes.is_first():
     (folder / 'processes' / 'found.json').write_text(json.dumps(found))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import optax
 
-from dl import build, optim
+from dl.config import build
+from dl.optim import chain
 
 Path = tuple[str | int, ...]
 DELETE = object()
@@ -93,8 +94,8 @@ BROKEN = (
   '(?<=a+)b',
 )
 OTHERS = (
-  'os.system', 'builtins.print', 'subprocess.Popen', 'math.pi', 'dl.loop.train', 'jax.numpy.zeros', 'dl.tasks.classify',
-  'dl.errors.ConfigError', 'numpy.load',
+  'os.system', 'builtins.print', 'subprocess.Popen', 'math.pi', 'dl.training.loop.train', 'jax.numpy.zeros',
+  'dl.tasks.classify', 'dl.errors.ConfigError', 'numpy.load',
 )  # fmt: skip
 SPANS = (
   '', ' ', '5', 'ten steps', '5 parsecs', 'epochs', '-5 steps', '1e400 steps', 'nan steps', 'inf epochs', '101 %',
@@ -134,15 +135,15 @@ def required(path: Path, node: Mapping[str, Any]) -> list[str]:
   if free_form(path) or 'name' not in node:
     return []
   if path[0] == 'optim':
-    target = getattr(optax.schedules, node['name'], None) or optim._resolve(node['name'], 'x')
+    target = getattr(optax.schedules, node['name'], None) or chain._resolve(node['name'], 'x')
     derived = ('decay_steps', 'transition_steps', 'warmup_steps', 'init_value', 'inner')
   else:
     package = {
       'task': 'dl.tasks',
       'model': 'dl.models',
-      'init_from': 'dl.weights',
-      'data': 'dl.data',
-      'eval': 'dl.data',
+      'init_from': 'dl.training.start',
+      'data': 'dl.data.sources',
+      'eval': 'dl.data.sources',
     }
     inside = {'augment': 'dl.data.augment', 'transform': 'dl.data.transforms'}.get(name_of(path[1:]))
     target = build.resolve(node['name'], inside or package[path[0]], 'x')

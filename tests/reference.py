@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dl import weights
+from dl.training import start
 
 
 @functools.cache
@@ -79,9 +79,9 @@ def randomize(reference: Any, seed: int = 0, kernels: bool = False) -> Any:
 
 
 def converted(model: nn.Module, reference: Any, shape: tuple[int, ...], **options: Any) -> Any:
-  """The variables of a network, with the weights of its reference; `options` are those of `dl.weights.convert`."""
+  """The variables of a network, with the weights of its reference; `options` as of `dl.training.start.convert`."""
   tensors = {k: v.detach().numpy() for k, v in reference.state_dict().items()}
-  return weights.convert(tensors, abstract(model, shape), model=type(model).__name__, **options)
+  return start.convert(tensors, abstract(model, shape), model=type(model).__name__, **options)
 
 
 def assert_equal(model: nn.Module, reference: Any, image: np.ndarray, **options: Any) -> Any:
@@ -93,7 +93,7 @@ def assert_equal(model: nn.Module, reference: Any, image: np.ndarray, **options:
     model: the network.
     reference: the PyTorch network, from `randomize`.
     image: [b, h, w, c].
-    **options: of `dl.weights.convert`.
+    **options: of `dl.training.start.convert`.
 
   Returns:
     The variables.

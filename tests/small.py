@@ -8,7 +8,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dl import config, logs, meter, steps
+from dl import config
+from dl.store import logs
+from dl.training import steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = pathlib.Path(json.__file__).parent / '*.py'  # a little real code
@@ -80,7 +82,7 @@ def small(kind: str, *overrides: str) -> dict[str, Any]:
   return config.load(str(ROOT / 'experiments' / path), [*first, *overrides])
 
 
-def records(workdir: pathlib.Path, split: str | None = None, leave_out: Sequence[str] = meter.NUMBERS):
+def records(workdir: pathlib.Path, split: str | None = None, leave_out: Sequence[str] = logs.MACHINE):
   """The lines of `metrics.jsonl` (of one split), without what depends on the clock."""
   return [
     {k: v for k, v in r.items() if k not in leave_out}

@@ -18,11 +18,15 @@ from PIL import Image
 from small import SMALL, records, small
 
 import dl
-from dl import assemble, cite, config, policy, predict, sharding, steps
-from dl import workdir as workdirs
+from dl import config
+from dl.commands import predict
+from dl.config import citations
 from dl.data import augment, transforms
 from dl.data import make as data_make
-from dl.data.sklearn import BreastCancer, Diabetes, Digits
+from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
+from dl.parallel import meshes
+from dl.store import workdir as workdirs
+from dl.training import assemble, policy, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
@@ -237,7 +241,9 @@ def test_predict_pads_no_more_than_it_must(runs, monkeypatch, scans, count, batc
   task, state = dl.load(runs('digits'))
   shapes = []
   seen = lambda state, inputs, key: shapes.append(inputs.shape) or task.predict(state, inputs, key)
-  monkeypatch.setattr('dl.restore.load', lambda *_: (types.SimpleNamespace(info=task.info, predict=seen), state))
+  monkeypatch.setattr(
+    'dl.training.restore.load', lambda *_: (types.SimpleNamespace(info=task.info, predict=seen), state)
+  )
   monkeypatch.setattr(jax, 'jit', lambda f: f)
   paths = [str(scans[0] / f'{i:02}.png') for i in range(count)]
   assert len(list(predict.predict(runs('digits'), paths, batch_size=batch_size))) == count
@@ -336,7 +342,7 @@ def test_cite_prints_what_an_experiment_builds_on(path, command):
   code, out, err = command('dl.cite', f'--config={path}')
   assert (code, err) == (0, '')
   keys = re.findall(r'^@\w+\{([^,]+),$', out, re.MULTILINE)
-  assert len(keys) == len(set(keys)) and set(keys) <= cite.entries().keys()
+  assert len(keys) == len(set(keys)) and set(keys) <= citations.entries().keys()
   assert {'dl2026', 'jax2018github', 'flax2020github'} | CITED.get(path.stem, set()) <= set(keys)
   assert out.count('{') == out.count('}')
 
@@ -402,7 +408,7 @@ def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
   parts = dataclasses.replace(parts, pipeline=data_make.make(resolved['data'], split='train'))
   jax.config.update('jax_disable_most_optimizations', True)
   try:
-    functions = steps.compiled(parts, sharding.make_mesh({'data': 1}, jax.devices()[:1]))
+    functions = steps.compiled(parts, meshes.make_mesh({'data': 1}, jax.devices()[:1]))
     state = functions.init({})
     before = jax.tree.map(np.asarray, state.params)
     sums = functions.new_sums()
@@ -436,7 +442,7 @@ def mock_record(data):
 
 
 def config_docstring(path):
-  return cite._docstring(str(path))
+  return citations.docstring(str(path))
 
 
 def test_a_model_loads_without_its_data_and_the_packages_which_read_it(runs, environment, tmp_path):

@@ -27,13 +27,15 @@ from small import SMALL, each_call, interrupted, records, small
 
 import dl
 from benchmarks import faults
-from dl import checksums, evaluate, logs, loop, restore, signals
-from dl import workdir as workdirs
-from dl.checkpoint import Checkpoints
-from dl.data.images import Folder
+from dl.commands import evaluate
 from dl.data.pipeline import Pipeline
-from dl.data.sklearn import Digits
+from dl.data.sources.images import Folder
+from dl.data.sources.sklearn import Digits
 from dl.errors import ConfigError, StuckError, TrainingError
+from dl.store import checksums, logs
+from dl.store import workdir as workdirs
+from dl.store.checkpoint import Checkpoints
+from dl.training import loop, restore, signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -250,7 +252,8 @@ def test_what_killed_writers_leave_is_harmless(runs, cut, tmp_path):
 KILL = """
 import os, signal, sys
 from small import small
-from dl import checkpoint, loop
+from dl.store import checkpoint
+from dl.training import loop
 
 write = checkpoint.checksums.write
 

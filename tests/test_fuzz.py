@@ -20,11 +20,14 @@ from mutations import mutations, source
 from PIL import Image
 from small import ROOT
 
-from dl import assemble, cli, config, loop, memory, restore, steps, workdir
-from dl.data import images, tfds
-from dl.data import text as texts
+from dl import config
+from dl.commands import cli
+from dl.contract.state import State
+from dl.data.sources import images, tfds
+from dl.data.sources import text as texts
 from dl.errors import ConfigError
-from dl.state import State
+from dl.store import workdir
+from dl.training import assemble, loop, memory, restore, steps
 
 # Configs -> changes which keep a trial short, and put a small set in the place of one that is not here.
 VARIANTS = {
@@ -229,7 +232,7 @@ def run_main(module, capsys, *arguments):
     flags.FLAGS.unparse_flags()
     for name in set(flags.FLAGS) - before:
       where = flags.FLAGS.find_module_defining_flag(name)
-      if where in ('dl.cli', '__main__') or where.startswith(str(ROOT)):
+      if where in ('dl.commands.cli', '__main__') or where.startswith(str(ROOT)):
         delattr(flags.FLAGS, name)
   return code, capsys.readouterr().err
 

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from dl import logs, meter, restore
-from dl import workdir as workdirs
+from dl.store import logs
+from dl.store import workdir as workdirs
+from dl.training import restore
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -28,7 +29,7 @@ KINDS = {
   'ppo': ('rl/cartpole_ppo.py', ['train_for=150 steps', 'task.num_envs=4', 'task.eval_episodes=4']),
 }  # fmt: skip
 EVERY = ['log_every=7', 'checkpoint_every=20', 'eval_every=60', 'early_stop=None']
-TIMES = meter.NUMBERS
+TIMES = logs.MACHINE
 
 
 def command(kind: str, workdir: pathlib.Path) -> list[str]:

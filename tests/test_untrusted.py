@@ -21,13 +21,17 @@ from small import ROOT, small
 from test_fuzz import run_main
 
 import dl
-from dl import artifacts, assemble, atomic, build, cli, report, restore, weights
-from dl.data.arrays import Npz
-from dl.data.images import Folder
+from dl import report
+from dl.commands import cli
+from dl.config import build
 from dl.data.make import is_source
-from dl.data.segmentation import Pairs
-from dl.data.text import TextFiles
+from dl.data.sources.arrays import Npz
+from dl.data.sources.images import Folder
+from dl.data.sources.segmentation import Pairs
+from dl.data.sources.text import TextFiles
 from dl.errors import ConfigError
+from dl.store import artifacts, atomic
+from dl.training import assemble, restore, start
 
 FILES = sorted((ROOT / 'dl').rglob('*.py'))
 
@@ -95,7 +99,7 @@ def test_pickled_arrays_are_refused(tmp_path, mark):
       Npz(str(tmp_path / f'{name}.npz'))
     assert '\n' not in str(e.value) and f'{name}.npz' in str(e.value)
     with pytest.raises(ConfigError) as e:
-      weights.read(tmp_path / f'{name}.npz')
+      start.read(tmp_path / f'{name}.npz')
     assert '\n' not in str(e.value) and f'{name}.npz' in str(e.value)
 
 
@@ -104,7 +108,7 @@ def test_pickled_weights_are_refused(suffix, tmp_path, mark):
   path = tmp_path / f'weights{suffix}'
   path.write_bytes(pickle.dumps({'fc.weight': Payload(mark)}))
   with pytest.raises(ConfigError) as e:
-    weights.read(path)
+    start.read(path)
   assert str(e.value).startswith('config.init_from.path: ') and '\n' not in str(e.value)
 
 
@@ -115,7 +119,7 @@ def test_pickled_torch_weights_are_refused(tmp_path, mark):
   shutil.copy(tmp_path / 'model.pth', tmp_path / 'model.npz')
   for suffix in ('.pth', '.safetensors', '.npz'):
     with pytest.raises(ConfigError, match=r'config\.init_from\.path'):
-      weights.read(tmp_path / f'model{suffix}')
+      start.read(tmp_path / f'model{suffix}')
 
 
 def test_nothing_is_unpickled_when_a_run_is_loaded(runs, monkeypatch):
@@ -156,13 +160,13 @@ HOSTILE = {  # with the arguments by which it would make a file
   'h5py.File': {'name_': 'FILE', 'mode': 'w'},
   'PIL.Image.open': {'fp': 'FILE', 'mode': 'w'},
   'ml_collections.ConfigDict': {},
-  'dl.atomic.write': {'path': 'FILE', 'content': 'x'},
+  'dl.store.atomic.write': {'path': 'FILE', 'content': 'x'},
   'dl.config.load': {'spec': 'FILE'},
-  'dl.workdir.update_run': {'workdir': 'FILE'},
-  'dl.loop.train': {'directory': 'FILE', 'config': {}},
-  'dl.artifacts.write': {'workdir': 'FILE', 'step': 1, 'artifacts': {'a': 'b'}},
-  'dl.checkpoint.Checkpoints': {'directory': 'FILE'},
-  'dl.logs.Logs': {'workdir': 'FILE'},
+  'dl.store.workdir.update_run': {'workdir': 'FILE'},
+  'dl.training.loop.train': {'directory': 'FILE', 'config': {}},
+  'dl.store.artifacts.write': {'workdir': 'FILE', 'step': 1, 'artifacts': {'a': 'b'}},
+  'dl.store.checkpoint.Checkpoints': {'directory': 'FILE'},
+  'dl.store.logs.Logs': {'workdir': 'FILE'},
 }
 
 
@@ -211,7 +215,7 @@ def test_a_name_calls_nothing_but_what_makes_its_part(place, tmp_path, mark, mon
     with pytest.raises(ConfigError) as e:
       parts = assemble.assemble(plain)
       assert place == 'init_from'
-      weights.load(plain['init_from'], parts)
+      start.load(plain['init_from'], parts)
     assert '\n' not in str(e.value)
     assert not mark.exists(), spec
   assert sorted(p.name for p in tmp_path.iterdir()) == []
@@ -224,7 +228,7 @@ def test_a_foreign_run_calls_nothing(place, foreign, mark, tmp_path, monkeypatch
     ('os.system', {'command': f'touch {mark}'}),
     ('subprocess.Popen', {'args': ['touch', str(mark)]}),
     ('builtins.eval', {}),
-    ('dl.atomic.write', {'path': str(mark), 'content': 'x'}),
+    ('dl.store.atomic.write', {'path': str(mark), 'content': 'x'}),
   ):
     path = foreign(*PLACES[place], value={'name': name} | arguments)
     with pytest.raises(ConfigError):

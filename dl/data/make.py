@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 
-from dl import build
+from dl.config import build
+from dl.contract.task import as_float
 from dl.data import augment, transforms
 from dl.data.pipeline import Pipeline
 from dl.data.source import Source
 from dl.errors import ConfigError
-from dl.task import as_float
 
 RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads', 'on_error', 'timeout')
 """Keys of the data which are the pipeline's; all others but `name` and `split` are arguments of the source.
@@ -42,7 +42,7 @@ def make(
   """Builds the source which `spec` names, and its pipeline.
 
   Args:
-    spec: plain data: `name` below `dl.data` or from the top, the source's arguments, `split`, and `RESERVED` keys.
+    spec: plain data: `name` below `dl.data.sources` or from the top, its arguments, `split`, and `RESERVED` keys.
     split: which part of the source; None takes the spec's `split`, or 'train'.
     seed: of the order.
     train: endless, shuffled and augmented; False is one pass, in order.
@@ -84,7 +84,7 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
   if not isinstance(split, str):
     raise ConfigError(f'{where}.split: expected the name of a split, got {split!r}')
   arguments = {k: v for k, v in spec.items() if k not in (*RESERVED, 'split')}
-  target = build.resolve(spec['name'], 'dl.data', where)
+  target = build.resolve(spec['name'], 'dl.data.sources', where)
   if not is_source(target):
     raise ConfigError(f'{where}: {spec["name"]!r} is not a class of sources: see dl.data.source')
   given = {'split': split}
@@ -97,7 +97,7 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
     given = {}
   if 'on_error' in spec and 'on_error' in inspect.signature(target).parameters:
     given['on_error'] = spec['on_error']
-  return build.build(arguments, 'dl.data', where, object, **given)
+  return build.build(arguments, 'dl.data.sources', where, object, **given)
 
 
 def is_source(target: Any) -> bool:
@@ -135,6 +135,6 @@ def _check_augment(pipeline: Pipeline, where: str) -> None:
   except ConfigError as e:
     raise ConfigError(f'{where}: {e}') from e
   except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
-    raise ConfigError(f'{where}: does not fit the data: {build.first_line(e)}') from e
+    raise ConfigError(f'{where}: does not fit the data: {first_line(e)}') from e
   if not isinstance(found, Mapping) or not rows.keys() <= found.keys():
     raise ConfigError(f'{where}: an augmentation returns the batch with all its keys, {", ".join(rows)}')

@@ -11,13 +11,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from dl import memory
-from dl.build import first_line
-from dl.data.reader import OnError, Reader, ahead
+from dl.contract.info import Info
+from dl.data import memory
+from dl.data.fetch import OnError, Reader, ahead
 from dl.data.source import Example, Source, standard
 from dl.data.transforms import Transform
-from dl.errors import ConfigError, TrainingError, nearest
-from dl.info import Info
+from dl.errors import ConfigError, TrainingError, first_line, nearest
 
 HostBatch = dict[str, np.ndarray]
 Augment = Callable[[Key[Array, ''], dict[str, Array]], dict[str, Array]]
@@ -121,7 +120,9 @@ class Pipeline:
     """What the source says about itself."""
     info = getattr(self.source, 'info', None)
     if info is not None and not isinstance(info, Info):
-      raise ConfigError(f'{self._where}: {type(self.source).__name__}.info must be a dl.info.Info, got {info!r}')
+      raise ConfigError(
+        f'{self._where}: {type(self.source).__name__}.info must be a dl.contract.info.Info, got {info!r}'
+      )
     return info or Info()
 
   @property

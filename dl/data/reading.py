@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Num
 
-from dl.data import arrays, files, images, tabular, text
+from dl.contract.info import Info
+from dl.data import files
 from dl.data.source import standard
+from dl.data.sources import arrays, images, tabular, text
+from dl.data.tokenizers.vocabulary import encode
 from dl.errors import ConfigError, nearest
-from dl.info import Info
-from dl.vocabulary import encode
 
 Kind = Literal['image', 'features', 'tokens']
 Rows = Iterator[tuple[str, np.ndarray]]

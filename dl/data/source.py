@@ -1,8 +1,8 @@
 """What a source is, and the in-memory one.
 
 A source is a class which is constructed with the arguments in the config, and with `split` if it has splits. It needs
-`__len__` and `__getitem__(index: int) -> dict of arrays`; it may have `info: dl.info.Info`, whose statistics are of
-the training part whatever split is built. Such a source is read example by example, by threads. One with
+`__len__` and `__getitem__(index: int) -> dict of arrays`; it may have `info: dl.contract.info.Info`, whose statistics
+are of the training part whatever split is built. Such a source is read example by example, by threads. One with
 `vectorized = True` also takes an array of indices, and is gathered a whole batch at a time:
 
     class MySet:
@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from jaxtyping import Int, Num
 
+from dl.contract.info import Info
 from dl.errors import ConfigError
-from dl.info import Info
 
 Example = dict[str, np.ndarray]
 

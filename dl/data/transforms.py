@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from dl.config.functions import find
 from dl.data.source import Example
-from dl.data.stages import find
 from dl.errors import ConfigError
 
 Transform = Callable[[Example, np.random.Generator | None], Example]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
+from dl.models.variants import size_of
 from dl.nn import maps
-from dl.nn.sizes import size_of
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.truncated_normal(0.02)

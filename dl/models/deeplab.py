@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.models.fcn import segment
+from dl.models.variants import size_of
 from dl.nn.dense_heads import ASPPHead
-from dl.nn.sizes import size_of
 
 
 class DeepLabV3(nn.Module):

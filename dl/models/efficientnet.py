@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
+from dl.models.variants import size_of
 from dl.nn import maps
-from dl.nn.sizes import size_of
 from dl.nn.stochastic_depth import StochasticDepth
 
 _INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.models.resnet import ResNet
+from dl.models.variants import size_of
 from dl.nn import maps
 from dl.nn.dense_heads import FCNHead
-from dl.nn.sizes import size_of
 
 
 class FCN(nn.Module):

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dl.contract.axes import Axes
 from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.attention import CausalSelfAttention
-from dl.nn.axes import Axes
 from dl.nn.experts import Experts
 from dl.nn.ngrams import HashedNgrams
 from dl.nn.stack import Remat, stack

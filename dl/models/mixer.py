@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.models.variants import size_of
 from dl.nn.patches import FeedForward, Patches
-from dl.nn.sizes import size_of
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
+from dl.models.variants import size_of
 from dl.nn import maps, pooling
-from dl.nn.sizes import size_of
 from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 

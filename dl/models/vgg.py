@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.errors import ConfigError
+from dl.models.variants import size_of
 from dl.nn import maps, pooling
-from dl.nn.sizes import size_of
 
 
 class VGG(nn.Module):

@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.axes import Axes
 from dl.errors import ConfigError
+from dl.models.variants import size_of
 from dl.nn import position
 from dl.nn.attention import Projections, attend
-from dl.nn.axes import Axes
 from dl.nn.patches import FeedForward, Patches
-from dl.nn.sizes import size_of
 from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 

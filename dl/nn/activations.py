@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dl import build
+from dl.config import build
 from dl.errors import ConfigError, nearest
 
 Activation = str | Mapping[str, Any] | Callable

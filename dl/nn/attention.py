@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dl.contract.axes import Axes
 from dl.errors import ConfigError
-from dl.nn.axes import Axes
 
 
 def attend(

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dl.contract.axes import Axes
 from dl.errors import ConfigError
 from dl.nn import activations
-from dl.nn.axes import Axes
 
 
 def route(

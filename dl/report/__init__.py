@@ -4,9 +4,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from dl import atomic
 from dl.errors import ConfigError
 from dl.report import page, runs
+from dl.store import atomic
 
 FILE = 'report.html'
 

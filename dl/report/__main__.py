@@ -1,39 +1,6 @@
-"""Compares runs: one HTML page that opens offline, and a Markdown table on stdout.
+"""The face of `dl.commands.report`, so that `python -m dl.report` runs it."""
 
-python -m dl.report RUN... [--output=FILE]
-
-Each RUN is a work directory. The page holds curves, final and best values, what differs between the configs, the
-artifacts and the configs themselves. It goes to RUN/report.html for one run and to report.html in the current
-directory for several, unless --output says where.
-"""
-
-import pathlib
-import sys
-from collections.abc import Sequence
-
-from absl import flags
-
-from dl import cli, report
-from dl.errors import ConfigError
-from dl.report import runs
-
-
-def define_flags() -> None:
-  """The flags of the command: not defined on import, so that a program may import several commands."""
-  flags.DEFINE_string('output', None, 'The HTML file.')
-
-
-def main(argv: Sequence[str]) -> None:
-  """Writes the page and prints the table."""
-  if len(argv) < 2:
-    raise ConfigError('name one work directory or more: python -m dl.report RUN... [--output=FILE]')
-  loaded = runs.load(argv[1:])
-  default = loaded[0].path / report.FILE if len(loaded) == 1 else pathlib.Path(report.FILE)
-  path = report.save(loaded, flags.FLAGS.output or default)
-  print(runs.markdown(loaded))
-  print(f'wrote {path}', file=sys.stderr)
-
+from dl.commands import cli, report
 
 if __name__ == '__main__':
-  define_flags()
-  cli.run(main)
+  cli.main(report)

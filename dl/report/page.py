@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dl.progress import duration
 from dl.report.curves import curves
 from dl.report.gallery import gallery
 from dl.report.markup import escape, plain, swatch
 from dl.report.results import by_class, config_differences, results
 from dl.report.runs import Run, number
+from dl.show.words import duration
 
 _BADGES = {'complete': 'good', 'failed': 'bad'}  # the colour of a status; others have a neutral one
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dl.metrics import BY_SEED
+from dl.contract.metrics import BY_SEED
 from dl.report.markup import escape, plain, swatch, title
 from dl.report.runs import Run, differences, number, rows
 

@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dl import config as configs
-from dl import logs
+from dl.contract.directions import HIGHER, direction
 from dl.errors import ConfigError, nearest, one_line
-from dl.meter import NUMBERS
-from dl.policy import HIGHER, direction
-from dl.progress import duration
+from dl.show.words import duration
+from dl.store import logs
 
 Series = list[tuple[int, float | None]]
 
-HOUSEKEEPING = ('learning_rate', 'epoch', *NUMBERS)
+HOUSEKEEPING = ('learning_rate', 'epoch', *logs.MACHINE)
 """Names in `metrics.jsonl` which say how a run went, not how well."""
 
 _NO_BEST = re.compile(r'(generator|discriminator|policy|actor)_loss')  # players' losses: lower is not better

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
-from dl import losses, mistakes
+from dl import losses
+from dl.contract.info import Info
+from dl.contract.metrics import Confusion, Mean
+from dl.contract.state import State
+from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
-from dl.info import Info
-from dl.metrics import Confusion, Mean
-from dl.state import State
-from dl.task import Batch, Metrics
+from dl.show import confusion
 from dl.tasks.supervised import Supervised
 
 _BINARY = ('binary', 'binary_focal', 'sigmoid_binary_cross_entropy', 'sigmoid_focal_loss')
@@ -149,9 +150,10 @@ class Classify(Supervised):
     names = self.info.class_names or tuple(map(str, range(classes)))
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (examined['label'], examined['predicted']), 1)
-    return {'confusion': mistakes.confusion_picture(counts, names), 'classes': mistakes.class_table(counts, names)} | (
-      mistakes.worst(examined, names, inputs)
-    )
+    return {
+      'confusion': confusion.picture(counts, names),
+      'classes': confusion.class_table(counts, names),
+    } | (confusion.worst(examined, names, inputs))
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from dl.contract.metrics import Mean, average
+from dl.contract.state import State
+from dl.contract.task import Batch, Metrics, Task, update
 from dl.errors import ConfigError
-from dl.metrics import Mean, average
-from dl.pictures import grid
-from dl.state import State
-from dl.task import Batch, Metrics, Task, update
+from dl.show.pictures import grid
 
 OBJECTIVES = {  # (loss of a real one's logit, of a generated one's, of the generator for it)
   'nonsaturating': (lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn.softplus(-d)),

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from dl.contract.metrics import ExpMean, Mean, average
+from dl.contract.state import State
+from dl.contract.task import Batch, Metrics
+from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
+from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.losses import cross_entropy
-from dl.metrics import ExpMean, Mean, average
-from dl.nn.generation import generate
-from dl.state import State
-from dl.task import Batch, Metrics
 from dl.tasks.supervised import Network, without_padding
-from dl.vocabulary import beginning, by_character, decode, encode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

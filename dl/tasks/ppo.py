@@ -10,14 +10,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from dl.build import build
+from dl.config.build import build
+from dl.contract.axes import named
+from dl.contract.metrics import Mean
+from dl.contract.state import State
+from dl.contract.task import Batch, Metrics, Task, update
 from dl.envs.env import Env, autoreset
 from dl.errors import ConfigError
-from dl.metrics import Mean
-from dl.nn.axes import named
-from dl.pictures import grid
-from dl.state import State
-from dl.task import Batch, Metrics, Task, update
+from dl.show.pictures import grid
 
 
 class Rollout(NamedTuple):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num, PyTree
 
+from dl.contract.metrics import R2, Mean, Metric, RootMean
+from dl.contract.state import State
+from dl.contract.task import Batch
 from dl.errors import ConfigError
-from dl.metrics import R2, Mean, Metric, RootMean
-from dl.state import State
-from dl.task import Batch
 from dl.tasks.supervised import Supervised
 
 

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
-from dl import losses, pictures
+from dl import losses
+from dl.contract.metrics import Dice, IoU, Mean, MeanIoU
+from dl.contract.state import State
+from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
-from dl.metrics import Dice, IoU, Mean, MeanIoU
 from dl.nn.maps import centre_crop
-from dl.state import State
-from dl.task import Batch, Metrics
+from dl.show import pictures
 from dl.tasks.classify import class_factors
 from dl.tasks.supervised import Supervised
 

@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
-from dl.build import first_line
-from dl.errors import ConfigError
-from dl.metrics import Mean, average
-from dl.task import Batch, Metrics, Task, as_float
+from dl.contract.metrics import Mean, average
+from dl.contract.task import Batch, Metrics, Task, as_float
+from dl.errors import ConfigError, first_line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

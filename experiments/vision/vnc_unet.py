@@ -32,8 +32,8 @@ def get_config():
       tile=256,
       batch_size=4,
       augment=[
-        dict(name='dl.data.augment_maps.random_dihedral'),
-        dict(name='dl.data.augment_maps.random_elastic', std=8.0, grid=4),
+        dict(name='dl.data.augment.maps.random_dihedral'),
+        dict(name='dl.data.augment.maps.random_elastic', std=8.0, grid=4),
       ],
     ),
     optim=dict(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from dl import build
+from dl.config import build
 from dl.data import augment
 from dl.errors import ConfigError
 

@@ -218,7 +218,7 @@ def test_a_pipeline_takes_mixtures():
   moving = ('random_flip', 'random_crop', 'random_shift', 'random_rotate_scale', 'random_resized_crop', 'rand_augment')
   arguments = {'random_crop': dict(pad=1), 'random_shift': dict(pixels=1)}
   for name in (*moving, 'cutmix'):
-    with pytest.raises(ConfigError, match=f'{name} would move images and not their label_map; dl.data.augment_maps'):
+    with pytest.raises(ConfigError, match=f'{name} would move images and not their label_map; dl.data.augment.maps'):
       run(getattr(augment, name), both, **arguments.get(name, {}))
   with pytest.raises(ConfigError, match='cutmix needs image in a batch'):
     make.make(iris | dict(augment=[dict(name='cutmix')]))

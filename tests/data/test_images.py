@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dl.data.images import Folder, decode, read_image
 from dl.data.make import make
+from dl.data.sources.images import Folder, decode, read_image
 from dl.errors import ConfigError
 
 RNG = np.random.default_rng(0)

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
+from dl.contract.info import Info
 from dl.data.make import make
 from dl.data.pipeline import Pipeline, prefetch
 from dl.data.source import Arrays
 from dl.errors import ConfigError
-from dl.info import Info
 
 N = 23
 

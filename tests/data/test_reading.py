@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dl.contract.info import Info
 from dl.data.reading import read_inputs
-from dl.data.tabular import Csv
+from dl.data.sources.tabular import Csv
 from dl.errors import ConfigError
-from dl.info import Info
 
 RNG = np.random.default_rng(0)
 IMAGE = Info(image_size=(4, 5), channels=1)

@@ -10,10 +10,11 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from dl import build
-from dl.data import augment, augment_maps
+from dl.config import build
+from dl.data import augment
+from dl.data.augment import maps
 from dl.data.make import make
-from dl.data.segmentation import Pairs
+from dl.data.sources.segmentation import Pairs
 from dl.errors import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -170,7 +171,7 @@ def test_bad_files_are_named(folder):
 def test_a_config_names_it_and_trains_on_crops_but_is_judged_on_whole_images(folder):
   spec = dict(
     name='segmentation.Pairs', path=str(folder), images='raw', labels='maps', splits=SPLITS, tile=(6, 8), batch_size=4,
-    augment=[dict(name='dl.data.augment_maps.random_crop_map', size=4)],
+    augment=[dict(name='dl.data.augment.maps.random_crop_map', size=4)],
   )  # fmt: skip
   train = make(spec, split='train')
   assert train[0]['label_map'].shape == (4, 6, 8)
@@ -190,7 +191,7 @@ def marked(n=64, h=8, w=8):
 
 
 def run(name, batch, **arguments):
-  function = build.resolve(f'dl.data.augment_maps.{name}', 'dl.data.augment', 'here')
+  function = build.resolve(f'dl.data.augment.maps.{name}', 'dl.data.augment', 'here')
   return jax.jit(lambda key, batch: function(key, batch, **arguments))(KEY, batch)
 
 
@@ -256,9 +257,9 @@ def test_mistakes_of_augmentation():
   with pytest.raises(ConfigError, match=r'images \(4, 4\) and label maps \(4, 5\) differ'):
     run('random_dihedral', {'image': jnp.ones((1, 4, 4, 1)), 'label_map': jnp.ones((1, 4, 5), jnp.int32)})
   with pytest.raises(ConfigError, match='a grid of at least 2'):
-    augment_maps.random_elastic(KEY, marked(), grid=1)
+    maps.random_elastic(KEY, marked(), grid=1)
   with pytest.raises(ConfigError, match=r'augment\.0\.sise: random_crop_map takes no argument'):
-    augment.make([dict(name='dl.data.augment_maps.random_crop_map', sise=4)])
+    augment.make([dict(name='dl.data.augment.maps.random_crop_map', sise=4)])
 
 
 @pytest.mark.skipif(not FLY.exists(), reason='needs ../shared/data')

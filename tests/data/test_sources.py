@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from dl.data import sklearn as bundled
-from dl.data.arrays import Npz
 from dl.data.source import Arrays, standard
+from dl.data.sources import sklearn as bundled
+from dl.data.sources.arrays import Npz
 from dl.errors import ConfigError
 
 RNG = np.random.default_rng(0)

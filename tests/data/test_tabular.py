@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dl.data.tabular import Csv, features_for, read_table
+from dl.data.sources.tabular import Csv, features_for, read_table
 from dl.errors import ConfigError
 
 ROWS = [('1.5', 'red', 'yes'), ('2', 'blue', 'no'), ('-3e1', 'red', 'yes'), ('4', 'green', 'no')]

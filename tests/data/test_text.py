@@ -7,9 +7,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from dl.data import text
+from dl.contract.info import Info
+from dl.data.sources import text
 from dl.errors import ConfigError
-from dl.info import Info
 
 SHAKESPEARE = pathlib.Path(__file__).parents[2] / '../shared/data/tiny_shakespeare/input.txt'
 

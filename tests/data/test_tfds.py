@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dl.data.make import make
-from dl.data.tfds import Tfds
+from dl.data.sources.tfds import Tfds
 from dl.errors import ConfigError
 
 DATA = pathlib.Path(__file__).parents[2] / '../shared/data/tfds'
@@ -86,7 +86,7 @@ def test_mistakes_are_one_line(options, says):
 @pytest.mark.parametrize(('name', 'says'), [('mnits', "did you mean 'mnist'"), ('mnist', 'tfds build mnist')])
 def test_a_set_which_is_not_there_is_one_line_on_stderr(tmp_path, name, says):
   code = (
-    f'from dl.data.tfds import Tfds\ntry: Tfds({name!r}, data_dir={str(tmp_path)!r})\n'
+    f'from dl.data.sources.tfds import Tfds\ntry: Tfds({name!r}, data_dir={str(tmp_path)!r})\n'
     "except ValueError as e: raise SystemExit(f'dl: {e}')\n"
     "finally:\n  import sys\n  assert 'tensorflow' not in sys.modules"
   )

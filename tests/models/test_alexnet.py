@@ -9,9 +9,9 @@ import pytest
 import torch_networks
 from reference import abstract, assert_equal, close, count, random_image, randomize, torchvision
 
-from dl import weights
 from dl.errors import ConfigError
 from dl.models.alexnet import AlexNet, local_response_norm
+from dl.training import start
 
 TINY = AlexNet(num_classes=5, hidden=16)
 
@@ -27,7 +27,7 @@ def test_every_tensor_has_its_name_and_shape():
   with torch.device('meta'):
     reference = torchvision().models.alexnet()
   tensors = {k: np.empty(v.shape, np.float32) for k, v in reference.state_dict().items()}
-  weights.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model='AlexNet')
+  start.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model='AlexNet')
 
 
 @pytest.mark.parametrize('height, width', [(63, 63), (224, 100)])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reference import abstract, assert_equal, count, random_image, randomize, timm, torchvision
 
-from dl import weights
 from dl.errors import ConfigError
 from dl.models import convnext
+from dl.training import start
 
 TINY = convnext.ConvNeXt(num_classes=5, depths=(1, 2, 1, 1), widths=(8, 16, 24, 32))
 
@@ -39,8 +39,8 @@ def test_equals_hugging_face(tmp_path):
   image = random_image(2, 48, 48, 3)
   mine = assert_equal(TINY, reference, image, layout='huggingface')
   reference.save_pretrained(tmp_path)
-  tensors = weights.read(tmp_path / 'model.safetensors')
-  read = weights.convert(tensors, abstract(TINY, image.shape), model='ConvNeXt', layout='huggingface')
+  tensors = start.read(tmp_path / 'model.safetensors')
+  read = start.convert(tensors, abstract(TINY, image.shape), model='ConvNeXt', layout='huggingface')
   jax.tree.map(np.testing.assert_array_equal, mine, read)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reference import abstract, assert_equal, close, converted, count, random_image, randomize, timm, torchvision
 
-from dl import build
+from dl.config import build
 from dl.errors import ConfigError
 from dl.models import efficientnet
 from dl.models.efficientnet import EfficientNet

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import reference
 
+from dl.decoding.sampling import choose, generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
-from dl.nn.generation import choose, generate
 
 TINY = dict(vocab_size=31, length=16, layers=1, heads=2, width=16)
 

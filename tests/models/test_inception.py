@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from reference import abstract, assert_equal, close, count, random_image, randomize, torchvision
 
-from dl import weights
 from dl.errors import ConfigError
 from dl.models.inception import AuxHead, InceptionV3
+from dl.training import start
 
 
 @pytest.mark.parametrize('aux, expected', [(False, 23_834_568), (True, 27_161_264)])
@@ -33,7 +33,7 @@ def test_auxiliary_head_equals_torchvision():
   head, maps = AuxHead(10), random_image(4, 17, 19, 64)
   like = jax.eval_shape(lambda x: head.init(jax.random.key(0), x, False), maps)
   tensors = {k: v.numpy() for k, v in reference.state_dict().items()}
-  variables = weights.convert(tensors, like, model='InceptionV3')
+  variables = start.convert(tensors, like, model='InceptionV3')
   theirs = reference(torch.tensor(maps.transpose(0, 3, 1, 2))).detach().numpy()
   close(np.asarray(head.apply(variables, maps, False)), theirs, 1e-4)
 

@@ -9,10 +9,11 @@ import pytest
 import torch_networks
 from reference import abstract, assert_equal, close, converted, count, random_image, randomize, timm, torchvision
 
-from dl import build, weights
+from dl.config import build
 from dl.errors import ConfigError
 from dl.models import resnet
 from dl.models.resnet import ResNet
+from dl.training import start
 
 TINY = ResNet(num_classes=5, blocks=(1, 2), width=8)
 
@@ -63,7 +64,7 @@ def test_every_tensor_of_the_large_ones_has_its_name():
   with torch.device('meta'):
     reference = torchvision().models.resnet152()
   tensors = {k: np.empty(v.shape, np.float32) for k, v in reference.state_dict().items()}
-  weights.convert(tensors, abstract(resnet.ResNet152(1000), (1, 64, 64, 3)), model='ResNet')
+  start.convert(tensors, abstract(resnet.ResNet152(1000), (1, 64, 64, 3)), model='ResNet')
 
 
 def test_equals_timm_with_one_channel():
@@ -87,8 +88,8 @@ def test_equals_hugging_face(bottleneck, tmp_path):
   mine, image = TINY.copy(blocks=(1, 2, 1), bottleneck=bottleneck), random_image(2, 40, 40, 3)
   variables = assert_equal(mine, reference, image, layout='huggingface')
   reference.save_pretrained(tmp_path)
-  tensors = weights.read(tmp_path / 'model.safetensors')
-  read = weights.convert(tensors, abstract(mine, image.shape), model='ResNet', layout='huggingface')
+  tensors = start.read(tmp_path / 'model.safetensors')
+  read = start.convert(tensors, abstract(mine, image.shape), model='ResNet', layout='huggingface')
   jax.tree.map(np.testing.assert_array_equal, variables, read)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from reference import abstract, assert_equal, count, random_image, randomize, torchvision
 
-from dl import build, weights
+from dl.config import build
 from dl.errors import ConfigError
 from dl.models import vgg
 from dl.models.vgg import VGG
+from dl.training import start
 
 TINY = VGG(num_classes=5, convolutions=(1, 2), features=(8, 16), hidden=24)
 
@@ -49,7 +50,7 @@ def test_every_tensor_has_its_name(name, batch_norm):
   tensors = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in reference.state_dict().items()}
   model = getattr(vgg, f'VGG{name}')(1000, batch_norm=batch_norm)
   like = abstract(model, (1, 32, 32, 3))
-  found = weights.convert(tensors, like, model='VGG', exclude=['classifier.[03]'])
+  found = start.convert(tensors, like, model='VGG', exclude=['classifier.[03]'])
   assert (
     found['params']['classifier_0']['kernel'] is None and like['params']['classifier_0']['kernel'].shape[0] == 25088
   )

@@ -7,9 +7,9 @@ import pytest
 from reference import abstract, assert_equal, close, converted, count, random_image, randomize, timm, torchvision
 from reference import transformers as hugging_face
 
-from dl import weights
 from dl.errors import ConfigError
 from dl.models import vit
+from dl.training import start
 
 TINY = vit.ViT(num_classes=5, patch=8, width=32, depth=2, heads=4)
 
@@ -67,10 +67,10 @@ def test_equals_hugging_face(tmp_path):
   mine = assert_equal(TINY, reference, image, layout='huggingface')
   # The names in a file are others than those of the module.
   reference.save_pretrained(tmp_path)
-  tensors = weights.read(tmp_path / 'model.safetensors')
+  tensors = start.read(tmp_path / 'model.safetensors')
   assert 'vit.encoder.layer.1.attention.attention.query.weight' in tensors
   tensors['pooler.dense.bias'] = np.zeros(32)
-  read = weights.convert(tensors, abstract(TINY, image.shape), model='ViT', layout='huggingface')
+  read = start.convert(tensors, abstract(TINY, image.shape), model='ViT', layout='huggingface')
   jax.tree.map(np.testing.assert_array_equal, mine, read)
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dl.decoding.sampling import generate
 from dl.models.gpt import GPT
-from dl.nn.generation import generate
 from dl.nn.ngrams import HashedNgrams, hashes
 
 

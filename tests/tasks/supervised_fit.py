@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dl import metrics
-from dl.state import State
+from dl.contract import metrics
+from dl.contract.state import State
 
 
 def init(task, batch, optim, seed=0):

@@ -10,9 +10,9 @@ import sklearn.metrics
 from sklearn.datasets import load_breast_cancer, load_digits
 from supervised_fit import evaluate, fit, init
 
-from dl import metrics
+from dl.contract import metrics
+from dl.contract.info import Info
 from dl.errors import ConfigError
-from dl.info import Info
 from dl.models.lenet import LeNet5
 from dl.models.mlp import MLP
 from dl.models.perceptron import Perceptron

@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from dl import metrics
+from dl.contract import metrics
+from dl.contract.state import State
 from dl.errors import ConfigError
 from dl.models.gan import ConvDiscriminator, ConvGenerator
-from dl.stages import params_ema
-from dl.state import State
+from dl.optim.stages import params_ema
 from dl.tasks.gan import GAN, OBJECTIVES
 
 

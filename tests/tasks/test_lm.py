@@ -9,10 +9,10 @@ import optax
 import pytest
 from supervised_fit import evaluate, fit, init
 
+from dl.contract.info import Info
+from dl.decoding.sampling import generate
 from dl.errors import ConfigError
-from dl.info import Info
 from dl.models.gpt import GPT
-from dl.nn.generation import generate
 from dl.tasks.lm import LanguageModel
 
 KEY = jax.random.key(0)

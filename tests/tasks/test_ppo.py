@@ -9,13 +9,15 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh
 
-from dl import config, metrics, optim, steps
-from dl.assemble import assemble
-from dl.build import build
+from dl import config, optim
+from dl.config.build import build
+from dl.contract import metrics
+from dl.contract.state import State
 from dl.errors import ConfigError
 from dl.models.actor_critic import ActorCritic
-from dl.state import State
 from dl.tasks.ppo import PPO, advantages
+from dl.training import steps
+from dl.training.assemble import assemble
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ import sklearn.metrics
 from sklearn.datasets import load_diabetes
 from supervised_fit import evaluate, fit
 
+from dl.contract.info import Info
 from dl.errors import ConfigError
-from dl.info import Info
 from dl.models.mlp import MLP
 from dl.tasks.regress import Regress
 

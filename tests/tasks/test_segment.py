@@ -9,12 +9,14 @@ import pytest
 import sklearn.metrics
 from supervised_fit import evaluate, fit, init
 
-from dl import losses, metrics, pictures
+from dl import losses
+from dl.contract import metrics
+from dl.contract.info import Info
+from dl.contract.metrics import Dice, IoU, MeanIoU
 from dl.errors import ConfigError
-from dl.info import Info
-from dl.metrics import Dice, IoU, MeanIoU
 from dl.models.perceptron import Perceptron
 from dl.models.unet import UNet
+from dl.show import pictures
 from dl.tasks.segment import Segment
 
 KEY = jax.random.key(0)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Key
 
+from dl.config.functions import find
 from dl.data.augment.checks import Batch
 from dl.data.augment.colour import color_jitter, random_grayscale, solarize
 from dl.data.augment.erasing import cutout, random_erasing
@@ -25,7 +26,6 @@ from dl.data.augment.geometry import (
 from dl.data.augment.mix import cutmix, mixup, mixup_or_cutmix
 from dl.data.augment.noise import gaussian_noise
 from dl.data.augment.policies import rand_augment
-from dl.data.stages import find
 
 __all__ = [
   'affine',

@@ -27,7 +27,7 @@ def image_to_move(batch: Batch, who: str) -> Float[Array, 'b h w c']:
     ConfigError: there are none, or each pixel of theirs has a label, which would stay where it is.
   """
   if 'label_map' in batch:
-    raise ConfigError(f'{who} would move images and not their label_map; dl.data.augment_maps has what moves both')
+    raise ConfigError(f'{who} would move images and not their label_map; dl.data.augment.maps has what moves both')
   return image_of(batch, who)
 
 

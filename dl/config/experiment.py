@@ -1,0 +1,233 @@
+"""Experiments as data: the top-level keys, loading a config file, overriding it, saving it and comparing two."""
+
+import ast
+import copy
+import dataclasses
+import importlib.util
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import ml_collections
+
+from dl.config.build import check_arguments
+from dl.errors import ConfigError, first_line, nearest
+
+Duration = str | int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """The top-level keys of a config, their types and defaults.
+
+  Attributes:
+    task: what is learned: `name` below `dl.tasks`, and its hyperparameters.
+    model: one module (`name` below `dl.models`) or a dict player -> module.
+    optim: named optax stages, or a dict player -> named stages (see `dl.optim`).
+    train_for: length of the training: '20 epochs', '500 steps', '1e6 examples'.
+    seed: of parameters, data order, augmentation and all else that is random.
+    seeds: train so many seeds, `seed` and those after it, as one program (`dl.training.seeds`); None: the one.
+    init_from: weights to start from (`dl.training.start`): `name`, 'tensors' of a file or another 'run'; `path`, ...
+    data: the training data: `name` below `dl.data.sources`, its arguments, `batch_size`, ...; None for a task without.
+    eval: evaluation name -> changes to `data`, such as dict(split='test'); the name is the split in `metrics.jsonl`.
+    eval_every: how often to evaluate; always at the end too. None: at the end alone.
+    log_every: how often to write training metrics.
+    checkpoint_every: how often to save; always at the end too.
+    artifacts_every: how often to write samples and pictures; None: at the end alone.
+    keep: which checkpoints to keep: `last` newest and `best` best ones by `metric` ('test/accuracy') and `mode`,
+      'max' where more is better.
+    early_stop: stop when `metric` has not improved for `patience` (a duration), by more than `min_delta`; `mode`.
+    steps_per_call: steps fused into one compiled call by `lax.scan`.
+    precision: compute in this dtype; parameters, optimizer states and statistics stay float32.
+    mesh: device mesh axis -> size; -1 is all the devices that are left.
+    sharding: strategies of `dl.parallel.strategy` joined by '+', such as 'fsdp' or 'tensor+sequence'; or ordered
+      (regex, axes) rules over parameter paths, which may end with strategies for the rest.
+    expect: 'split/metric' -> (value, tolerance), the claim that the config makes.
+    baselines: 'split/metric' -> {method (no dots): its value}, which the report states the margin over.
+    cite: BibTeX keys beyond those which the parts themselves name.
+  """
+
+  task: dict
+  optim: dict
+  train_for: Duration
+  model: dict | None = None
+  data: dict | None = None
+  seed: int = 0
+  seeds: int | None = None
+  init_from: dict | None = None
+  eval: dict = dataclasses.field(default_factory=dict)
+  eval_every: Duration | None = None
+  log_every: Duration = '1%'
+  checkpoint_every: Duration = '10%'
+  artifacts_every: Duration | None = None
+  keep: dict = dataclasses.field(default_factory=dict)
+  early_stop: dict | None = None
+  steps_per_call: int = 1
+  precision: Literal['float32', 'bfloat16'] = 'float32'
+  mesh: dict = dataclasses.field(default_factory=lambda: {'data': -1})
+  sharding: str | list = 'replicated'
+  expect: dict = dataclasses.field(default_factory=dict)
+  baselines: dict = dataclasses.field(default_factory=dict)
+  cite: tuple[str, ...] = ()
+
+
+def config(**keys: Any) -> ml_collections.ConfigDict:
+  """A config with the defaults of `Experiment` filled in; what a config file's `get_config` returns."""
+  keys = {k: to_plain(v) if isinstance(v, ml_collections.ConfigDict) else v for k, v in keys.items()}  # as another has
+  check_arguments(Experiment, keys, 'config')
+  defaults = {
+    f.name: f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+    for f in dataclasses.fields(Experiment)
+    if f.name not in keys
+  }
+  return ml_collections.ConfigDict(keys | defaults)
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+  """Loads `FILE[:ARGUMENT]`, applies 'a.b=value' overrides, and checks the top-level keys.
+
+  The file is Python, and is executed; `config.json` of a work directory is data, and is not.
+
+  Returns:
+    The resolved config: nested dicts, lists and values which JSON can hold.
+
+  Raises:
+    ConfigError: no such file, a file that fails or is no config, an unknown key or a wrong type.
+  """
+  path, found, argument = spec, os.path.isfile(spec), None  # which takes any text, even one that is no path
+  if not found and ':' in spec:
+    path, _, argument = spec.rpartition(':')
+    found = os.path.isfile(path)
+  if not found:
+    folder = pathlib.Path(path).parent
+    names = [str(p) for p in folder.glob('*.py')] if os.path.isdir(folder) else []
+    raise ConfigError(f'--config: no file {path[:200]!r}; {nearest(path, names)}')
+  module_spec = importlib.util.spec_from_file_location('dl_config_' + pathlib.Path(path).stem, path)
+  if module_spec is None:
+    raise ConfigError(f'--config: {path!r} is not a Python file')
+  module = importlib.util.module_from_spec(module_spec)
+  try:
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, 'get_config'):
+      raise ConfigError(f'--config: {path} defines no get_config()')
+    result = module.get_config() if argument is None else module.get_config(argument)
+  except ConfigError:
+    raise
+  except (Exception, SystemExit) as e:
+    line = _line_in(path, e)
+    raise ConfigError(f'--config: {path}{line}: {type(e).__name__}: {first_line(e)}') from e
+  if not isinstance(result, Mapping | ml_collections.ConfigDict):
+    raise ConfigError(f'--config: get_config() of {path} returned a {type(result).__name__}, not a config')
+  try:
+    plain = resolve(result)
+  except RecursionError as e:
+    raise ConfigError(f'--config: get_config() of {path} returned a dict which holds itself') from e
+  for text in overrides:
+    override(plain, text)
+  check_arguments(Experiment, plain, 'config')
+  return plain
+
+
+def resolve(value: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
+  """A config as plain data with its top-level keys checked and their defaults filled in; raises ConfigError."""
+  return to_plain(config(**to_plain(value)))
+
+
+def override(plain: dict[str, Any], text: str) -> None:
+  """Applies 'a.b=value' in place; the last name may be new (the part it belongs to checks it), the others not."""
+  path, separator, value = text.partition('=')
+  if not separator:
+    raise ConfigError(f'--config.{path}: needs a value, as in --config.{path}=VALUE')
+  *parents, last = path.split('.')
+  node, where = plain, 'config'
+  for name in parents:
+    node = _child(node, name, where)
+    where += f'.{name}'
+  if isinstance(node, list):
+    _child(node, last, where)
+    node[int(last)] = parse_value(value, node[int(last)])
+  elif isinstance(node, dict):
+    valid = [f.name for f in dataclasses.fields(Experiment)]
+    if node is plain and last not in valid:
+      raise ConfigError(f'{where}: no key {last!r}; {nearest(last, valid)}')
+    node[last] = parse_value(value, node.get(last))
+  else:
+    raise ConfigError(f'{where}: is {node!r}, which has no key {last!r}')
+
+
+def parse_value(text: str, old: Any) -> Any:
+  """A flag's text as a value: a Python literal where it is one (text stays text where text was), else a string."""
+  if text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  try:
+    value = ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return text
+  if isinstance(old, str) and isinstance(value, int | float) and not isinstance(value, bool):
+    return value if isinstance(value, int) else text
+  return to_plain(value)
+
+
+def _child(node: Any, name: str, where: str) -> Any:
+  if isinstance(node, list):
+    if not name.isdecimal() or int(name) >= len(node):
+      raise ConfigError(f'{where}: has {len(node)} items, so {name!r} must be a number from 0 to {len(node) - 1}')
+    return node[int(name)]
+  if isinstance(node, dict):
+    if name not in node:
+      raise ConfigError(f'{where}: no key {name!r}; {nearest(name, node)}')
+    return node[name]
+  raise ConfigError(f'{where}: is {node!r}, which has no key {name!r}')
+
+
+def to_plain(value: Any, where: str = 'config') -> Any:
+  """Plain JSON data from a ConfigDict or nested containers; raises ConfigError for anything else.
+
+  Numbers are those that JSON can hold, and integers have 64 bits at most.
+  """
+  if isinstance(value, ml_collections.ConfigDict):
+    # Its own iteration is sorted by name, and the order of optimizer stages counts.
+    return {k: to_plain(value[k], f'{where}.{k}') for k in value._fields}
+  if isinstance(value, Mapping):
+    bad = [k for k in value if not isinstance(k, str) or not k]
+    if bad:
+      raise ConfigError(f'{where}: keys must be names, got {bad[0]!r}')
+    return {k: to_plain(v, f'{where}.{k}') for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [to_plain(v, f'{where}.{i}') for i, v in enumerate(value)]
+  if isinstance(value, int | float) and not (abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)):
+    raise ConfigError(f'{where}: must be a finite number of at most 64 bits, got {value!r}')
+  if value is None or isinstance(value, bool | int | float | str):
+    return copy.copy(value)
+  raise ConfigError(f'{where}: must hold plain values, got {value!r} ({type(value).__name__})')
+
+
+def flatten(plain: Any, prefix: str = '') -> dict[str, Any]:
+  """Dotted path -> value of every leaf."""
+  if isinstance(plain, Mapping) and plain:
+    items = plain.items()
+  elif isinstance(plain, list | tuple) and any(isinstance(v, Mapping | list | tuple) for v in plain):
+    items = enumerate(plain)
+  else:
+    return {prefix: plain}
+  return {k: v for name, child in items for k, v in flatten(child, f'{prefix}.{name}'.lstrip('.')).items()}
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+  """Dotted path -> (value in a, value in b) where two configs differ; None where one has no such key."""
+  a, b = flatten(a), flatten(b)
+  return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
+
+
+def _line_in(path: str, error: BaseException) -> str:
+  """':LINE' of the deepest frame of an error which lies in the config file, if any."""
+  if isinstance(error, SyntaxError):
+    return f':{error.lineno}'
+  line, frame = '', error.__traceback__
+  while frame is not None:
+    if frame.tb_frame.f_code.co_filename == path:
+      line = f':{frame.tb_lineno}'
+    frame = frame.tb_next
+  return line

@@ -1,0 +1,147 @@
+"""Reading single examples where that may fail or never end: what failed is named, and counted or left out."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from dl.data.source import Example, Source, standard
+from dl.data.transforms import Transform
+from dl.errors import ConfigError, StuckError, TrainingError, first_line
+
+OnError = Literal['stop', 'skip']
+TRIES = 100
+"""So many examples in a row are tried before the data counts as unreadable: a disk that is gone ends the run."""
+
+T = TypeVar('T')
+
+
+class Reader:
+  """Reads the examples of a source one by one, from any thread.
+
+  Attributes:
+    skipped: index in the source -> why the example could not be read.
+  """
+
+  def __init__(self, source: Source, transform: Transform | None, on_error: OnError, where: str):
+    """Keeps the arguments.
+
+    Args:
+      source: the examples.
+      transform: host transform of each example.
+      on_error: 'stop' raises the first error; 'skip' takes the next example that can be read.
+      where: the config path, for error lines.
+    """
+    self._source, self._transform, self._skips, self._where = source, transform, on_error == 'skip', where
+    self._files = getattr(source, 'paths', None)
+    self._reading: dict[int, tuple[int, float]] = {}
+    self.skipped: dict[int, str] = {}
+
+  def read(
+    self, candidates: Iterable[int], generator: Callable[[], np.random.Generator | None]
+  ) -> tuple[Example, bool]:
+    """(the first of the candidates that can be read, whether it is the very first); the first alone unless skipping.
+
+    Args:
+      candidates: indices in the source.
+      generator: makes the generator which the transform draws from.
+
+    Raises:
+      ConfigError: the source says itself what is wrong with the example.
+      TrainingError: anything else went wrong with it, or with all of the candidates.
+    """
+    error: Exception | None = None
+    for tries, index in enumerate(candidates):
+      if tries == TRIES:
+        break
+      try:
+        return self._read(index, generator()), tries == 0
+      except (ConfigError, TrainingError) as e:
+        if not self._skips or isinstance(e.__cause__, MemoryError):
+          raise
+        self.skipped[index], error = str(e), error or e
+    raise TrainingError(f'{self._where}: of {tries} examples in a row none can be read; the first: {error}') from error
+
+  def reading(self) -> str:
+    """What has been read for longest, for an error line."""
+    waiting = sorted((since, index) for index, since in list(self._reading.values()))
+    if not waiting:
+      return 'nothing is being read'
+    since, index = waiting[0]
+    return f'{self.name(index)} has been read for {time.monotonic() - since:.3g} s'
+
+  def name(self, index: int) -> str:
+    """What an error line calls an example."""
+    files = self._files
+    return f'example {index}' + (f' ({files[index]})' if files is not None and index < len(files) else '')
+
+  def _read(self, index: int, generator: np.random.Generator | None) -> Example:
+    thread = threading.get_ident()
+    self._reading[thread] = (index, time.monotonic())
+    try:
+      example = self._source[index]
+      if not isinstance(example, Mapping):
+        name = type(self._source).__name__
+        raise ConfigError(f'{name}[{index}] must be a dict of arrays, got {type(example).__name__}')
+      if self._transform is not None:
+        example = self._transform(dict(example), generator)
+      return {name: standard(name, value) for name, value in example.items()}
+    except ConfigError as e:
+      raise ConfigError(f'{self._where}: example {index}: {e}') from e
+    except (Exception, SystemExit) as e:  # a source is anybody's code
+      what = f'{type(e).__name__}: {first_line(e)}' if str(e) else type(e).__name__
+      raise TrainingError(f'{self._where}: {self.name(index)} cannot be read: {what}') from e
+    finally:
+      self._reading.pop(thread, None)
+
+
+def ahead(items: Iterator[T], seconds: float, late: Callable[[], str]) -> Iterator[T]:
+  """The items, each taken by a thread, so that one which does not come can be given up.
+
+  Args:
+    items: what may hang; it is closed at the end, if it can be.
+    seconds: how long to wait for each.
+    late: what to say of one that did not come.
+
+  Raises:
+    StuckError: an item did not come in time.
+  """
+  found: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+  stop = threading.Event()
+
+  def put(kind: str, value: Any = None) -> None:
+    while not stop.is_set():
+      with contextlib.suppress(queue.Full):
+        return found.put((kind, value), timeout=1)
+
+  def take() -> None:
+    try:
+      for item in items:
+        put('item', item)
+        if stop.is_set():
+          return
+      put('end')
+    except BaseException as e:  # to be raised where the items are used
+      put('error', e)
+    finally:
+      if hasattr(items, 'close'):
+        items.close()
+
+  threading.Thread(target=take, name='batches', daemon=True).start()
+  try:
+    while True:
+      try:
+        kind, value = found.get(timeout=seconds)
+      except queue.Empty:
+        raise StuckError(late()) from None
+      if kind == 'error':
+        raise value
+      if kind == 'end':
+        return
+      yield value
+  finally:
+    stop.set()

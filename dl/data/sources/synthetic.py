@@ -1,0 +1,50 @@
+"""Random examples of any shape: to plan and to measure with, not to learn from."""
+
+import numpy as np
+from jaxtyping import Int
+
+from dl.contract.info import Info
+from dl.data.source import Arrays, Example
+
+
+class Tokens:
+  """Sequences of random token ids, each a function of its index.
+
+  Args:
+    length: tokens that a model reads; a sequence has one more.
+    vocab_size: number of token ids.
+    count: number of sequences.
+  """
+
+  vectorized = True
+
+  def __init__(self, length: int, vocab_size: int, count: int = 2**20, split: str = 'train'):
+    self.info = Info(vocab_size=vocab_size)
+    self._length, self._vocab_size, self._count = length, vocab_size, count
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
+    # A multiplicative hash of the place: as good as random for a benchmark, and much cheaper.
+    at = np.asarray(index, np.uint64)[..., None] * np.uint64(self._length + 1)
+    at = at + np.arange(self._length + 1, dtype=np.uint64)
+    mixed = (at * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)
+    return {'tokens': (mixed % np.uint64(self._vocab_size)).astype(np.int32)}
+
+
+class Images(Arrays):
+  """Random images with random labels.
+
+  Args:
+    size: height and width.
+    channels: of an image.
+    num_classes: number of labels.
+    count: number of images, which are held in memory.
+  """
+
+  def __init__(self, size: int, num_classes: int, channels: int = 3, count: int = 1024, split: str = 'train'):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (count, size, size, channels), np.uint8)
+    label = rng.integers(0, num_classes, count, np.int32)
+    super().__init__(dict(image=image, label=label), Info(num_classes=num_classes, channels=channels))

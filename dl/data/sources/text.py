@@ -1,0 +1,202 @@
+"""Text as windows of tokens."""
+
+import gzip
+import hashlib
+import pathlib
+import sys
+import sysconfig
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from dl.contract.info import Info
+from dl.data import files
+from dl.data.source import Arrays, Example
+from dl.data.splits import SPLITS
+from dl.errors import ConfigError, first_line, nearest
+
+SUFFIXES = ('.txt', '.text', '.md', '.py', '.tokens', '.gz')
+
+
+class Windows(Arrays):
+  """One long array of tokens, as windows of `length + 1` which begin every `stride` tokens.
+
+  With the default stride, the windows overlap by one token, so that each token but the first is a target once; fewer
+  than `length` tokens at the very end are left out.
+
+  Attributes:
+    tokens: all the tokens of this part, in one array.
+  """
+
+  def __init__(self, tokens: Integer[np.ndarray, ' n'], length: int, stride: int | None, info: Info):
+    """Takes the tokens as they are.
+
+    Raises:
+      ConfigError: a length or stride below 1, or fewer tokens than one window takes.
+    """
+    stride = length if stride is None else stride
+    for name, value in (('length', length), ('stride', stride)):
+      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f'{name}: expected a number of tokens, got {value!r}')
+    if len(tokens) < length + 1:
+      raise ConfigError(f'length: a window takes {length + 1} tokens, and this part of the text has {len(tokens)}')
+    self.tokens, self.length, self.stride, self.info = tokens, length, stride, info
+    self._windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::stride]
+
+  def __len__(self) -> int:
+    return len(self._windows)
+
+  def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
+    return {'tokens': self._windows[index].astype(np.int32)}
+
+
+class TextFiles(Windows):
+  """Plain text files, as bytes or as characters.
+
+  The text is cut by position: its beginning is the training part, then comes the validation part, then the test part.
+  """
+
+  def __init__(
+    self,
+    path: str | dict,
+    length: int,
+    split: str = 'train',
+    *,
+    vocabulary: Literal['bytes', 'characters'] = 'bytes',
+    stride: int | None = None,
+    validation: float = 0.1,
+    test: float = 0.0,
+  ):
+    """Reads the files.
+
+    Args:
+      path: a text file, a folder or a glob, whose files are joined in order of their names (.gz is unpacked); or a
+        dict of split -> such a path, and then nothing is cut.
+      length: tokens which a window predicts; it holds one more.
+      split: which part: 'train', 'validation', 'test' or 'all'.
+      vocabulary: 'bytes' (256 ids) or 'characters' (those that occur in any part, in order of code point).
+      stride: tokens from one window to the next; None means `length`.
+      validation: share of the text.
+      test: share of the text.
+
+    Raises:
+      ConfigError: unreadable files, or a part too short for one window.
+    """
+    if isinstance(path, dict):
+      parts = {name: _read(p) for name, p in files.by_split(path).items()}
+    else:
+      parts = _cut(_read(path), validation, test, vocabulary, path)
+    if split not in SPLITS:
+      raise ConfigError(f'split: there is no split {split!r}; {nearest(split, SPLITS)}')
+    wanted = list(parts) if split == 'all' else [split]
+    if split != 'all' and not parts.get(split):
+      hint = f'; set {split}=0.1, say' if split != 'train' and not isinstance(path, dict) else ''
+      raise ConfigError(f'split: the text has no {split!r} part{hint}')
+    content = b''.join(parts[name] for name in wanted)
+    if vocabulary == 'bytes':
+      tokens, info = np.frombuffer(content, np.uint8), Info(vocab_size=256)
+    else:
+      points = np.unique(np.concatenate([np.unique(code_points(p, path)) for p in parts.values()]))
+      dtype = np.uint8 if len(points) <= 2**8 else np.uint16 if len(points) <= 2**16 else np.int32
+      tokens = np.searchsorted(points, code_points(content, path)).astype(dtype)
+      info = Info(vocab_size=len(points), vocabulary=tuple(chr(p) for p in points))
+    super().__init__(tokens, length, stride, info)
+
+
+class StandardLibrary(Windows):
+  """The source of the running Python's standard library, byte by byte: real code which every machine has.
+
+  Every .py file which is UTF-8, in order of its path, without tests and installed packages. A hash of its path puts
+  a file into the training (90 %), validation (5 %) or test part (5 %). The text depends on the version of Python
+  and, by `_sysconfigdata*.py` (how this Python was built), a little on the machine: numbers compare on one machine.
+  """
+
+  def __init__(self, length: int, split: str = 'train', *, stride: int | None = None, packages: bool = True):
+    """Reads the files of the part; `length` and `stride` are those of `TextFiles`.
+
+    Args:
+      length: tokens which a window predicts.
+      split: 'train', 'validation', 'test' or 'all'.
+      stride: tokens from one window to the next.
+      packages: False leaves out packages, and with them generated tables: the modules of one file remain.
+
+    Raises:
+      ConfigError: an unknown split, or no source to be found.
+    """
+    if split not in SPLITS:
+      raise ConfigError(f'split: there is no split {split!r}; {nearest(split, SPLITS)}')
+    found = [(name, text) for name, text in library_files() if packages or '/' not in name]
+    content = [text for name, text in found if split in ('all', split_of(name))]
+    if not content:
+      raise ConfigError(f'this Python ({sys.executable}) has no source of its standard library')
+    super().__init__(np.frombuffer(b''.join(content), np.uint8), length, stride, Info(vocab_size=256))
+
+
+LEFT_OUT = frozenset({'site-packages', 'dist-packages', 'test', 'tests', 'idle_test', '__pycache__'})
+
+
+def library_files() -> list[tuple[str, bytes]]:
+  """(relative path, content) of every file of the corpus, in order; each ends with a newline."""
+  root = pathlib.Path(sysconfig.get_path('stdlib'))
+  found = []
+  for path in root.rglob('*.py'):
+    relative = path.relative_to(root)
+    if not LEFT_OUT.intersection(relative.parts):
+      found.append((relative.as_posix(), path))
+  result = []
+  for name, path in sorted(found):
+    try:
+      content = path.read_bytes()
+      content.decode('utf-8')
+    except (OSError, UnicodeDecodeError):  # a few files try out other encodings
+      continue
+    if content:
+      result.append((name, content if content.endswith(b'\n') else content + b'\n'))
+  return result
+
+
+def split_of(name: str) -> str:
+  """The part which a relative path belongs to, by its SHA-256."""
+  percent = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % 100
+  return 'train' if percent < 90 else 'validation' if percent < 95 else 'test'
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+  """The content of a file, unpacked if its name ends in .gz; raises ConfigError if it cannot be read."""
+  try:
+    return gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+  except (OSError, EOFError) as e:
+    raise ConfigError(f'{path} cannot be read: {first_line(e)}') from e
+
+
+def code_points(content: bytes, path: object) -> Integer[np.ndarray, ' n']:
+  """The characters of UTF-8 text, as numbers; raises ConfigError if it is not UTF-8."""
+  try:
+    return np.frombuffer(content.decode('utf-8').encode('utf-32-le'), np.uint32)
+  except UnicodeDecodeError as e:
+    raise ConfigError(f"{path} is not UTF-8 text; vocabulary='bytes' takes any file") from e
+
+
+def _read(path: str) -> bytes:
+  found, folder = files.expand(path, SUFFIXES), pathlib.Path(path).expanduser().resolve()
+  for p in found if folder.is_dir() else ():
+    if not p.resolve().is_relative_to(folder):  # a folder may be of others, and what is read is learned
+      raise ConfigError(f'{p} is a link out of {path}; copy the file, or name it itself')
+  return b''.join(map(read_bytes, found))
+
+
+def _cut(content: bytes, validation: float, test: float, vocabulary: str, path: str) -> dict[str, bytes]:
+  for name, share in (('validation', validation), ('test', test)):
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+      raise ConfigError(f'{name}: expected a share of the text below 1, got {share!r}')
+  if validation + test >= 1:
+    raise ConfigError(f'validation and test: {validation} and {test} of the text leave nothing to train on')
+  if vocabulary == 'bytes':
+    ends = [round(len(content) * share) for share in (1 - validation - test, 1 - test, 1)]
+    pieces = [content[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+  else:  # never inside a character
+    points = code_points(content, path)
+    ends = [round(len(points) * share) for share in (1 - validation - test, 1 - test, 1)]
+    pieces = [points[a:b].tobytes().decode('utf-32-le').encode() for a, b in zip([0, *ends], ends, strict=False)]
+  return dict(zip(('train', 'validation', 'test'), pieces, strict=True))

@@ -1,0 +1,1 @@
+"""Second opinions on a state, which a config names."""

@@ -1,0 +1,91 @@
+"""What a classifier gets wrong, to look at: the confusion matrix, a table of classes, the worst mistakes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from dl.show.pictures import figure, rasterize, to_uint8
+
+_SHOWN = 25
+_NAMED = 40  # classes beyond which a matrix has no room for names
+
+
+def picture(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> UInt8[np.ndarray, 'h w 3']:
+  """The confusion matrix: a row a true class, a column a predicted one, shaded by the share of the true class."""
+  n = len(names)
+  size = min(max(3.0, 0.42 * n + 1.5), 14.0)
+  fig = figure(size, size)
+  axes = fig.subplots()
+  shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+  axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+  axes.set(xlabel='predicted', ylabel='true')
+  if n <= _NAMED:
+    axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
+    axes.set_yticks(range(n), names, parse_math=False)
+    for i, j in zip(*np.nonzero(counts), strict=True):
+      axes.text(j, i, str(counts[i, j]), ha='center', va='center', color='w' if shares[i, j] > 0.5 else 'k', fontsize=7)
+  return rasterize(fig)
+
+
+def class_table(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> list[dict[str, Any]]:
+  """A row a class: its number of examples, accuracy (recall), precision, F1, and what it is most taken for."""
+  rows = []
+  for i, name in enumerate(names):
+    right, examples, chosen = int(counts[i, i]), int(counts[i].sum()), int(counts[:, i].sum())
+    wrong = counts[i].copy()
+    wrong[i] = 0
+    rows.append(
+      {
+        'class': name,
+        'examples': examples,
+        'accuracy': round(right / examples, 4) if examples else '',
+        'precision': round(right / chosen, 4) if chosen else '',
+        'f1': round(2 * right / (examples + chosen), 4) if examples + chosen else '',
+        'most taken for': names[wrong.argmax()] if wrong.any() else '',
+        'times': int(wrong.max()) if wrong.any() else 0,
+      }
+    )
+  return rows
+
+
+def worst(
+  examined: Mapping[str, np.ndarray], names: Sequence[str], inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+) -> dict[str, Any]:
+  """The mistakes with the largest losses: a table, and a picture where the inputs are images; none if all is right."""
+  wrong = np.flatnonzero(examined['label'] != examined['predicted'])
+  if not len(wrong):
+    return {}
+  place = examined.get('index', np.arange(len(examined['label'])))
+  order = wrong[np.argsort(-examined['loss'][wrong], kind='stable')][:_SHOWN]
+  rows = [
+    {
+      **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(place[i])}),
+      'true': names[examined['label'][i]],
+      'predicted': names[examined['predicted'][i]],
+      'probability': round(float(examined['probability'][i]), 4),
+      'probability of the true class': round(float(examined['true_probability'][i]), 4),
+      'loss': round(float(examined['loss'][i]), 4),
+    }
+    for i in order
+  ]
+  found = {'mistakes': rows}
+  batch = inputs(order)
+  if 'image' in batch:
+    found['mistakes_picture'] = _picture(batch['image'], rows)
+  return found
+
+
+def _picture(images: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> UInt8[np.ndarray, 'h w 3']:
+  columns = min(len(rows), 5)
+  lines = -(-len(rows) // columns)
+  fig = figure(1.7 * columns, 2.0 * lines)
+  for axes, image, row in zip(np.ravel(fig.subplots(lines, columns)), images, rows, strict=False):
+    pixels = to_uint8(image)
+    axes.imshow(pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0], cmap='gray', vmin=0, vmax=255)
+    title = f'{row["true"]}, taken for\n{row["predicted"]} ({row["probability"]:.0%})'
+    axes.set_title(title, fontsize=8, parse_math=False)
+  for axes in fig.axes:
+    axes.axis('off')
+  return rasterize(fig)

@@ -1,0 +1,232 @@
+"""The work directory of a run: whose it is, what `config.json` and `run.json` say, and how to read them back."""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from dl.config import differences, resolve
+from dl.errors import ConfigError, TrainingError
+from dl.parallel import processes
+from dl.store import atomic
+from dl.store.checkpoint import intact
+
+CONFIG = 'config.json'
+RUN = 'run.json'
+LOCK = '.lock'
+VISIBLE = 20.0
+"""Seconds in which a file of one host is seen by the others: network file systems remember what was not there."""
+
+FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'baselines', 'cite')
+"""Config keys which say where a run computes or what is claimed of it, not what it does: a resume may change them."""
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
+
+
+def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing."""
+  try:
+    names = {path.name for path in workdir.iterdir()}
+  except FileNotFoundError:
+    names = set()
+  except NotADirectoryError as e:
+    raise ConfigError(f'--workdir: {workdir} is not a directory') from e
+  except (OSError, ValueError) as e:  # a name that is too long, a directory that may not be read
+    raise ConfigError(f'--workdir: {str(workdir)[:200]} cannot be used: {getattr(e, "strerror", e)}') from e
+  if CONFIG in names:
+    changed = differences(read_config(workdir), config)
+    changed = {k: v for k, v in changed.items() if k.split('.')[0] not in FREE_TO_CHANGE}
+    if changed:
+      shown = ', '.join(f'{k} ({a!r}, now {b!r})' for k, (a, b) in list(changed.items())[:3])
+      more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
+      raise ConfigError(
+        f'--workdir: {workdir} holds a run of another config: {shown}{more}; choose another directory, or delete it'
+      )
+  elif any(pathlib.Path(name).suffix != atomic.SUFFIX for name in names - {LOCK}):
+    raise ConfigError(f'--workdir: {workdir} is not empty and holds no run; choose another directory')
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Creates the directory; within the context no other process may lock it.
+
+  The lock is one of the operating system, which ends with its process, however that ends.
+
+  Raises:
+    ConfigError: a directory that cannot be written to, or that another process has locked.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / LOCK).open('a+')
+  except OSError as e:
+    raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      lock.seek(0)
+      raise ConfigError(
+        f'--workdir: {workdir} is in use by {lock.read().strip() or "another process"}; '
+        f'wait for it, stop it, or choose another directory'
+      ) from e
+    try:
+      lock.truncate(0)
+      lock.write(f'process {os.getpid()} on {platform.node()}\n')
+      lock.flush()
+    except OSError as e:
+      raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+    yield
+
+
+def holder(workdir: pathlib.Path) -> str | None:
+  """Which process has locked a directory; None if it is free."""
+  try:
+    with (workdir / LOCK).open() as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return (workdir / LOCK).read_text().strip() or 'another process'
+  except OSError:  # there is none, or nobody may look
+    pass
+  return None
+
+
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
+  """Locks the directory of a run (`locked`) and writes `config.json` into it."""
+  with locked(workdir):
+    try:
+      if not (workdir / CONFIG).exists() or read_config(workdir) != config:
+        atomic.write(workdir / CONFIG, json.dumps(config, indent=2) + '\n')
+    except OSError as e:
+      raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
+    yield
+
+
+def check_same(config: Mapping[str, Any]) -> None:
+  """Raises ConfigError unless every process has the config of the first one; to be called by all."""
+  mine = {k: hashlib.sha256(json.dumps(v).encode()).hexdigest()[:16] for k, v in config.items()}
+  theirs = processes.of_first(mine)
+  keys = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+  if keys:
+    raise ConfigError(
+      f'config.{keys[0]}: process {jax.process_index()} on {platform.node()} has another value than process 0; '
+      'all processes of a run take the same config'
+    )
+
+
+def check_shared(workdir: pathlib.Path) -> None:
+  """Raises ConfigError unless every process sees what the first one has claimed; to be called by all."""
+  lock = workdir / LOCK
+  wanted = processes.of_first({'claim': lock.read_text() if processes.is_first() else ''})['claim']
+  deadline = time.monotonic() + VISIBLE
+  while not (lock.exists() and lock.read_text() == wanted):
+    if time.monotonic() > deadline:
+      raise ConfigError(
+        f'--workdir: {workdir} of process {jax.process_index()} on {platform.node()} is not that of process 0; '
+        'name a directory which all processes share'
+      )
+    time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def writing(workdir: pathlib.Path) -> Iterator[None]:
+  """Within the context, a file of the run which cannot be written (a full disk, say) is one line, a TrainingError."""
+  try:
+    yield
+  except OSError as e:
+    what = e.filename or workdir
+    raise TrainingError(f'cannot write {what}: {e.strerror or e}; {intact(workdir / "checkpoints")}') from e
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The resolved config of a run, with today's defaults for keys which are newer than it."""
+  return resolve(_read(workdir, CONFIG))
+
+
+def read_run(workdir: pathlib.Path) -> dict[str, Any]:
+  """`run.json` of a run."""
+  return _read(workdir, RUN)
+
+
+def is_complete(workdir: pathlib.Path) -> bool:
+  """Whether a run has ended well: all that it leaves is there, not just its last checkpoint."""
+  return (workdir / RUN).exists() and read_run(workdir).get('status') == 'complete'
+
+
+def update_run(workdir: pathlib.Path, **fields: Any) -> None:
+  """Sets fields of `run.json`, atomically."""
+  path = workdir / RUN
+  values = (json.loads(path.read_text()) if path.exists() else {}) | fields
+  atomic.write(path, json.dumps(values, indent=2) + '\n')
+
+
+def begin_session(workdir: pathlib.Path, config: Mapping[str, Any], **facts: Any) -> None:
+  """Says in `run.json` that a run begins or goes on: the fields are of its first session, `sessions` has them all."""
+  now = session(config)
+  first = json.loads((workdir / RUN).read_text()) if (workdir / RUN).exists() else now
+  sessions = [*first.get('sessions', []), now]
+  update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
+
+
+def session(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What `run.json` says of the command, code, versions and devices that a run (or its latest part) used."""
+  return {
+    'command': shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]]),
+    'commit': commit(),
+    'versions': {'python': platform.python_version()} | {p: _version(p) for p in ('dl', *_PACKAGES)},
+    'devices': {
+      'platform': jax.default_backend(),
+      'kind': jax.devices()[0].device_kind,
+      'count': jax.device_count(),
+      'processes': jax.process_count(),
+      'host': platform.platform(),
+      'cpus': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    },
+    'seed': config['seed'],
+    'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+  }
+
+
+def commit() -> str | None:
+  """The git commit of this code, with '+changes' where code differs from it; None outside of a checkout."""
+  here = pathlib.Path(__file__).parent
+  try:
+    git = lambda *a: subprocess.run(
+      ['git', '-C', str(here), *a], capture_output=True, text=True, timeout=5, check=True
+    ).stdout.strip()
+    if pathlib.Path(git('rev-parse', '--show-toplevel')) != here.parent.resolve():
+      return None  # a copy installed inside somebody's own repository
+    return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno', '--', ':/*.py') else '')
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:
+  path = pathlib.Path(workdir) / name
+  try:
+    return json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError) as e:
+    raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}') from e
+  except OSError as e:
+    raise ConfigError(f'{path} cannot be read: {e.strerror}') from e
+  except ValueError as e:
+    raise ConfigError(f'{path} is damaged: {e}') from e
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None

@@ -1,0 +1,267 @@
+"""From a resolved config to the parts of a run, by shapes alone: everything is checked and nothing is compiled."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.errors import FlaxError
+
+from dl import optim
+from dl.config import build
+from dl.config.duration import to_steps
+from dl.contract.info import Info
+from dl.contract.state import State
+from dl.contract.task import Task, as_float
+from dl.data.make import make as make_pipeline
+from dl.data.pipeline import Pipeline
+from dl.errors import ConfigError, nearest
+from dl.parallel import meshes
+from dl.training import seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """The parts of a run.
+
+  Attributes:
+    config: the resolved config.
+    task: the learning problem, with its model.
+    optimizer: one chain a player.
+    batch: shapes of one global training batch; empty for a task without data.
+    state: shapes of the state, of one seed.
+    total_steps: length of the training.
+    steps_per_epoch: None for a task without data.
+    pipeline: the training data; None where there is none, or where the parts come from a work directory.
+  """
+
+  config: dict[str, Any]
+  task: Task
+  optimizer: optim.Optimizer
+  batch: dict[str, jax.ShapeDtypeStruct]
+  state: State
+  total_steps: int
+  steps_per_epoch: float | None
+  pipeline: Pipeline | None
+
+  def init(self, given: Mapping[str, Any] | None = None) -> State:
+    """The initial state, a pure function of the seed and of given arrays (path -> array); meant to be jitted."""
+    init = lambda seed: initial_state(self.task, self.optimizer.chains, seed, self.batch, given)
+    return seeds.over(init, self.config['seed'], self.config['seeds'], ())()
+
+  def steps(self, key: str) -> int | None:
+    """The duration under a top-level config key, in steps; None where it is None.
+
+    Durations which are rounded anyway become multiples of `steps_per_call`.
+    """
+    if self.config[key] is None:
+      return None
+    steps = self.duration(self.config[key], f'config.{key}')
+    if steps < 1:
+      raise ConfigError(f'config.{key}: must be at least one step, got {self.config[key]!r}')
+    fused = self.config['steps_per_call']
+    if isinstance(self.config[key], int) or 'step' in self.config[key]:
+      if steps < fused:
+        raise ConfigError(
+          f'config.{key}: {steps} steps is less than steps_per_call, {fused}, so no steps could be fused; '
+          f'take a multiple of {fused}'
+        )
+      return steps
+    return max(round(steps / fused), 1) * fused  # an epoch or a percentage is rounded anyway
+
+  def duration(self, value: str | int, where: str) -> int:
+    """A duration in steps of this run."""
+    return to_steps(
+      value,
+      where,
+      steps_per_epoch=self.steps_per_epoch,
+      examples_per_step=_examples_per_step(self.task, self.config),
+      total_steps=self.total_steps,
+    )
+
+  @property
+  def examples_per_step(self) -> int | None:
+    """Examples, or environment steps, that a training step uses, where that is known."""
+    return _examples_per_step(self.task, self.config)
+
+  def record(self) -> dict[str, Any]:
+    """What `run.json` keeps so that the parts can be assembled again without the data."""
+    return {
+      'info': self.task.info.to_json(),
+      'batch': {k: [list(v.shape), v.dtype.name] for k, v in self.batch.items()},
+      'steps_per_epoch': self.steps_per_epoch,
+    }
+
+
+def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> Parts:
+  """Builds and checks every part of a run.
+
+  Args:
+    config: a resolved config, as `dl.config.load` returns.
+    record: `Parts.record()` of an earlier run; then the data set is not touched.
+
+  Raises:
+    ConfigError: anything in the config that cannot be used.
+  """
+  if config['steps_per_call'] < 1:
+    raise ConfigError(f'config.steps_per_call: must be at least 1, got {config["steps_per_call"]}')
+  seeds.check(config)
+  pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
+  if record is not None:
+    try:
+      batch = {k: jax.ShapeDtypeStruct(tuple(map(int, s)), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
+      info, steps_per_epoch = Info.from_json(record['info']), record['steps_per_epoch']
+    except (TypeError, ValueError, AttributeError, LookupError) as e:
+      raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
+  elif config['data'] is not None:
+    pipeline = make_pipeline(
+      config['data'],
+      split=None,
+      seed=config['seed'],
+      train=True,
+      **_share(config),
+    )
+    pipeline.check_memory()
+    rows = config['data']['batch_size']
+    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
+    info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch
+  task = _build_task(config, info)
+  if task.needs_data and not batch:
+    raise ConfigError(f'config.data: {config["task"]["name"]} learns from data; name a source, such as sklearn.Digits')
+  if not task.needs_data and config['data'] is not None:
+    raise ConfigError(f'config.data: {config["task"]["name"]} makes its own data; leave data out')
+  examples = _examples_per_step(task, config)
+  total = to_steps(config['train_for'], 'config.train_for', steps_per_epoch=steps_per_epoch, examples_per_step=examples)
+  if total < 1:
+    raise ConfigError('config.train_for: must be at least one step')
+  float_batch = jax.eval_shape(to_float, batch)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  abstractly(lambda: task.check(float_batch))
+  params, _ = abstractly(task.init, key, float_batch)
+  length = optim.Length(total, steps_per_epoch, examples)
+  optimizer = optim.make(config['optim'], params, length, task.updates_per_step)
+  state = abstractly(lambda: initial_state(task, optimizer.chains, config['seed'], float_batch))
+  abstractly(lambda s, b, k: task.step(s, b, k, optimizer.chains), state, float_batch, key, where='config.task')
+  return Parts(dict(config), task, optimizer, batch, state, total, steps_per_epoch, pipeline)
+
+
+def initial_state(
+  task: Task, chains: Mapping[str, Any], seed: int, batch: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> State:
+  """Step 0: fresh parameters and optimizer states. Shapes alone of `batch` matter; one row is enough.
+
+  Args:
+    task: the learning problem.
+    chains: player -> optimizer.
+    seed: of the parameters.
+    batch: arrays or shapes of a batch.
+    given: arrays in place of fresh ones, by their path in (params, extra): 'params/model/conv1/kernel'.
+  """
+  rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
+  params, extra = task.init(jax.random.key(seed), to_float(rows))
+  if given:
+    fresh = {'params': params, 'extra': extra}
+    found = jax.tree_util.tree_map_with_path(lambda path, x: given.get(state_path(path), x), fresh)
+    params, extra = found['params'], found['extra']
+  opt = {player: chains[player].init(params[player]) for player in params}
+  return State(step=jnp.zeros([], jnp.int32), params=params, opt=opt, extra=extra)
+
+
+def state_path(path: tuple[Any, ...]) -> str:
+  """The keys of a leaf of a state, '/'-joined."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def to_float(batch: Mapping[str, Any]) -> dict[str, Any]:
+  """The batch as models see it: images as float32 in [0, 1]."""
+  return {k: as_float(v) if k == 'image' else v for k, v in batch.items()}
+
+
+def abstractly(function: Callable, *arguments: Any, where: str = 'config.model') -> Any:
+  """`jax.eval_shape`; an error inside becomes a ConfigError that names the line at fault."""
+  try:
+    return jax.eval_shape(function, *arguments)
+  except ConfigError:
+    raise
+  except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError, FlaxError) as e:
+    trace = traceback.extract_tb(e.__traceback__)
+    frames = [f for f in trace if 'site-packages' not in f.filename]
+    if any('optax' in pathlib.Path(f.filename).parts for f in trace):
+      where = 'config.optim'
+    at = f' ({pathlib.Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
+    raise ConfigError(
+      f'{where}: does not fit the other parts: {type(e).__name__}: {first_line(e)}{at}; --debug shows the traceback'
+    ) from e
+
+
+def _build_task(config: Mapping[str, Any], info: Info) -> Task:
+  spec = config['model']
+  if spec is None:
+    raise ConfigError("config.model: expected a dict with a 'name', such as dict(name='lenet.LeNet5', num_classes=10)")
+  given = {} if config['precision'] == 'float32' else {'dtype': jnp.dtype(config['precision'])}
+  make = functools.partial(build.build, package='dl.models', kind=nn.Module, **given)
+  if 'name' in spec:
+    model = make(spec, where='config.model')
+  else:
+    model = {player: make(s, where=f'config.model.{player}') for player, s in spec.items()}
+  return build.build(config['task'], 'dl.tasks', 'config.task', Task, model=model, info=info)
+
+
+def _examples_per_step(task: Task, config: Mapping[str, Any]) -> int | None:
+  return task.examples_per_step or (config['data'] or {}).get('batch_size')
+
+
+def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = None) -> dict[str, Pipeline | None]:
+  """Evaluation name -> its data; None for a task without data.
+
+  Raises:
+    ConfigError: an evaluation that the config does not have, or data which cannot be read.
+  """
+  chosen = list(config['eval']) if names is None else names
+  result = {}
+  for name in chosen:
+    where = f'config.eval.{name}'
+    if name not in config['eval']:
+      raise ConfigError(f'config.eval: no evaluation is called {name!r}; {nearest(name, config["eval"])}')
+    spec = config['eval'][name]
+    if not isinstance(spec, Mapping):
+      raise ConfigError(f"{where}: expected a dict, such as dict(split='test'), got {spec!r}")
+    if not re.fullmatch(r'\w[\w.-]*', name):
+      raise ConfigError(
+        f'{where}: it is a part of file names, so letters, digits, _, - and . alone, and first a letter'
+      )
+    if name == 'train':
+      raise ConfigError(f"{where}: 'train' is the name of the training's own metrics; take another name")
+    if config['data'] is None:
+      if spec:
+        raise ConfigError(f'{where}: the task makes its own data, so this must be an empty dict, got {dict(spec)!r}')
+      result[name] = None
+      continue
+    base = {k: v for k, v in config['data'].items() if k != 'augment'}
+    base = ({k: base[k] for k in ('batch_size',)} if 'name' in spec else base) | dict(spec)
+    result[name] = make_pipeline(
+      base,
+      split=base.get('split', name) if 'split' in spec else name,
+      seed=config['seed'],
+      train=False,
+      **_share(config),
+      where=where,
+      own_data='name' in spec,
+    )
+    result[name].check_memory()
+  return result
+
+
+def _share(config: Mapping[str, Any]) -> dict[str, int]:
+  """Which part of each batch this process reads."""
+  if jax.process_count() == 1:
+    return {}
+  mesh = meshes.make_mesh(meshes.fitting(config['mesh'], jax.device_count()))
+  index, count = meshes.share(mesh, jax.process_index())
+  return dict(process_index=index, process_count=count)

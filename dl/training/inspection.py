@@ -1,0 +1,101 @@
+"""A table of a model: what each layer gives, its parameters and its work, by shapes alone."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from dl.contract.axes import Axes
+from dl.training import flops
+from dl.training.assemble import Parts, to_float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One module of a network, with all that it holds.
+
+  Attributes:
+    path: names of the modules from the network's own on.
+    kind: class of the module.
+    shape: of its output for one example, '28x28x6'; of each, for several.
+    parameters: trainable numbers.
+    flops: of one example, forwards.
+  """
+
+  path: tuple[str, ...]
+  kind: str
+  shape: str
+  parameters: int
+  flops: float
+
+
+def rows(parts: Parts) -> list[Row]:
+  """Every module of the run's networks, in the order of their first calls."""
+  batch = {k: jax.ShapeDtypeStruct((1, *v.shape[1:]), v.dtype) for k, v in parts.batch.items()}
+  calls: dict[tuple[str, ...], list[str]] = {}
+  root, examples = [''], {}
+
+  def record(function: Any, arguments: Any, options: Any, context: Any) -> Any:
+    if context.method_name != '__call__' or isinstance(context.module, Axes):
+      return function(*arguments, **options)
+    if not context.module.path:
+      root[0] = type(context.module).__name__
+    path = (root[0], *context.module.path)
+    entry = calls.setdefault(path, [type(context.module).__name__, ''])
+    result = function(*arguments, **options)
+    if not context.module.path:
+      examples[path[0]] = jax.tree.leaves(result)[0].shape[0]  # a task may begin with more than one
+    entry[1] = entry[1] or ', '.join('x'.join(map(str, x.shape[1:])) or '1' for x in jax.tree.leaves(result))
+    return result
+
+  def initialize(batch: Any) -> Any:
+    return parts.task.init(jax.random.key(0), to_float(batch))
+
+  with nn.intercept_methods(record):
+    work = flops.count(initialize, batch)
+  models = parts.task.model if isinstance(parts.task.model, Mapping) else {'model': parts.task.model}
+  players = {type(model).__name__: player for player, model in models.items()}
+  found = []
+  for path, (kind, shape) in calls.items():
+    if path[0] not in players:
+      continue
+    prefix = '/'.join(path)
+    done = sum(f for name, f in work.items() if name == prefix or name.startswith(prefix + '/')) / examples[path[0]]
+    tree = parts.state.params[players[path[0]]]
+    for name in path[1:]:
+      tree = tree.get(name, {}) if isinstance(tree, Mapping) else {}
+    found.append(Row(path, kind, shape, sum(x.size for x in jax.tree.leaves(tree)), done))
+  return found
+
+
+def table(found: Sequence[Row], depth: int) -> str:
+  """The rows down to a depth below each network (0: the networks alone), as a text with aligned columns."""
+  totals = {row.path[0]: row for row in found if len(row.path) == 1}
+  whole = sum(row.parameters for row in totals.values())
+  work = sum(row.flops for row in totals.values())
+  lines = [('layer', 'kind', 'output', 'parameters', 'share', 'FLOPs', 'share')]
+  for row in found:
+    if len(row.path) <= depth + 1:
+      share = lambda part, total: f'{part / total:.1%}' if total else ''
+      name = '  ' * (len(row.path) - 1) + row.path[-1]
+      numbers = (f'{row.parameters:,}', share(row.parameters, whole), short(row.flops), share(row.flops, work))
+      lines.append((name, row.kind, row.shape, *numbers))
+  lines.append(('all', '', '', f'{whole:,}', '', short(work), ''))
+  widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+  aligned = lambda line: '  '.join(
+    cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+  )
+  rule = '-' * len(aligned(lines[0]))
+  return '\n'.join(
+    [aligned(lines[0]).rstrip(), rule, *(aligned(n).rstrip() for n in lines[1:-1]), rule, aligned(lines[-1])]
+  )
+
+
+def short(number: float) -> str:
+  """A large number with a unit: '4.1 G'."""
+  for unit, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
+    if number >= size:
+      return f'{number / size:.3g} {unit}'
+  return f'{number:.3g}'

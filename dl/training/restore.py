@@ -1,0 +1,71 @@
+"""A trained model from its work directory, without the data set."""
+
+import os
+import pathlib
+
+import jax
+
+from dl.contract.state import State
+from dl.contract.task import Task
+from dl.errors import ConfigError
+from dl.parallel import strategy
+from dl.store import workdir as workdirs
+from dl.store.checkpoint import Checkpoints, abstract
+from dl.training import seeds
+from dl.training.assemble import Parts, assemble
+from dl.training.policy import Keep
+
+
+def load(
+  workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True, seed: int | None = None
+) -> tuple[Task, State]:
+  """The task and state of a run; the data set is not needed, nor the devices which it was trained on.
+
+  Args:
+    workdir: the work directory of a run.
+    step: which checkpoint: a step, 'best', or None for the newest.
+    averaged: whether the parameters are their running averages, where the optimizer keeps one (`params_ema`).
+    seed: which one of a run of several `seeds`; its first by default.
+
+  Returns:
+    (task, state): `task.predict(state, inputs, key)` takes raw inputs.
+
+  Raises:
+    ConfigError: not a work directory, no such checkpoint, or code which no longer fits the config.
+  """
+  parts, state = load_parts(workdir, step)
+  first, count = parts.config['seed'], parts.config['seeds']
+  seed = first if seed is None else seed
+  if seed not in range(first, first + (count or 1)):
+    last = f' to {first + count - 1}' if count else ''
+    raise ConfigError(f'{workdir}: has no seed {seed}; its seed is {first}{last}')
+  state = seeds.one(state, count, seed - first)
+  return parts.task, state.averaged() if averaged else state
+
+
+def load_parts(
+  workdir: str | os.PathLike, step: int | str | None = None, mesh: jax.sharding.Mesh | None = None
+) -> tuple[Parts, State]:
+  """The assembled run and its state, on a mesh as the config says, or (None) on the first device."""
+  workdir = pathlib.Path(workdir)
+  parts = assemble(workdirs.read_config(workdir), workdirs.read_run(workdir)['data'])
+  if mesh is None:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: here, parts.state)
+  else:
+    names = strategy.families(parts.task.model)
+    shardings = strategy.state_shardings(parts.config['sharding'], mesh, parts.state, names)
+  state = seeds.shapes(parts.state, parts.config['seeds'])
+  keep = Keep(**parts.config['keep'])
+  with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
+    found = saved.find(step, f'{workdir}/checkpoints')
+    return parts, saved.restore(found, {'state': abstract(state, shardings)})['state']
+
+
+def input_kind(workdir: str | os.PathLike) -> str:
+  """What a run's model reads: 'image', 'features' or 'tokens'; raises ConfigError for a task without data."""
+  batch = workdirs.read_run(pathlib.Path(workdir))['data']['batch']
+  for kind in ('image', 'features', 'tokens'):
+    if kind in batch:
+      return kind
+  raise ConfigError(f'{workdir}: the task of this run reads no files; call its predict from Python, see dl.load')

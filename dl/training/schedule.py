@@ -1,0 +1,89 @@
+"""When a run logs, evaluates, saves and stops: all of it a pure function of the step and the numbers so far."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from dl.training import policy, steps
+from dl.training.assemble import Parts, abstractly
+
+KINDS = ('log', 'eval', 'checkpoint', 'artifacts')
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """When a run does what.
+
+  Attributes:
+    total: steps of the whole run.
+    fused: steps which one compiled call may hold.
+    every: 'log', 'eval', 'checkpoint', 'artifacts' -> steps between two; one that is absent happens at the end alone.
+    keep: which checkpoints stay.
+    stop: when to stop early, and its patience in steps.
+    metrics: evaluation name -> names of its metrics which are numbers.
+  """
+
+  total: int
+  fused: int
+  every: Mapping[str, int]
+  keep: policy.Keep
+  stop: tuple[policy.EarlyStop, int] | None
+  metrics: Mapping[str, list[str]]
+
+  def due(self, step: int) -> set[str]:
+    """What is done after a step."""
+    if step == self.total:
+      return {*KINDS}
+    return {kind for kind, n in self.every.items() if step % n == 0}
+
+  def stop_reason(self, history: policy.History, step: int) -> str | None:
+    """Why to stop early after the evaluation at `step`; None to go on, or at the end anyway."""
+    return self.stop[0].reason(history, step, self.stop[1]) if self.stop and step < self.total else None
+
+  def calls(self, start: int) -> Iterator[int]:
+    """Lengths of the compiled calls from `start` on: `fused` steps where nothing is due between them, else one.
+
+    A pure function of the step, so that a resumed run makes the same calls.
+    """
+    step = start
+    while step < self.total:
+      end = min([self.total, *(step - step % n + n for n in self.every.values())])
+      length = self.fused if step % self.fused == 0 and step + self.fused <= end else 1
+      yield length
+      step += length
+
+
+def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
+  """The schedule of a run, checked against the metrics which its evaluations have.
+
+  Args:
+    parts: the parts of the run.
+    evals: evaluation name -> its data, or None for a task without.
+
+  Raises:
+    ConfigError: a duration which cannot be, or a metric that no evaluation has.
+  """
+  config = parts.config
+  every = {kind: parts.steps(f'{kind}_every') for kind in KINDS}
+  names = _metric_names(parts, evals)
+  policy.check_claims(config, names)
+  keep, stop = policy.make(policy.Keep, config['keep'], 'config.keep', names), None
+  if config['early_stop'] is not None:
+    rule = policy.make(policy.EarlyStop, config['early_stop'], 'config.early_stop', names)
+    stop = (rule, parts.duration(rule.patience, 'config.early_stop.patience'))
+  every = {kind: n for kind, n in every.items() if n is not None}
+  return Schedule(parts.total_steps, config['steps_per_call'], every, keep, stop, names)
+
+
+def _metric_names(parts: Parts, evals: Mapping[str, Any]) -> dict[str, list[str]]:
+  """Evaluation name -> names of its metrics which are numbers, by shapes alone."""
+  step = steps.make_eval_step(parts.task, parts.config['seed'])
+  names = {}
+  for name, pipeline in evals.items():
+    batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])
+    found = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=f'config.eval.{name}')
+    names[name] = [k for k, m in found.items() if m.is_number]
+  return names

@@ -1,0 +1,247 @@
+"""Weights from elsewhere: tensors named as torchvision, timm or Hugging Face name them, into this code's variables.
+
+Models here name their parts as their reference does (torchvision, or timm where it has no such model), so that one
+rule converts them: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`. Other layouts have a table in `LAYOUTS`.
+Files are .safetensors or .npz, which hold arrays alone: nothing in them is executed.
+"""
+
+import inspect
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from dl.config.build import build, resolve
+from dl.config.patterns import compile_pattern
+from dl.errors import ConfigError, nearest
+from dl.models.layouts import LAYOUTS
+from dl.nn import position
+from dl.training import restore
+from dl.training.assemble import Parts, state_path
+
+_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
+_AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
+
+
+def load(spec: Mapping[str, Any] | None, parts: Parts) -> dict[str, np.ndarray]:
+  """The arrays that `config.init_from` gives a run, by their path in its state; empty where it gives none.
+
+  Raises:
+    ConfigError: an unknown name, an unreadable file, or tensors which do not fit.
+  """
+  if spec is None:
+    return {}
+  if isinstance(spec, Mapping) and 'name' in spec:
+    target = resolve(spec['name'], 'dl.training.start', 'config.init_from')
+    if not inspect.isfunction(target) or 'parts' not in inspect.signature(target).parameters:
+      raise ConfigError(
+        f'config.init_from: {spec["name"]!r} gives a run no weights; see `tensors` and `run` of dl.training.start'
+      )
+  return build(spec, 'dl.training.start', 'config.init_from', dict, parts=parts)
+
+
+def tensors(
+  path: str, parts: Parts, layout: str | None = None, exclude: tuple[str, ...] = (), player: str = 'model'
+) -> dict[str, np.ndarray]:
+  """Weights of a file, as torchvision, timm or Hugging Face name them.
+
+  Args:
+    path: a .safetensors or .npz file.
+    parts: the run.
+    layout: None for the names that the model follows (see its docstring), or a key of `dl.models.layouts.LAYOUTS`.
+    exclude: regular expressions of tensors not to read and of variables to leave fresh, such as '^fc' (a new head).
+    player: whose weights they are, where there are several networks.
+  """
+  models = parts.task.model if isinstance(parts.task.model, Mapping) else {'model': parts.task.model}
+  if player not in models:
+    raise ConfigError(f'config.init_from.player: there is none called {player!r}; {nearest(player, models)}')
+  extra = parts.state.extra if player == 'model' else parts.state.extra[player]
+  like = {'params': parts.state.params[player], **extra}
+  found = convert(read(pathlib.Path(path)), like, model=type(models[player]).__name__, layout=layout, exclude=exclude)
+  prefix = 'extra' if player == 'model' else f'extra/{player}'
+  leaves = jax.tree_util.tree_leaves_with_path(found)
+  under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'{prefix}/{name}'
+  return {under(state_path(p)): value for p, value in leaves}
+
+
+def run(
+  path: str, parts: Parts, step: int | str | None = None, exclude: tuple[str, ...] = (), averaged: bool = True
+) -> dict[str, np.ndarray]:
+  """Weights of another run, from its work directory.
+
+  Args:
+    path: the work directory.
+    parts: the run which starts from them.
+    step: which checkpoint: a step, 'best', or None for the newest.
+    exclude: regular expressions of variables ('out/kernel') to leave fresh, such as a new head.
+    averaged: whether to take the running averages of the parameters, where there are any.
+  """
+  _, theirs = restore.load(path, step, averaged)
+  flat = lambda state: {
+    state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': state.extra})
+  }
+  mine, theirs = flat(parts.state), flat(theirs)
+  # As `tensors` and `mask` of an optimizer have it: without the collection, and without the only network's name.
+  depth = {'params': 2, 'extra': 2} if not isinstance(parts.task.model, Mapping) else {'params': 1, 'extra': 1}
+  short = lambda k: '/'.join(k.split('/')[depth[k.partition('/')[0]] :])
+  left_out = _excluded(exclude, {short(k) for k in [*mine, *theirs]})
+  mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
+  wrong = [f'missing {short(k)}' for k in mine if k not in theirs]
+  wrong += [f'extra {short(k)}' for k in theirs if k not in mine]
+  both = mine.keys() & theirs.keys()
+  for k in both:
+    if k.endswith('/pos_embed') and theirs[k].ndim == 3 and theirs[k].shape[::2] == mine[k].shape[::2]:
+      try:
+        theirs[k] = position.fit(np.asarray(theirs[k]), mine[k].shape[1])
+      except ConfigError as e:
+        wrong.append(f'{short(k)}: {e}')
+  wrong += [
+    f'{short(k)} has shape {theirs[k].shape}, not {mine[k].shape}'
+    for k in mine
+    if k in both and theirs[k].shape != mine[k].shape
+  ]
+  _refuse(wrong, 'config.init_from')
+  return {k: np.asarray(v) for k, v in theirs.items()}
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays of a .safetensors or .npz file; raises ConfigError for another or a damaged one."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ConfigError(f'config.init_from.path: no file {str(path)!r}')
+  try:
+    if path.suffix == '.safetensors':
+      from safetensors.numpy import load_file
+
+      return load_file(path)
+    if path.suffix == '.npz':
+      with np.load(path, allow_pickle=False) as found:
+        arrays = dict(found)
+        if not all(isinstance(v, np.ndarray) for v in arrays.values()):
+          raise ValueError('it holds something else than arrays')
+        return arrays
+  except Exception as e:  # each library has errors of its own for a damaged file
+    raise ConfigError(f'config.init_from.path: cannot read {path}: {e}') from e
+  raise ConfigError(
+    f'config.init_from.path: {path.name} is neither .safetensors nor .npz; a pickled file may run code, so convert it: '
+    f"safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+  )
+
+
+def convert(
+  tensors: Mapping[str, np.ndarray],
+  like: PyTree,
+  *,
+  model: str,
+  layout: str | None = None,
+  exclude: Iterable[str] = (),
+  where: str = 'config.init_from',
+) -> PyTree:
+  """Variables from named tensors.
+
+  Args:
+    tensors: name -> array, as a PyTorch state dict names and lays them out.
+    like: shapes of the variables: {'params': ..., 'batch_stats': ...}.
+    model: class of the model, for the tables of `LAYOUTS`.
+    layout: None for the names that the model itself follows, or a key of `LAYOUTS`.
+    exclude: regular expressions of tensors that are not read, and of variables ('head/kernel') which stay as they are.
+    where: the config path, for error lines.
+
+  Returns:
+    `like` with arrays; a variable which is left out is None.
+
+  Raises:
+    ConfigError: a missing, an extra or a mis-shaped tensor, all of them named.
+  """
+  variables = [state_path(p).partition('/')[2] for p, _ in jax.tree_util.tree_leaves_with_path(like)]
+  left_out = _excluded(exclude, [*tensors, *variables], where)
+  named = rename({k: v for k, v in tensors.items() if not left_out(k)}, model, layout, where)
+  named = {_canonical(k): (k, v) for k, v in named.items() if not k.endswith('num_batches_tracked')}
+  wrong, used = [], set()
+
+  def leaf(path: tuple[Any, ...], shape: Any) -> np.ndarray | None:
+    keys = [str(k.key) for k in path][1:]  # without the name of the collection
+    name = _canonical('.'.join([*keys[:-1], _LEAVES.get(keys[-1], keys[-1])]))
+    if left_out('/'.join(keys)):
+      used.add(name)
+      return None
+    if name not in named:
+      wrong.append(f'missing {"/".join(keys)}')
+      return None
+    used.add(name)
+    source, value = named[name]
+    value = np.asarray(value)
+    if keys[-1] == 'kernel' and value.ndim in _AXES:
+      value = value.transpose(_AXES[value.ndim])
+    if keys[-1] == 'pos_embed' and value.ndim == 3 and value.shape[::2] == shape.shape[::2]:
+      try:
+        value = np.asarray(position.fit(value, shape.shape[1]))
+      except ConfigError as e:
+        wrong.append(f'{source}: {e}')
+        return None
+    if value.shape != shape.shape and np.squeeze(value).shape == tuple(n for n in shape.shape if n != 1):
+      value = value.reshape(shape.shape)  # a vector as [n, 1, 1]
+    if value.shape != shape.shape:
+      wrong.append(f'{source} has shape {tensors.get(source, value).shape}, which does not fit {shape.shape}')
+      return None
+    return np.ascontiguousarray(value.astype(shape.dtype))
+
+  found = jax.tree_util.tree_map_with_path(leaf, like)
+  wrong += [f'extra {named[name][0]}' for name in named if name not in used]
+  _refuse(wrong, where)
+  return found
+
+
+def rename(
+  tensors: Mapping[str, np.ndarray], model: str, layout: str | None, where: str = 'config.init_from'
+) -> dict[str, np.ndarray]:
+  """The tensors under the names that a model here follows, by the table of a layout; several may make up one.
+
+  A table is a list of (regex of a whole name, replacement); a replacement which ends in '#0', '#1', ... is a part of a
+  tensor whose parts are concatenated along the first axis, and one of None drops the tensor.
+  """
+  if layout is None:
+    return dict(tensors)
+  if layout not in LAYOUTS:
+    raise ConfigError(f'{where}.layout: no layout is called {layout!r}; {nearest(layout, LAYOUTS)}')
+  if model not in LAYOUTS[layout]:
+    raise ConfigError(
+      f'{where}.layout: {layout!r} has no table for {model}; those with one: {", ".join(LAYOUTS[layout])}'
+    )
+  result: dict[str, Any] = {}
+  for name, value in tensors.items():
+    for pattern, replacement in LAYOUTS[layout][model]:
+      match = re.fullmatch(pattern, name)
+      if match:
+        if replacement is not None:
+          result[match.expand(replacement)] = value
+        break
+    else:
+      result[name] = value
+  parts: dict[str, dict[int, np.ndarray]] = {}
+  for name in [n for n in result if '#' in n]:
+    whole, _, index = name.partition('#')
+    parts.setdefault(whole, {})[int(index)] = result.pop(name)
+  return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+
+
+def _refuse(wrong: list[str], where: str) -> None:
+  if wrong:
+    raise ConfigError(f'{where}: {"; ".join(wrong)}; exclude=[regular expressions] leaves some out')
+
+
+def _excluded(exclude: Iterable[str], names: Iterable[str], where: str = 'config.init_from') -> Callable[[str], bool]:
+  """Whether a name is left out; raises ConfigError for a pattern that is none, or that matches no name."""
+  found = [compile_pattern(e, f'{where}.exclude') for e in exclude]
+  for pattern in found:
+    if not any(pattern.search(name) for name in names):
+      raise ConfigError(f'{where}.exclude: {pattern.pattern!r} matches nothing; {nearest(pattern.pattern, names)}')
+  return lambda name: any(pattern.search(name) for pattern in found)
+
+
+def _canonical(name: str) -> str:
+  return re.sub(r'[._/]+', '.', name)

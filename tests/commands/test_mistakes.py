@@ -1,0 +1,152 @@
+"""A user's mistake is one line on stderr with the nearest valid names: no traceback, nothing compiled or written."""
+
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from dl import config
+from dl.errors import ConfigError
+from dl.training import loop
+
+ROOT = pathlib.Path(__file__).parents[2]
+DIGITS = str(ROOT / 'experiments/vision/digits_mlp.py')
+PPO = str(ROOT / 'experiments/rl/cartpole_ppo.py')
+GAN = str(ROOT / 'experiments/generative/digits_gan.py')
+GPT = str(ROOT / 'experiments/text/stdlib_gpt.py')
+
+MISTAKES = [
+  (DIGITS, ['model.name=mpl.MLP'], "did you mean 'mlp.MLP'"),
+  (DIGITS, ['model.name=mlp.MLPP'], "did you mean 'MLP'"),
+  (DIGITS, ['model.hiden=(3,)'], "did you mean 'hidden'"),
+  (DIGITS, ['model.hidden=abc'], 'config.model.hidden'),
+  (DIGITS, ['model.activation=rellu'], 'relu'),
+  (DIGITS, ['model.num_outputs=7'], '10 classes'),
+  (DIGITS, ['task.name=classify.Clasify'], "did you mean 'Classify'"),
+  (DIGITS, ['task.name=ppo.PPO'], 'config.'),
+  (DIGITS, ['task.criterion=cros_entropy'], 'cross_entropy'),
+  (DIGITS, ['task.label_smoothing=lots'], 'config.task.label_smoothing'),
+  (DIGITS, ['data.name=sklearn.Digit'], "did you mean 'Digits'"),
+  (DIGITS, ['data.name=tfds.Tfds', 'data.dataset=mnits', 'data.data_dir=/nonexistent'], 'mnits'),
+  (DIGITS, ["data={'name': 'arrays.Npz', 'path': '/nonexistent.npz', 'batch_size': 4}"], '/nonexistent.npz'),
+  (DIGITS, ['data.batch_size=0'], 'batch_size'),
+  (DIGITS, ['data.batch_size=many'], 'batch_size'),
+  (DIGITS, ['data.pixels=3'], 'pixels'),
+  (DIGITS, ['data.split=trian'], 'train'),
+  (DIGITS, ["data.augment=[{'name': 'random_shif', 'pixels': 1}]"], 'random_shift'),
+  (DIGITS, ["eval={'test': {'split': 'tset'}}"], 'test'),
+  (DIGITS, ["eval={'train': {}}"], 'take another name'),
+  (DIGITS, ["optim={'adam': {'name': 'adamm', 'learning_rate': 0.1}}"], "'adam'"),
+  (DIGITS, ["optim={'adam': {'name': 'adamw', 'learning_rate': 0.1, 'mask': 'kernl'}}"], 'matches no parameter'),
+  (DIGITS, ["optim={'sgd': {'name': 'sgd', 'learning_rate': [['kernel', 0.1]]}}"], 'no pattern matches'),
+  (DIGITS, ['train_for=3 eons'], 'config.train_for'),
+  (DIGITS, ['eval_every=often'], 'config.eval_every'),
+  (DIGITS, ['log_every=0'], 'config.log_every'),
+  (DIGITS, ["keep={'best': 1}"], 'needs a metric'),
+  (DIGITS, ["keep={'best': 1, 'metric': 'test/acuracy'}"], "did you mean 'test/accuracy'"),
+  (DIGITS, ["early_stop={'metric': 'tset/loss', 'patience': 3}"], "'test/loss'"),
+  (DIGITS, ["early_stop={'metric': 'test/accuracy', 'patience': 3}"], "more is better; give mode='max'"),
+  (DIGITS, ["early_stop={'metric': 'test/loss', 'patience': 'long'}"], 'config.early_stop.patience'),
+  (DIGITS, ['steps_per_call=0'], 'config.steps_per_call'),
+  (DIGITS, ["mesh={'data': 3}"], 'config.mesh'),
+  (DIGITS, ["mesh={'model': 1}"], "'data'"),
+  (DIGITS, ['sharding=fspd'], 'config.sharding'),
+  (DIGITS, ["sharding=[['kernel', ['data']]]"], 'no pattern matches'),
+  (DIGITS, ["sharding=[['.*', ['dta']]]"], "did you mean 'data'"),
+  (DIGITS, ['model=None'], 'config.model'),
+  (DIGITS, ['data=None'], 'config.data'),
+  (PPO, ["data={'name': 'sklearn.Digits', 'batch_size': 4}"], 'makes its own data'),
+  (PPO, ['task.env=cartpole.CartPol'], "'CartPole'"),
+  (PPO, ['train_for=3 epochs'], 'no meaning here'),
+  (GAN, ["optim={'generator': {'adam': {'name': 'adam', 'learning_rate': 0.1}}}"], "'discriminator'"),
+  (GAN, ["optim={'generater': {'adam': {'name': 'adam', 'learning_rate': 0.1}}}"], "did you mean 'generator'"),
+  (DIGITS, ["optim={'p': {'name': 'polyak_sgd'}}"], 'config.optim'),
+  (
+    DIGITS,
+    ["optim={'e': {'name': 'params_ema', 'decay': 0.9}, 's': {'name': 'sgd', 'learning_rate': 0.1}}"],
+    'last stage',
+  ),
+  (DIGITS, ["optim={'s': {'name': 'sgd', 'learning_rate': 1.0}, 'a': {'name': 'accumulate', 'steps': 2}}"], 'before'),
+  (DIGITS, ["eval={'wine': {'name': 'sklearn.Wine', 'split': 'test'}}"], 'config.eval.wine'),
+  (DIGITS, ['task.criterion=jax.numpy.dot'], 'config.'),
+  (DIGITS, ['sharding=[1]'], 'pairs'),
+  (DIGITS, ["sharding=[['.*']]"], 'pairs'),
+  (DIGITS, ["sharding=[['.*', [['dato']]]]"], 'no mesh axis'),
+  (DIGITS, ["keep={'last': 0}"], 'at least 1'),
+  (DIGITS, ["keep={'best': 1, 'metric': 'test/class_accuracy'}"], "'test/accuracy'"),
+  (DIGITS, ["expect={'tset/acuracy': (1.0, 0.1)}"], "'test/accuracy'"),
+  (DIGITS, ["expect={'test/accuracy': 3}"], 'tolerance'),
+  (DIGITS, ['steps_per_call=10', 'log_every=5 steps'], 'less than steps_per_call'),
+  (GAN, ['model.discriminator.base=4'], 'config.'),
+  (GPT, ['model.vocab_size=5'], '256'),
+]
+
+
+@pytest.fixture
+def compilations():
+  """Names of the functions which were compiled during the test."""
+  seen = []
+  listener = lambda event, duration, **_: seen.append(event) if 'backend_compile' in event else None
+  jax.monitoring.register_event_duration_secs_listener(listener)
+  yield seen
+  jax.monitoring.unregister_event_duration_listener(listener)
+
+
+@pytest.mark.parametrize(
+  ('path', 'overrides', 'says'), MISTAKES, ids=lambda v: v[0][:40] if isinstance(v, list) else ''
+)
+def test_a_mistake_is_one_line_before_anything_happens(path, overrides, says, tmp_path, compilations):
+  workdir = tmp_path / 'run'
+  with pytest.raises(ConfigError) as e:
+    loop.train(config.load(path, overrides), workdir, show_progress=False)
+  assert says in str(e.value)
+  assert '\n' not in str(e.value)
+  assert not compilations
+  assert not workdir.exists()
+
+
+def test_a_workdir_of_another_config_is_refused_untouched(tmp_path):
+  overrides = ['train_for=2', 'eval={}']
+  loop.train(config.load(DIGITS, overrides), tmp_path / 'run', show_progress=False)
+  before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (tmp_path / 'run').rglob('*') if p.is_file()}
+  with pytest.raises(ConfigError, match=r'another config: seed \(0, now 1\)'):
+    loop.train(config.load(DIGITS, [*overrides, 'seed=1']), tmp_path / 'run', show_progress=False)
+  assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (tmp_path / 'run').rglob('*') if p.is_file()}
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('precious')
+  with pytest.raises(ConfigError, match='not empty and holds no run'):
+    loop.train(config.load(DIGITS), tmp_path, show_progress=False)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'says'),
+  [
+    (['-m', 'dl.train', f'--config={DIGITS}', '--workdir=W', '--config.modle.x=1'], "did you mean 'model'"),
+    (['-m', 'dl.train', '--config=nowhere.py', '--workdir=W'], 'nowhere.py'),
+    (['-m', 'dl.train', f'--config={DIGITS}'], '--workdir is needed'),
+    (['-m', 'dl.train', f'--config={DIGITS}', '--workdir=W', '--wrokdir=W'], 'wrokdir'),
+    (['-m', 'dl.evaluate', '--workdir=W'], 'not the work directory of a run'),
+    (['-m', 'dl.predict', '--workdir=W', '--inputs=x.png'], 'not the work directory of a run'),
+    (['-m', 'dl.sample', '--workdir=W', '--step=newest'], "expected a number or 'best'"),
+    (['-m', 'dl.report', 'W'], 'W'),
+  ],
+  ids=lambda v: v[1] if isinstance(v, list) else '',
+)
+def test_the_commands_say_it_in_one_line(arguments, says, tmp_path):
+  done = subprocess.run(
+    [sys.executable, *arguments], cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 2, done.stderr
+  assert says in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+  assert not list(tmp_path.iterdir())
+
+
+def _environment() -> dict[str, str]:
+  import os
+
+  return os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'}

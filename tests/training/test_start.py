@@ -1,0 +1,120 @@
+"""Weights from elsewhere."""
+
+import io
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from small import small
+
+from dl.errors import ConfigError
+from dl.training import loop, restore, start
+from dl.training.assemble import assemble
+
+
+@pytest.fixture(scope='module')
+def config():
+  """A config of a network with batch statistics and an average of its parameters."""
+  return small('digits', 'train_for=3', 'log_every=3', 'eval_every=3', 'checkpoint_every=3', 'keep={}')
+
+
+def named(state):
+  """The weights of a state as PyTorch would name and lay them out."""
+  tensors = {}
+  for collection in ({'params': state.params['model']}, state.extra):
+    for path, x in jax.tree_util.tree_leaves_with_path(collection):
+      *modules, leaf = [str(k.key) for k in path][1:]
+      name = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}.get(leaf, leaf)
+      tensors['.'.join([*modules, name])] = np.ascontiguousarray(x.T if leaf == 'kernel' else x)
+  return tensors
+
+
+def test_a_run_starts_from_a_file_of_tensors(config, tmp_path, runs):
+  _, state = restore.load(runs('digits'), averaged=False)
+  file = tmp_path / 'model.safetensors'
+  tensors = named(state) | {'norm_0.num_batches_tracked': np.asarray(3)}
+  save_file({k.replace('dense_0', 'dense.0'): v for k, v in tensors.items()}, file)
+  given = start.load({'name': 'tensors', 'path': str(file)}, assemble(config))
+  initial = jax.jit(assemble(config).init)(given)
+  jax.tree.map(np.testing.assert_array_equal, (initial.params, initial.extra), (state.params, state.extra))
+  jax.tree.map(np.testing.assert_array_equal, initial.averaged().params, state.params)  # an average starts there too
+  loop.train(config | {'init_from': {'name': 'tensors', 'path': str(file)}}, tmp_path / 'run', show_progress=False)
+
+
+def test_a_run_starts_from_another_with_a_new_head(config, tmp_path, runs):
+  _, state = restore.load(runs('digits'))
+  spec = {'name': 'run', 'path': str(runs('digits')), 'exclude': ['^out/']}
+  initial = jax.jit(assemble(config).init)(start.load(spec, assemble(config)))
+  fresh = jax.jit(assemble(config).init)()
+  for name in state.params['model']:
+    expected = fresh if name == 'out' else state
+    jax.tree.map(np.testing.assert_array_equal, initial.params['model'][name], expected.params['model'][name])
+  # The whole of it: resumed, it does not read the weights again.
+  started = config | {'init_from': dict(spec, path=str(tmp_path / 'copy'))}
+  (tmp_path / 'copy').symlink_to(runs('digits'))
+  loop.train(started, tmp_path / 'run', show_progress=False)
+  (tmp_path / 'copy').unlink()
+  assert loop.train(started, tmp_path / 'run', show_progress=False).status == 'complete'
+
+
+def test_each_tensor_that_does_not_fit_is_named(config, tmp_path, runs):
+  tensors = named(restore.load(runs('digits'))[1])
+  tensors['head.weight'] = tensors.pop('out.weight')
+  tensors['out.bias'] = tensors['out.bias'][:5]
+  file = tmp_path / 'model.npz'
+  np.savez(file, **tensors)
+  spec = {'name': 'tensors', 'path': str(file)}
+  with pytest.raises(ConfigError) as error:
+    start.load(spec, assemble(config))
+  for part in ('missing out/kernel', 'extra head.weight', 'out.bias has shape (5,), which does not fit (10,)'):
+    assert part in str(error.value)
+  given = start.load(spec | {'exclude': ['^out', '^head']}, assemble(config))
+  assert not any('out' in name for name in given) and len(given) == len(tensors) - 2
+  for wrong, says in (('^hat', "'\\^hat' matches nothing"), ('(', 'is not a regular expression')):
+    for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
+      with pytest.raises(ConfigError, match=f'config.init_from.exclude: .*{says}'):
+        start.load(spec | {'exclude': [wrong]}, assemble(config))
+
+
+def test_a_bad_source_writes_nothing(config, tmp_path):
+  code, junk = io.BytesIO(), io.BytesIO()
+  np.savez(code, x=np.asarray([print], object))  # which NumPy pickles
+  with zipfile.ZipFile(junk, 'w') as z:
+    z.writestr('x.npy', b'no array')
+  for name, content in {
+    'a.pt': b'',
+    'b.npz': b'damaged',
+    'c.safetensors': b'damaged',
+    'd.npz': code.getvalue(),
+    'e.npz': junk.getvalue(),
+  }.items():
+    (tmp_path / name).write_bytes(content)
+  for spec, line in (
+    ({'name': 'tensors', 'path': str(tmp_path / 'none.npz')}, 'no file'),
+    ({'name': 'tensors', 'path': str(tmp_path / 'a.pt')}, 'neither .safetensors nor .npz'),
+    ({'name': 'tensors', 'path': str(tmp_path / 'b.npz')}, 'cannot read'),
+    ({'name': 'tensors', 'path': str(tmp_path / 'c.safetensors')}, 'cannot read'),
+    ({'name': 'tensors', 'path': str(tmp_path / 'd.npz')}, 'cannot read'),
+    ({'name': 'tensors', 'path': str(tmp_path / 'e.npz')}, 'cannot read'),
+    ({'name': 'tensor', 'path': 'x'}, 'tensors'),
+    ({'name': 'run', 'path': str(tmp_path)}, 'not the work directory'),
+  ):
+    with pytest.raises(ConfigError, match=line):
+      loop.train(config | {'init_from': spec}, tmp_path / 'run', show_progress=False)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_layouts_rename_and_join():
+  table = {'Net': [(r'a\.(\d+)\.query', r'b.\1.qkv#0'), (r'a\.(\d+)\.key', r'b.\1.qkv#1'), ('drop', None)]}
+  parts = {'a.3.key': np.ones((1, 2)), 'a.3.query': np.zeros((2, 2)), 'drop': np.ones(1), 'same': np.ones(2)}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(weights.LAYOUTS, 'mine', table)
+    found = start.rename(parts, 'Net', 'mine')
+    assert found.keys() == {'b.3.qkv', 'same'}
+    np.testing.assert_array_equal(found['b.3.qkv'], [[0, 0], [0, 0], [1, 1]])
+    with pytest.raises(ConfigError, match='no table for Other'):
+      start.rename(parts, 'Other', 'mine')
+  with pytest.raises(ConfigError, match='no layout is called'):
+    start.rename(parts, 'Net', 'theirs')
