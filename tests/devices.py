@@ -16,7 +16,7 @@ from small import interrupted, small
 from dl.commands import cli
 from dl.errors import ConfigError
 from dl.parallel import meshes, processes, strategy
-from dl.training import assemble, loop, restore, steps
+from dl.training import assemble, evaluation, loop, restore
 
 MLP = [
   "model={'name': 'mlp.MLP', 'hidden': (256, 16), 'num_outputs': 10, 'batch_norm': True}",
@@ -118,9 +118,9 @@ def on_many_devices(folder: pathlib.Path) -> None:
     for batch_size in (56, 1000):
       parts, state = restore.load_parts(folder / 'mlp_fsdp', mesh=mesh)
       spec = parts.config | {'data': parts.config['data'] | {'batch_size': batch_size}}
-      step = jax.jit(steps.make_eval_step(parts.task, 0), out_shardings=meshes.replicated(mesh))
+      step = jax.jit(evaluation.make_eval_step(parts.task, 0), out_shardings=meshes.replicated(mesh))
       pipeline = assemble.make_eval_pipelines(spec)['test']
-      found['evaluations'][f'{count}/{batch_size}'] = steps.evaluate(step, state, pipeline, mesh)
+      found['evaluations'][f'{count}/{batch_size}'] = evaluation.evaluate(step, state, pipeline, mesh)
   for sizes in ({'data': 4, 'model': 1}, {'data': 2, 'model': 2}):
     mesh = meshes.make_mesh(sizes, jax.devices()[:4])
     found['restored'][str(sizes)] = is_as_saved(folder, 'gpt_tensor', mesh)

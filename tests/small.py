@@ -10,7 +10,7 @@ from typing import Any
 
 from dl import config
 from dl.store import logs
-from dl.training import steps
+from dl.training import feed
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = pathlib.Path(json.__file__).parent / '*.py'  # a little real code
@@ -94,10 +94,10 @@ def records(workdir: pathlib.Path, split: str | None = None, leave_out: Sequence
 @contextlib.contextmanager
 def each_call(then: Callable[[int, Any], None]) -> Iterator[None]:
   """Calls `then(number, its last result)` after each compiled call of the training inside, which is one training."""
-  bounded = steps.bounded
+  bounded = feed.bounded
 
   def counting(depth):
-    steps.bounded = bounded  # evaluations have theirs
+    feed.bounded = bounded  # evaluations have theirs
     push, number = bounded(depth), 0
 
     def pushed(result):
@@ -108,11 +108,11 @@ def each_call(then: Callable[[int, Any], None]) -> Iterator[None]:
 
     return pushed
 
-  steps.bounded = counting
+  feed.bounded = counting
   try:
     yield
   finally:
-    steps.bounded = bounded
+    feed.bounded = bounded
 
 
 def interrupted(after: int) -> contextlib.AbstractContextManager[None]:

@@ -26,7 +26,7 @@ from dl.data import make as data_make
 from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
 from dl.parallel import meshes
 from dl.store import workdir as workdirs
-from dl.training import assemble, policy, steps
+from dl.training import assemble, evaluation, policy, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
@@ -364,7 +364,7 @@ def test_an_experiment_assembles_and_names_its_command(path):
     augment.make(data.get('augment', ()))
     transforms.make(data.get('transform', ()))
   assert parts.total_steps > 10
-  evaluate = steps.make_eval_step(parts.task, 0)
+  evaluate = evaluation.make_eval_step(parts.task, 0)
   found = jax.eval_shape(evaluate, parts.state, parts.batch, jax.ShapeDtypeStruct((), np.int32))
   numbers = [name for name, metric in found.items() if metric.is_number]
   policy.check_claims(resolved, dict.fromkeys(resolved['eval'], numbers))

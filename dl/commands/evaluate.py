@@ -40,7 +40,7 @@ def evaluate(
   from dl.parallel import meshes
   from dl.store import skipped
   from dl.store import workdir as workdirs
-  from dl.training import restore, steps
+  from dl.training import evaluation, restore
   from dl.training.assemble import make_eval_pipelines
 
   config = workdirs.read_config(workdir)
@@ -52,9 +52,9 @@ def evaluate(
   mesh = meshes.make_mesh(meshes.fitting(config['mesh'], jax.device_count()))
   meshes.check_evals(pipelines, mesh)
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
-  eval_step = steps.make_eval_step(parts.task, config['seed'], config['seeds'])
+  eval_step = evaluation.make_eval_step(parts.task, config['seed'], config['seeds'])
   eval_step = jax.jit(eval_step, out_shardings=meshes.replicated(mesh))
-  found = {name: steps.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
+  found = {name: evaluation.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
   for name, pipeline in pipelines.items():
     if pipeline is not None and pipeline.skipped:
       print(skipped.summary(name, pipeline), file=sys.stderr)

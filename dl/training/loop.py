@@ -20,7 +20,7 @@ from dl.parallel import meshes, processes
 from dl.store import artifacts, logs, workdir
 from dl.store.checkpoint import Checkpoints
 from dl.store.skipped import Skipped
-from dl.training import memory, schedule, seeds, start, steps
+from dl.training import evaluation, feed, memory, schedule, seeds, start, steps
 from dl.training.assemble import Parts, assemble, make_eval_pipelines
 from dl.training.meter import Meter
 from dl.training.profiler import Profiler
@@ -141,8 +141,8 @@ def train(
     meter = Meter(parts, mesh)
     recorder = stack.enter_context(Recorder(log, progress, meter, parts.optimizer, not_finite, step, seconds_before))
     stack.enter_context(profiler)
-    throttle = steps.bounded(steps.queue_depth(parts.batch))
-    batches = meter.waiting(steps.device_batches(parts, mesh, step, plan.calls(step)))
+    throttle = feed.bounded(feed.queue_depth(parts.batch))
+    batches = meter.waiting(feed.device_batches(parts, mesh, step, plan.calls(step)))
     while step < plan.total and not stopped and not told_to_stop():
       length, batch = next(batches)
       profiler.before(step, length)
@@ -167,7 +167,7 @@ def train(
       if 'eval' in due:
         for name, pipeline in evals.items():
           with meter:
-            values = steps.evaluate(functions.evaluate, state, pipeline, mesh)
+            values = evaluation.evaluate(functions.evaluate, state, pipeline, mesh)
           log.write(step, name, values)
           history.append({'step': step, 'split': name} | values)
           if progress:
@@ -196,7 +196,7 @@ def train(
     if status == 'complete' and not already_complete:
       averaged = seeds.one(state.averaged().replace(opt={}), config['seeds'])
       for name, pipeline in evals.items():
-        found = steps.findings(parts.task, averaged, pipeline, mesh, config['seed'])
+        found = evaluation.findings(parts.task, averaged, pipeline, mesh, config['seed'])
         if first:
           artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete and first:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dl.training import policy, steps
+from dl.training import evaluation, policy
 from dl.training.assemble import Parts, abstractly
 
 KINDS = ('log', 'eval', 'checkpoint', 'artifacts')
@@ -80,7 +80,7 @@ def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
 
 def _metric_names(parts: Parts, evals: Mapping[str, Any]) -> dict[str, list[str]]:
   """Evaluation name -> names of its metrics which are numbers, by shapes alone."""
-  step = steps.make_eval_step(parts.task, parts.config['seed'])
+  step = evaluation.make_eval_step(parts.task, parts.config['seed'])
   names = {}
   for name, pipeline in evals.items():
     batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])

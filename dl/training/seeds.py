@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from dl.contract.metrics import BySeed
+from dl.contract.task import Metrics
 from dl.errors import ConfigError
 
 
@@ -59,3 +61,8 @@ def batches(pipeline: Any, start: int, seed: int, count: int | None) -> Iterator
     return pipeline.iterate(start)
   orders = [pipeline.reseeded(s).iterate(start) for s in range(seed, seed + count)]
   return ({k: np.stack([batch[k] for batch in step], axis=1) for k in step[0]} for step in zip(*orders))
+
+
+def marked(found: Metrics, count: int | None) -> Metrics:
+  """Marks metrics which have an axis of seeds."""
+  return found if count is None else {k: BySeed(m) for k, m in found.items()}
