@@ -1,4 +1,4 @@
-"""The exceptions that commands print as a single line, how such lines are worded, and the codes that they exit with."""
+"""Exceptions that commands print as one line, the wording of such lines, and exit codes."""
 
 import difflib
 from collections.abc import Iterable

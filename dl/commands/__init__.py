@@ -1,0 +1,1 @@
+"""What a shell calls: flags in, one call, text out."""

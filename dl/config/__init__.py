@@ -1,4 +1,4 @@
-"""An experiment as plain data: loading, overriding and comparing configs, and building what they name."""
+"""An experiment as plain data: loading, comparing, and building what it names."""
 
 from dl.config.experiment import (
   Experiment,

@@ -1,0 +1,1 @@
+"""What task, model, data and loop agree on."""

@@ -1,0 +1,1 @@
+"""Environments of agents, as pure functions."""

@@ -1,4 +1,4 @@
-"""Losses as pure functions of (outputs, targets), one value an example, chosen by name or dotted path."""
+"""Losses: functions of (outputs, targets), one value an example."""
 
 from dl.losses.categorical import binary, binary_focal, cross_entropy, dice, focal
 from dl.losses.make import Loss, make

@@ -1,0 +1,1 @@
+"""Networks: a file an architecture, with how it is split and which weights it reads."""

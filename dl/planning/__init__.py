@@ -1,0 +1,1 @@
+"""What a step will cost on devices that are not here."""

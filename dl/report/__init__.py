@@ -1,4 +1,4 @@
-"""Reports on runs: one self-contained HTML page, and a Markdown table; `python -m dl.report` is the entry point."""
+"""Pages from stored runs: one self-contained HTML file, and a Markdown table."""
 
 import os
 import pathlib

@@ -1,0 +1,1 @@
+"""Arrays and numbers for people: pictures and words."""

@@ -1,0 +1,1 @@
+"""Learning problems: a file a problem."""
