@@ -1,6 +1,7 @@
 """Exceptions that commands print as one line, the wording of such lines, and exit codes."""
 
 import difflib
+import dis
 from collections.abc import Iterable
 
 USER_ERROR = 2
@@ -52,3 +53,20 @@ def first_line(error: BaseException) -> str:
   """The first line of an error's message, or its type."""
   lines = str(error).strip().splitlines()
   return lines[0] if lines else type(error).__name__
+
+
+def own_words(error: BaseException) -> str | None:
+  """The first line of a ValueError which a part of this code or of a user's own raised; None for any other error.
+
+  Such words are for people, who need to be told where in the config they are about and no more. What JAX, Flax and
+  other installed packages raise are not: the raising frame is one of theirs, or hidden behind the call.
+  """
+  if not isinstance(error, ValueError) or error.__traceback__ is None:
+    return None
+  last = error.__traceback__
+  while last.tb_next is not None:
+    last = last.tb_next
+  code, module = last.tb_frame.f_code, last.tb_frame.f_globals.get('__name__', '')
+  raises = dis.opname[code.co_code[last.tb_lasti]] == 'RAISE_VARARGS'
+  installed = 'site-packages' in code.co_filename and module.partition('.')[0] != 'dl'
+  return first_line(error) if raises and not installed else None

@@ -6,7 +6,6 @@ and so on (`makes`), which is checked before the call. Nothing of Python's own l
 name does import its module, so modules of one's own are as trusted as the folder and packages that they lie in.
 """
 
-import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -19,10 +18,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from dl.config import bounds
+from dl.config.hints import describe, matches, plain, to_tuples, type_hints
 from dl.errors import ConfigError, first_line, nearest
 
 # Full names in configs of before the packages; short ones are the same.
@@ -94,14 +91,15 @@ def build(spec: Mapping[str, Any], package: str, where: str, kind: type = object
 def makes(target: Any, kind: type) -> bool:
   """Whether a class, or a function by its return annotation, makes what a config may have made in this place."""
   made = target if isinstance(target, type) else type_hints(target).get('return') if callable(target) else None
+  made = plain(made)
   made = typing.get_origin(made) or made
   return isinstance(made, type) and issubclass(made, kind)
 
 
 def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, given: Sequence[str] = ()) -> None:
-  """Checks names and types of `arguments` against the signature of `target`; raises ConfigError.
+  """Checks names, types and bounds of `arguments` against the signature of `target`; raises ConfigError.
 
-  Numbers for what is defined here or in optax have ranges as well, by their names (`dl.config.bounds`).
+  A default passes, whatever it is.
   """
   if not callable(target):
     raise ConfigError(f'{where}: {target!r} cannot be called')
@@ -126,96 +124,31 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, 
   for name, value in arguments.items():
     if name in hints and not matches(value, hints[name]):
       raise ConfigError(f'{where}.{name}: expected {describe(hints[name])}, got {value!r} ({type(value).__name__})')
-    if _package(target) in ('dl', 'optax') and not (name in valid and valid[name].default is value):
-      check_range(name, value, f'{where}.{name}')
+    if not (name in valid and valid[name].default is value):
+      _check_bounds(target, hints, name, value, f'{where}.{name}')
 
 
-def check_range(name: str, value: Any, where: str) -> None:
-  """Raises ConfigError for a number which an argument of this name cannot be."""
-  if wrong := bounds.problem(name, value):
+def check_bounds(target: Callable, name: str, value: Any, where: str) -> None:
+  """Raises ConfigError for a number which an argument of `target` cannot be.
+
+  The bounds are those of its type hint (`dl.config.bounds`); if it states none, and `target` is of this code or of
+  optax, those that its name has there.
+  """
+  _check_bounds(target, type_hints(target), name, value, where)
+
+
+def _check_bounds(target: Callable, hints: Mapping[str, Any], name: str, value: Any, where: str) -> None:
+  hint = hints.get(name)
+  if bounds.bounded(hint):
+    wrong = bounds.problem(value, hint)
+  else:
+    wrong = bounds.problem_by_name(name, value) if _package(target) in ('dl', 'optax') else None
+  if wrong:
     raise ConfigError(f'{where}: {wrong}')
 
 
 def _package(target: Callable) -> str:
   return (getattr(target, '__module__', None) or '').partition('.')[0]
-
-
-def describe(hint: Any) -> str:
-  """A type hint in few words."""
-  if isinstance(hint, type) and not typing.get_args(hint):
-    return hint.__name__
-  if float in typing.get_args(hint) and jax.Array in typing.get_args(hint):  # optax's numbers
-    return 'a number'
-  return str(hint).replace('typing.', '')
-
-
-def matches(value: Any, hint: Any) -> bool:
-  """Whether a plain value fits a type hint; hints which plain data cannot express (arrays, modules) fit all."""
-  if hint is Any or isinstance(hint, typing.TypeVar | str):
-    return True
-  origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (typing.Union, types.UnionType):
-    return any(matches(value, a) for a in args)
-  if origin is typing.Literal:
-    return value in args
-  if origin is typing.Annotated:
-    return matches(value, args[0])
-  if hint is None or hint is types.NoneType:
-    return value is None
-  if hint is bool:
-    return isinstance(value, bool)
-  if hint is int:
-    return isinstance(value, int) and not isinstance(value, bool)
-  if hint is float:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-  if hint is str:
-    return isinstance(value, str)
-  base = origin or hint
-  if base in (list, tuple, Sequence):
-    if not isinstance(value, list | tuple):
-      return False
-    if base is tuple and args and args[-1] is not Ellipsis:
-      return len(value) == len(args) and all(matches(v, a) for v, a in zip(value, args, strict=True))
-    return not args or all(matches(v, args[0]) for v in value)
-  if base in (dict, Mapping):
-    return isinstance(value, Mapping)
-  if hint in (jax.Array, np.ndarray, complex) or hasattr(hint, 'array_type') or _is_numpy_scalar(hint):
-    return not isinstance(value, str | Mapping | types.NoneType)
-  if base is Callable:
-    return callable(value)
-  return True
-
-
-def to_tuples(value: Any, hint: Any) -> Any:
-  """Lists, which is how a resolved config holds tuples, as tuples where the hint asks for one: modules are hashed."""
-  origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if not isinstance(value, list | tuple):
-    return value
-  if origin in (typing.Union, types.UnionType):
-    return next((to_tuples(value, a) for a in args if matches(value, a)), value)
-  if (origin or hint) not in (tuple, Sequence):
-    return value
-  each = args if args and args[-1] is not Ellipsis and origin is tuple else (args[0] if args else None,) * len(value)
-  return tuple(to_tuples(v, h) for v, h in zip(value, each, strict=True))
-
-
-def _is_numpy_scalar(hint: Any) -> bool:
-  return isinstance(hint, type) and issubclass(hint, np.generic)
-
-
-def type_hints(target: Callable) -> dict[str, Any]:
-  """Type hints of the arguments of a class or function, but those that cannot be read."""
-  holder = target.__init__ if isinstance(target, type) and not hasattr(target, '__dataclass_fields__') else target
-  unreadable = NameError, TypeError, AttributeError
-  try:
-    return typing.get_type_hints(holder)
-  except unreadable:
-    found = {}
-  for name, hint in getattr(holder, '__annotations__', {}).items():
-    one = types.SimpleNamespace(__annotations__={name: hint})
-    with contextlib.suppress(*unreadable):
-      found |= typing.get_type_hints(one, getattr(holder, '__globals__', None))
-  return found
 
 
 def public_names(module: types.ModuleType) -> list[str]:

@@ -246,4 +246,4 @@ def docstring(spec: str) -> str:
   """The docstring of the config file which `FILE[:ARGUMENT]` names."""
   path = pathlib.Path(spec)
   path = path if path.is_file() else pathlib.Path(spec.rpartition(':')[0])
-  return ast.getdocstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+  return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''

@@ -35,7 +35,7 @@ def size_of(family: type[nn.Module], **defaults: Any) -> Callable[[Callable], Ca
       return family(**(defaults | signature.bind(*args, **options).arguments))
 
     build.__signature__ = signature
-    build.__annotations__ = typing.get_type_hints(family) | {'return': family}
+    build.__annotations__ = typing.get_type_hints(family, include_extras=True) | {'return': family}
     build.__doc__ = f'{inspect.getdoc(function)}\n\n{inspect.getdoc(family)}'
     return build
 

@@ -23,13 +23,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from dl.config.build import check_arguments, check_range, makes, resolve, type_hints
+from dl.config.build import check_arguments, check_bounds, makes, resolve, type_hints
 from dl.config.duration import to_steps
 from dl.config.patterns import assign, found_in, is_pairs, match, paths
 from dl.errors import ConfigError, first_line, nearest
 from dl.optim.stages import accumulate, freeze, inverse_time_decay, layerwise_decay, params_ema, unfreeze
 
 Schedule = Callable[[Any], Any]
+Argument = tuple[Callable, str]
+"""A function and the name of one of its arguments."""
 
 _STAGES = {f.__name__: f for f in (params_ema, accumulate, freeze, unfreeze, layerwise_decay)}
 _SCHEDULES = {'inverse_time_decay': inverse_time_decay}
@@ -128,20 +130,20 @@ def make(
   return Optimizer(chains, rates)
 
 
-def make_schedule(spec: Mapping[str, Any], length: Length, where: str, of: str = '') -> Schedule:
+def make_schedule(spec: Mapping[str, Any], length: Length, where: str, of: Argument | None = None) -> Schedule:
   """Builds an optax schedule; lengths are durations and default to the whole training, `warmup` is `warmup_steps`.
 
   Args:
     spec: `name` and arguments.
     length: of the training.
     where: the config path, for error lines.
-    of: the argument which follows the schedule; its values have the range of that.
+    of: the argument which follows the schedule; its values have the bounds of that.
   """
   target = _resolve(spec.get('name'), where, optax.schedules)
   arguments = {k: v for k, v in spec.items() if k != 'name'}
   for name in _VALUES:
-    if name in arguments:
-      check_range(of, arguments[name], f'{where}.{name}')
+    if of and name in arguments:
+      check_bounds(*of, arguments[name], f'{where}.{name}')
   parameters = inspect.signature(target).parameters
   if 'warmup' in arguments and 'warmup_steps' in parameters:
     arguments['warmup_steps'] = arguments.pop('warmup')
@@ -179,7 +181,7 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str, of: str =
   return schedule
 
 
-def _warmed_up(warmup: str | int, spec: Mapping[str, Any], length: Length, where: str, of: str) -> Schedule:
+def _warmed_up(warmup: str | int, spec: Mapping[str, Any], length: Length, where: str, of: Argument | None) -> Schedule:
   """A linear rise from 0, and then a schedule over what is left; one with places of its own keeps them."""
   steps = min(length.steps(warmup, f'{where}.warmup'), max(length.total - 1, 0))
   if {'boundaries_and_scales', 'boundaries'} & spec.keys():
@@ -271,10 +273,10 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
     elif is_pairs(value) and target is not layerwise_decay:
       assigned[name] = (
         assign(value, params, at),
-        [_value(name, v, length, at) for _, v in value],
+        [_value(target, name, v, length, at) for _, v in value],
       )
     else:
-      arguments[name] = _value(name, value, length, at)
+      arguments[name] = _value(target, name, value, length, at)
   plain = {k: v for k, v in arguments.items() if k not in assigned}
   probe = plain | {k: v[0] for k, (_, v) in assigned.items()}
   check_arguments(target, probe, where, inner)
@@ -302,11 +304,11 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
   return transform
 
 
-def _value(name: str, value: Any, length: Length, where: str) -> Any:
+def _value(target: Callable, name: str, value: Any, length: Length, where: str) -> Any:
   """An argument of a stage: a dict is a schedule, and `after` a duration."""
   if isinstance(value, Mapping) and 'name' in value:
-    return make_schedule(value, length, where, name)
-  check_range(name, value, where)
+    return make_schedule(value, length, where, (target, name))
+  check_bounds(target, name, value, where)
   return length.steps(value, where) if name == 'after' else value
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key, Num, PyTree
 from dl import losses
 from dl.contract.metrics import Mean, average
 from dl.contract.task import Batch, Metrics, Task, as_float
-from dl.errors import ConfigError, first_line
+from dl.errors import ConfigError, first_line, own_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,8 @@ class Network(Task):
     except ConfigError:
       raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, flax.errors.FlaxError) as e:
+      if words := own_words(e):
+        raise ConfigError(f'config.model: {words}') from e
       shape = jax.eval_shape(self.inputs, batch).shape[1:]
       raise ConfigError(
         f'config.model: {type(self.model).__name__} cannot take inputs of shape {shape}: {first_line(e)}'

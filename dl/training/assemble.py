@@ -21,7 +21,7 @@ from dl.contract.state import State
 from dl.contract.task import Task, as_float
 from dl.data.make import make as make_pipeline
 from dl.data.pipeline import Pipeline
-from dl.errors import ConfigError, nearest
+from dl.errors import ConfigError, first_line, nearest, own_words
 from dl.parallel import meshes
 from dl.training import seeds
 
@@ -184,12 +184,14 @@ def to_float(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def abstractly(function: Callable, *arguments: Any, where: str = 'config.model') -> Any:
-  """`jax.eval_shape`; an error inside becomes a ConfigError that names the line at fault."""
+  """`jax.eval_shape`; an error inside becomes a ConfigError: the part's own words, or what went wrong in which line."""
   try:
     return jax.eval_shape(function, *arguments)
   except ConfigError:
     raise
   except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError, FlaxError) as e:
+    if words := own_words(e):
+      raise ConfigError(f'{where}: {words}') from e
     trace = traceback.extract_tb(e.__traceback__)
     frames = [f for f in trace if 'site-packages' not in f.filename]
     if any('optax' in pathlib.Path(f.filename).parts for f in trace):

@@ -268,7 +268,7 @@ def nearest(search, monkeypatch, devices, sharding, memory, **model):
       count, {'data': count}, 1, 4 / ways, state - 4 / ways, 0, 0, temporary, state + temporary, empty, 1, savings, 0
     )
 
-  monkeypatch.setattr(planning, 'make', make)
+  monkeypatch.setattr(plans, 'make', make)
   monkeypatch.setattr(jax, 'device_count', lambda: 16)
   config = dict(sharding=sharding, precision='bfloat16', model=model, data={'batch_size': 64}, mesh={'data': -1})
   config |= {'optim': {'adam': {'name': 'adam'}}}
