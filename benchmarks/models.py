@@ -388,7 +388,7 @@ def compared(network: Network) -> dict[str, Any]:
     with torch.device('meta'):
       theirs = make()
     tensors = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in theirs.state_dict().items()}
-    start.convert(tensors, shapes_of(model, network.size), model=type(model).__name__)
+    start.convert(tensors, shapes_of(model, network.size), model=model)
     return record | {'tensors': len(tensors)}
   torch.manual_seed(wanted.seed)
   theirs = reference.randomize(make(), kernels=wanted.kernels)

@@ -81,7 +81,7 @@ def randomize(reference: Any, seed: int = 0, kernels: bool = False) -> Any:
 def converted(model: nn.Module, reference: Any, shape: tuple[int, ...], **options: Any) -> Any:
   """The variables of a network, with the weights of its reference; `options` as of `dl.training.start.convert`."""
   tensors = {k: v.detach().numpy() for k, v in reference.state_dict().items()}
-  return start.convert(tensors, abstract(model, shape), model=type(model).__name__, **options)
+  return start.convert(tensors, abstract(model, shape), model=model, **options)
 
 
 def assert_equal(model: nn.Module, reference: Any, image: np.ndarray, **options: Any) -> Any:

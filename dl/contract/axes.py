@@ -6,7 +6,7 @@ from jaxtyping import Array, PyTree
 
 
 class Axes(nn.Module):
-  """Returns its input, and says what its dimensions are; `dl.parallel.strategy` intercepts it to place it.
+  """Returns its input, and says what its dimensions are; `dl.parallel.activations` intercepts it to place it.
 
   The names: 'batch'; 'length', of tokens between sublayers; 'query' and 'key', of tokens within attention; 'heads',
   or features ordered by them; 'hidden', of a feed-forward layer; 'vocab'; 'expert'. None leaves a dimension to XLA.

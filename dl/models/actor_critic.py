@@ -1,11 +1,13 @@
 """A policy and a value function, each a small multilayer perceptron."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from dl.contract.weights import Rules, inputs, outputs
 
 
 class ActorCritic(nn.Module):
@@ -23,6 +25,8 @@ class ActorCritic(nn.Module):
   num_actions: int
   features: tuple[int, ...] = (64, 64)
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('(actor|critic)_0'), *inputs('(actor|critic)_1'))
 
   @nn.compact
   def __call__(

@@ -1,13 +1,14 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, 2012;
 One weird trick for parallelizing convolutional neural networks, arXiv 1404.5997)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
 
@@ -38,6 +39,8 @@ class AlexNet(nn.Module):
   hidden: int = 4096
   dropout: float = 0.5
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('classifier_1'), *inputs('classifier_4'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

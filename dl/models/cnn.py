@@ -1,12 +1,13 @@
 """A plain convolutional network: stages of 3x3 convolutions with pooling between them (arXiv 1409.1556, in small)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import activations, maps, pooling
 
@@ -33,6 +34,8 @@ class CNN(nn.Module):
   dropout: float = 0.0
   batch_norm: bool = True
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs(r'(conv|norm)_\d+_\d*[02468]'), *inputs(r'conv_\d+_\d*[13579]'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

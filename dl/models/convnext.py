@@ -1,17 +1,56 @@
 """ConvNeXt (A ConvNet for the 2020s, arXiv 2201.03545)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.truncated_normal(0.02)
+
+
+_HUGGINGFACE: Table = [
+  (r'(?:convnext\.)?embeddings\.patch_embeddings\.(.*)', r'features.0.0.\1'),
+  (r'(?:convnext\.)?embeddings\.layernorm\.(.*)', r'features.0.1.\1'),
+  *[
+    (rf'(?:convnext\.)?encoder\.stages\.{i}\.{theirs}', ours)
+    for i in range(4)
+    for theirs, ours in (
+      (r'downsampling_layer\.(.*)', rf'features.{2 * i}.\1'),
+      (r'layers\.(\d+)\.layer_scale_parameter', rf'features.{2 * i + 1}.\1.layer_scale'),
+      (r'layers\.(\d+)\.dwconv\.(.*)', rf'features.{2 * i + 1}.\1.block.0.\2'),
+      (r'layers\.(\d+)\.layernorm\.(.*)', rf'features.{2 * i + 1}.\1.block.2.\2'),
+      (r'layers\.(\d+)\.pwconv1\.(.*)', rf'features.{2 * i + 1}.\1.block.3.\2'),
+      (r'layers\.(\d+)\.pwconv2\.(.*)', rf'features.{2 * i + 1}.\1.block.5.\2'),
+    )
+  ],
+  (r'(?:convnext\.)?layernorm\.(.*)', r'classifier.0.\1'),
+  (r'classifier\.(.*)', r'classifier.2.\1'),
+]
+
+_TIMM: Table = [
+  (r'stem\.(.*)', r'features.0.\1'),
+  *[
+    (rf'stages\.{i}\.{theirs}', ours)
+    for i in range(4)
+    for theirs, ours in (
+      (r'downsample\.(.*)', rf'features.{2 * i}.\1'),
+      (r'blocks\.(\d+)\.gamma', rf'features.{2 * i + 1}.\1.layer_scale'),
+      (r'blocks\.(\d+)\.conv_dw\.(.*)', rf'features.{2 * i + 1}.\1.block.0.\2'),
+      (r'blocks\.(\d+)\.norm\.(.*)', rf'features.{2 * i + 1}.\1.block.2.\2'),
+      (r'blocks\.(\d+)\.mlp\.fc1\.(.*)', rf'features.{2 * i + 1}.\1.block.3.\2'),
+      (r'blocks\.(\d+)\.mlp\.fc2\.(.*)', rf'features.{2 * i + 1}.\1.block.5.\2'),
+    )
+  ],
+  (r'head\.norm\.(.*)', r'classifier.0.\1'),
+  (r'head\.fc\.(.*)', r'classifier.2.\1'),
+]
 
 
 class ConvNeXt(nn.Module):
@@ -41,6 +80,9 @@ class ConvNeXt(nn.Module):
   stochastic_depth: float = 0.1
   layer_scale: float = 1e-6
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('block_3'), *inputs('block_5'))
+  layouts: ClassVar[Layouts] = {'huggingface': _HUGGINGFACE, 'timm': _TIMM}
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

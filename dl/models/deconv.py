@@ -1,11 +1,12 @@
 """Deconvolution network (Learning Deconvolution Network for Semantic Segmentation, arXiv 1505.04366)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps
 
@@ -38,6 +39,11 @@ class DeconvNet(nn.Module):
   upsampling: Literal['unpool', 'transposed'] = 'unpool'
   batch_norm: bool = True
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (
+    *outputs(r'(en|de)coder_\d+_\d*[02468]/(conv|norm)'),
+    *inputs(r'(en|de)coder_\d+_\d*[13579]/conv'),
+  )
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b h w classes']:

@@ -1,12 +1,14 @@
 """DeepLabV3 (Rethinking Atrous Convolution for Semantic Image Segmentation, arXiv 1706.05587)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules
 from dl.models.fcn import segment
+from dl.models.resnet import ResNet
 from dl.models.variants import size_of
 from dl.nn.dense_heads import ASPPHead
 
@@ -34,6 +36,8 @@ class DeepLabV3(nn.Module):
   rates: tuple[int, ...] = (12, 24, 36)
   dropout: float = 0.5
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = ResNet.sharding_rules
 
   @nn.compact
   def __call__(

@@ -1,12 +1,13 @@
 """EfficientNets (arXiv 1905.11946) and EfficientNetV2 (arXiv 2104.00298)."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps
@@ -54,6 +55,29 @@ V2_L: Stages = (
 )
 
 
+# Of B0 to B7: the first stage does not widen, so that its blocks have one convolution less.
+_TIMM: Table = [
+  (r'conv_stem\.(.*)', r'features.0.0.\1'),
+  (r'bn1\.(.*)', r'features.0.1.\1'),
+  *[
+    (rf'blocks\.{i}\.(\d+)\.{theirs}\.(.*)', rf'features.{i + 1}.\1.block.{ours}.\2')
+    for i in range(7)
+    for theirs, ours in (
+      *([] if i == 0 else [('conv_pw', '0.0'), ('bn1', '0.1')]),
+      ('conv_dw', f'{min(i, 1)}.0'),
+      (f'bn{1 + min(i, 1)}', f'{min(i, 1)}.1'),
+      (r'se\.conv_reduce', f'{1 + min(i, 1)}.fc1'),
+      (r'se\.conv_expand', f'{1 + min(i, 1)}.fc2'),
+      ('conv_pwl' if i else 'conv_pw', f'{2 + min(i, 1)}.0'),
+      (f'bn{2 + min(i, 1)}', f'{2 + min(i, 1)}.1'),
+    )
+  ],
+  (r'conv_head\.(.*)', r'features.8.0.\1'),
+  (r'bn2\.(.*)', r'features.8.1.\1'),
+  (r'classifier\.(.*)', r'classifier.1.\1'),
+]
+
+
 class EfficientNet(nn.Module):
   """Inverted residual blocks with squeeze-and-excitation, scaled together in width and depth (arXiv 1905.11946).
 
@@ -89,6 +113,14 @@ class EfficientNet(nn.Module):
   epsilon: float = 1e-5
   momentum: float = 0.9
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (
+    *outputs(r'features_\d+_\d+/block_[01]/[01]'),
+    *inputs('block_2/fc1'),
+    *outputs('block_2/fc2'),
+    *inputs('block_3/0'),
+  )
+  layouts: ClassVar[Layouts] = {'timm': _TIMM}
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

@@ -1,11 +1,12 @@
 """Fully convolutional networks (Fully Convolutional Networks for Semantic Segmentation, arXiv 1411.4038)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules
 from dl.models.resnet import ResNet
 from dl.models.variants import size_of
 from dl.nn import maps
@@ -33,6 +34,8 @@ class FCN(nn.Module):
   aux: bool = False
   dropout: float = 0.1
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = ResNet.sharding_rules
 
   @nn.compact
   def __call__(

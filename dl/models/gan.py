@@ -1,10 +1,12 @@
 """Convolutional generator and discriminator: images from noise, and a judge of images."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from dl.contract.weights import Rules, inputs, outputs
 
 Norm = Literal['batch', 'group', 'none']
 
@@ -35,6 +37,8 @@ class ConvGenerator(nn.Module):
   norm: Norm = 'batch'
   init_std: float | None = 0.02
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs(r'(conv|norm)_\d*[02468]'), *inputs(r'conv_\d*[13579]'))
 
   @nn.compact
   def __call__(self, latents: Float[Array, 'b latent'], train: bool = False) -> Float[Array, 'b h w c']:
@@ -81,6 +85,8 @@ class ConvDiscriminator(nn.Module):
   dropout: float = 0.0
   init_std: float | None = 0.02
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs(r'(conv|norm)_\d*[02468]'), *inputs(r'conv_\d*[13579]'))
 
   @nn.compact
   def __call__(self, images: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, ' b']:

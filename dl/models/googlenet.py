@@ -1,11 +1,12 @@
 """GoogLeNet (Going Deeper with Convolutions, arXiv 1409.4842)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import maps, pooling
 from dl.nn.conv_norm import ConvNormRelu
 
@@ -49,6 +50,8 @@ class GoogLeNet(nn.Module):
   dropout: float = 0.2
   aux_dropout: float = 0.7
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('branch[23]_0/(conv|bn)'), *inputs('branch[23]_1/conv'))
 
   @nn.compact
   def __call__(

@@ -1,13 +1,15 @@
 """GPT-2 (Radford et al., Language Models are Unsupervised Multitask Learners, 2019)."""
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dl.contract.axes import Axes
+from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
 from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.attention import CausalSelfAttention
@@ -69,8 +71,42 @@ class Block(nn.Module):
     return x + drop(y), balance
 
 
+_HUGGINGFACE: Table = [
+  (r'(?:transformer\.)?h\.\d+\.attn\.(?:masked_)?bias', None),  # which keys a query sees
+  (r'(?:transformer\.)?wte\.(.*)', r'token.\1'),
+  (r'(?:transformer\.)?wpe\.(.*)', r'position.\1'),
+  *[
+    (rf'(?:transformer\.)?h\.(\d+)\.{theirs}\.(weight|bias)', rf'block_\1.{ours}.\2')
+    for theirs, ours in (
+      ('ln_1', 'norm_0'),
+      (r'attn\.c_attn', 'attention.qkv'),
+      (r'attn\.c_proj', 'attention.out'),
+      ('ln_2', 'norm_1'),
+      (r'mlp\.c_fc', 'up'),
+      (r'mlp\.c_proj', 'down'),
+    )
+  ],
+  (r'(?:transformer\.)?ln_f\.(.*)', r'norm.\1'),
+  (r'lm_head\.weight', 'out.weight'),
+]
+
+
+def _from_huggingface(tensors: Tensors, model: 'GPT') -> Tensors:
+  """Those of a GPT-2, whose kernels are [in, out] (`Conv1D`); its last layer may be the embedding, named or not."""
+  named = rename(tensors, _HUGGINGFACE)
+  named = {k: v.T if k.startswith('block_') else v for k, v in named.items()}
+  token = named.get('token.weight')
+  if model.tie_embeddings and token is not None and np.array_equal(named.get('out.weight', token), token):
+    named.pop('out.weight', None)
+  elif not model.tie_embeddings and token is not None:
+    named.setdefault('out.weight', token)
+  return named
+
+
 class GPT(nn.Module):
   """A decoder-only transformer with norms before each sublayer; the defaults are GPT-2's of 124,439,808 parameters.
+
+  Published weights load with the layout 'huggingface'.
 
   Cite: radford2019language, vaswani2017attention
 
@@ -115,6 +151,18 @@ class GPT(nn.Module):
   scan: bool = False
   remat: Remat = 'none'
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (
+    ('(^|/)experts/up$', ('expert', None, 'model')),
+    ('(^|/)experts/down$', ('expert', 'model', None)),
+    *outputs('attention/qkv'),
+    *inputs('attention/out'),
+    *outputs('up'),
+    *inputs('down'),
+    ('(^|/)token/embedding$', ('model', None)),
+    *outputs('^out'),
+  )
+  layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
 
   @nn.compact
   def __call__(

@@ -1,12 +1,13 @@
 """Inception-v3 (Rethinking the Inception Architecture for Computer Vision, arXiv 1512.00567)."""
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
 from dl.nn.conv_norm import ConvNormRelu
@@ -37,6 +38,13 @@ class InceptionV3(nn.Module):
   aux: bool = False
   dropout: float = 0.5
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (
+    *outputs(r'branch\w+_1/(conv|bn)'),
+    *inputs(r'branch\w+_2[ab]?/conv'),
+    *outputs('branch7x7(dbl|x3)_3/(conv|bn)'),
+    *inputs('branch7x7(dbl|x3)_4/conv'),
+  )
 
   @nn.compact
   def __call__(

@@ -1,12 +1,13 @@
 """LeNet-5 (LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition, 1998)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import activations
 from dl.nn.pooling import max_pool
@@ -38,6 +39,8 @@ class LeNet5(nn.Module):
   pooling: Literal['average', 'max'] = 'average'
   fit: Literal['pad', 'resize'] = 'pad'
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('dense_0'), *inputs('dense_1'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
@@ -95,6 +98,8 @@ class LeNet5Original(nn.Module):
   num_classes: int
   fit: Literal['pad', 'resize'] = 'pad'
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('c5'), *inputs('f6'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

@@ -1,11 +1,12 @@
 """MLP-Mixer (MLP-Mixer: An all-MLP Architecture for Vision, arXiv 2105.01601)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.models.variants import size_of
 from dl.nn.patches import FeedForward, Patches
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
@@ -42,6 +43,8 @@ class MLPMixer(nn.Module):
   stochastic_depth: float = 0.0
   zero_head: bool = True
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('mlp_(tokens|channels)/fc1'), *inputs('mlp_(tokens|channels)/fc2'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

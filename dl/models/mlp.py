@@ -1,11 +1,12 @@
 """The multilayer perceptron (Rumelhart et al., Learning Representations by Back-Propagating Errors, 1986)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import activations
 
 
@@ -34,6 +35,8 @@ class MLP(nn.Module):
   dropout: float = 0.0
   batch_norm: bool = False
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs(r'(dense|norm)_\d*[02468]'), *inputs(r'dense_\d*[13579]'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *shape'], train: bool = False) -> Float[Array, 'b outputs']:

@@ -4,12 +4,13 @@ Batch statistics are those of Flax: the running variance averages the batch's bi
 unbiased, n / (n - 1) times as large for n values a channel. Nothing else differs from torchvision in a training step.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps, pooling
@@ -17,6 +18,23 @@ from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+_HUGGINGFACE: Table = [
+  (r'(?:resnet\.)?embedder\.embedder\.convolution\.(.*)', r'conv1.\1'),
+  (r'(?:resnet\.)?embedder\.embedder\.normalization\.(.*)', r'bn1.\1'),
+  *[
+    (rf'(?:resnet\.)?encoder\.stages\.{i}\.layers\.(\d+)\.{theirs}\.(.*)', rf'layer{i + 1}.\1.{ours}.\2')
+    for i in range(4)
+    for theirs, ours in (
+      (r'shortcut\.convolution', 'downsample.0'),
+      (r'shortcut\.normalization', 'downsample.1'),
+      *((rf'layer\.{j}\.convolution', f'conv{j + 1}') for j in range(3)),
+      *((rf'layer\.{j}\.normalization', f'bn{j + 1}') for j in range(3)),
+    )
+  ],
+  (r'classifier\.1\.(.*)', r'fc.\1'),
+]
 
 
 class ResNet(nn.Module):
@@ -59,6 +77,9 @@ class ResNet(nn.Module):
   features_only: bool = False
   remat: Remat = 'none'
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs(r'layer\d+_\d+/(conv|bn)1'), *inputs(r'layer\d+_\d+/conv2'))
+  layouts: ClassVar[Layouts] = {'huggingface': _HUGGINGFACE}
 
   @nn.compact
   def __call__(

@@ -1,11 +1,12 @@
 """A network of one hidden layer, which can approximate any continuous function (Cybenko 1989; Hornik 1991)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import activations
 
 
@@ -25,6 +26,8 @@ class Shallow(nn.Module):
   num_classes: int
   activation: activations.Activation = 'sigmoid'
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('hidden'), *inputs('out'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *shape'], train: bool = False) -> Float[Array, 'b classes']:

@@ -1,11 +1,12 @@
 """U-Net (U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 1505.04597)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
 
@@ -36,6 +37,11 @@ class UNet(nn.Module):
   batch_norm: bool = False
   dropout: float = 0.0
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (
+    *outputs(r'(en|de)coder_\d+/(conv|norm)_0'),
+    *inputs(r'(en|de)coder_\d+/conv_1'),
+  )
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b H W classes']:

@@ -1,11 +1,12 @@
 """VGG (Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps, pooling
@@ -39,6 +40,8 @@ class VGG(nn.Module):
   hidden: int = 4096
   dropout: float = 0.5
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (*outputs('classifier_0'), *inputs('classifier_3'))
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

@@ -1,12 +1,13 @@
 """Vision transformers (An Image is Worth 16x16 Words, arXiv 2010.11929)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.contract.axes import Axes
+from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import position
@@ -16,6 +17,49 @@ from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.truncated_normal(0.02)
+
+
+_HUGGINGFACE: Table = [
+  (r'(?:vit\.)?pooler\..*', None),  # a layer for pre-training alone
+  (r'(?:vit\.)?embeddings\.cls_token', 'cls_token'),
+  (r'(?:vit\.)?embeddings\.position_embeddings', 'pos_embed'),
+  (r'(?:vit\.)?embeddings\.patch_embeddings\.projection\.(.*)', r'patch_embed.proj.\1'),
+  # Names inside a layer are those of the published files, or of a module of transformers 5.
+  *[
+    (rf'(?:vit\.)?(?:encoder\.layer|layers)\.(\d+)\.{theirs}\.(weight|bias)', rf'blocks.\1.{ours}.\2{part}')
+    for theirs, ours, part in (
+      (r'attention\.(?:attention\.query|q_proj)', 'attn.qkv', '#0'),
+      (r'attention\.(?:attention\.key|k_proj)', 'attn.qkv', '#1'),
+      (r'attention\.(?:attention\.value|v_proj)', 'attn.qkv', '#2'),
+      (r'attention\.(?:output\.dense|o_proj)', 'attn.proj', ''),
+      (r'(?:intermediate\.dense|mlp\.fc1)', 'mlp.fc1', ''),
+      (r'(?:output\.dense|mlp\.fc2)', 'mlp.fc2', ''),
+      ('layernorm_before', 'norm1', ''),
+      ('layernorm_after', 'norm2', ''),
+    )
+  ],
+  (r'(?:vit\.)?layernorm\.(.*)', r'norm.\1'),
+  (r'classifier\.(.*)', r'head.\1'),
+]
+
+_TORCHVISION: Table = [
+  ('class_token', 'cls_token'),
+  (r'conv_proj\.(.*)', r'patch_embed.proj.\1'),
+  (r'encoder\.pos_embedding', 'pos_embed'),
+  *[
+    (rf'encoder\.layers\.encoder_layer_(\d+)\.{theirs}(weight|bias)', rf'blocks.\1.{ours}.\2')
+    for theirs, ours in (
+      (r'ln_1\.', 'norm1'),
+      (r'ln_2\.', 'norm2'),
+      (r'self_attention\.in_proj_', 'attn.qkv'),
+      (r'self_attention\.out_proj\.', 'attn.proj'),
+      (r'mlp\.(?:0|linear_1)\.', 'mlp.fc1'),
+      (r'mlp\.(?:3|linear_2)\.', 'mlp.fc2'),
+    )
+  ],
+  (r'encoder\.ln\.(.*)', r'norm.\1'),
+  (r'heads\.head\.(.*)', r'head.\1'),
+]
 
 
 class ViT(nn.Module):
@@ -59,6 +103,14 @@ class ViT(nn.Module):
   zero_head: bool = False
   remat: Remat = 'none'
   dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = (
+    *outputs('attn/qkv'),
+    *inputs('attn/proj'),
+    *outputs('mlp/fc1'),
+    *inputs('mlp/fc2'),
+  )
+  layouts: ClassVar[Layouts] = {'huggingface': _HUGGINGFACE, 'torchvision': _TORCHVISION}
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

@@ -8,7 +8,7 @@ import jax
 from dl.contract.state import State
 from dl.contract.task import Task
 from dl.errors import ConfigError
-from dl.parallel import strategy
+from dl.parallel import weights
 from dl.store import workdir as workdirs
 from dl.store.checkpoint import Checkpoints, abstract
 from dl.training import seeds
@@ -53,8 +53,7 @@ def load_parts(
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: here, parts.state)
   else:
-    names = strategy.families(parts.task.model)
-    shardings = strategy.state_shardings(parts.config['sharding'], mesh, parts.state, names)
+    shardings = weights.state_shardings(parts.config['sharding'], mesh, parts.state, parts.task.model)
   state = seeds.shapes(parts.state, parts.config['seeds'])
   keep = Keep(**parts.config['keep'])
   with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:

@@ -1,24 +1,26 @@
 """Weights from elsewhere: tensors named as torchvision, timm or Hugging Face name them, into this code's variables.
 
 Models here name their parts as their reference does (torchvision, or timm where it has no such model), so that one
-rule converts them: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`. Other layouts have a table in `LAYOUTS`.
+rule converts them: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`. Other names are a layout of the model's class
+(`dl.contract.weights`).
 Files are .safetensors or .npz, which hold arrays alone: nothing in them is executed.
 """
 
 import inspect
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from dl.config.build import build, resolve
 from dl.config.patterns import compile_pattern
+from dl.contract.weights import Tensors, rename
 from dl.errors import ConfigError, nearest
-from dl.models.layouts import LAYOUTS
 from dl.nn import position
 from dl.training import restore
 from dl.training.assemble import Parts, state_path
@@ -52,7 +54,7 @@ def tensors(
   Args:
     path: a .safetensors or .npz file.
     parts: the run.
-    layout: None for the names that the model follows (see its docstring), or a key of `dl.models.layouts.LAYOUTS`.
+    layout: None for the names that the model follows (see its docstring), or one of the `layouts` of its class.
     exclude: regular expressions of tensors not to read and of variables to leave fresh, such as '^fc' (a new head).
     player: whose weights they are, where there are several networks.
   """
@@ -61,9 +63,9 @@ def tensors(
     raise ConfigError(f'config.init_from.player: there is none called {player!r}; {nearest(player, models)}')
   extra = parts.state.extra if player == 'model' else parts.state.extra[player]
   like = {'params': parts.state.params[player], **extra}
-  found = convert(read(pathlib.Path(path)), like, model=type(models[player]).__name__, layout=layout, exclude=exclude)
+  variables = convert(read(pathlib.Path(path)), like, model=models[player], layout=layout, exclude=exclude)
   prefix = 'extra' if player == 'model' else f'extra/{player}'
-  leaves = jax.tree_util.tree_leaves_with_path(found)
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
   under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'{prefix}/{name}'
   return {under(state_path(p)): value for p, value in leaves}
 
@@ -90,6 +92,7 @@ def run(
   short = lambda k: '/'.join(k.split('/')[depth[k.partition('/')[0]] :])
   left_out = _excluded(exclude, {short(k) for k in [*mine, *theirs]})
   mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
+  _refuse_nothing(mine, 'config.init_from')
   wrong = [f'missing {short(k)}' for k in mine if k not in theirs]
   wrong += [f'extra {short(k)}' for k in theirs if k not in mine]
   both = mine.keys() & theirs.keys()
@@ -119,8 +122,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
       return load_file(path)
     if path.suffix == '.npz':
-      with np.load(path, allow_pickle=False) as found:
-        arrays = dict(found)
+      with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
         if not all(isinstance(v, np.ndarray) for v in arrays.values()):
           raise ValueError('it holds something else than arrays')
         return arrays
@@ -136,7 +139,7 @@ def convert(
   tensors: Mapping[str, np.ndarray],
   like: PyTree,
   *,
-  model: str,
+  model: nn.Module,
   layout: str | None = None,
   exclude: Iterable[str] = (),
   where: str = 'config.init_from',
@@ -146,8 +149,8 @@ def convert(
   Args:
     tensors: name -> array, as a PyTorch state dict names and lays them out.
     like: shapes of the variables: {'params': ..., 'batch_stats': ...}.
-    model: class of the model, for the tables of `LAYOUTS`.
-    layout: None for the names that the model itself follows, or a key of `LAYOUTS`.
+    model: whose variables they become.
+    layout: None for the names that the model itself follows, or one of the `layouts` of its class.
     exclude: regular expressions of tensors that are not read, and of variables ('head/kernel') which stay as they are.
     where: the config path, for error lines.
 
@@ -155,11 +158,12 @@ def convert(
     `like` with arrays; a variable which is left out is None.
 
   Raises:
-    ConfigError: a missing, an extra or a mis-shaped tensor, all of them named.
+    ConfigError: a missing, an extra or a mis-shaped tensor, all of them named; or `exclude` leaves no variable.
   """
   variables = [state_path(p).partition('/')[2] for p, _ in jax.tree_util.tree_leaves_with_path(like)]
   left_out = _excluded(exclude, [*tensors, *variables], where)
-  named = rename({k: v for k, v in tensors.items() if not left_out(k)}, model, layout, where)
+  _refuse_nothing([v for v in variables if not left_out(v)], where)
+  named = _named_as(model, {k: v for k, v in tensors.items() if not left_out(k)}, layout, where)
   named = {_canonical(k): (k, v) for k, v in named.items() if not k.endswith('num_batches_tracked')}
   wrong, used = [], set()
 
@@ -190,43 +194,27 @@ def convert(
       return None
     return np.ascontiguousarray(value.astype(shape.dtype))
 
-  found = jax.tree_util.tree_map_with_path(leaf, like)
+  filled = jax.tree_util.tree_map_with_path(leaf, like)
   wrong += [f'extra {named[name][0]}' for name in named if name not in used]
   _refuse(wrong, where)
-  return found
+  return filled
 
 
-def rename(
-  tensors: Mapping[str, np.ndarray], model: str, layout: str | None, where: str = 'config.init_from'
-) -> dict[str, np.ndarray]:
-  """The tensors under the names that a model here follows, by the table of a layout; several may make up one.
-
-  A table is a list of (regex of a whole name, replacement); a replacement which ends in '#0', '#1', ... is a part of a
-  tensor whose parts are concatenated along the first axis, and one of None drops the tensor.
-  """
+def _named_as(model: nn.Module, tensors: Tensors, layout: str | None, where: str) -> Tensors:
+  """The tensors of a layout under the names that a model follows."""
   if layout is None:
-    return dict(tensors)
-  if layout not in LAYOUTS:
-    raise ConfigError(f'{where}.layout: no layout is called {layout!r}; {nearest(layout, LAYOUTS)}')
-  if model not in LAYOUTS[layout]:
-    raise ConfigError(
-      f'{where}.layout: {layout!r} has no table for {model}; those with one: {", ".join(LAYOUTS[layout])}'
-    )
-  result: dict[str, Any] = {}
-  for name, value in tensors.items():
-    for pattern, replacement in LAYOUTS[layout][model]:
-      match = re.fullmatch(pattern, name)
-      if match:
-        if replacement is not None:
-          result[match.expand(replacement)] = value
-        break
-    else:
-      result[name] = value
-  parts: dict[str, dict[int, np.ndarray]] = {}
-  for name in [n for n in result if '#' in n]:
-    whole, _, index = name.partition('#')
-    parts.setdefault(whole, {})[int(index)] = result.pop(name)
-  return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+    return tensors
+  layouts, kind = getattr(model, 'layouts', {}), type(model).__name__
+  if layout not in layouts:
+    hint = nearest(layout, layouts) if layouts else f'layouts are a class attribute of {kind}, which has none'
+    raise ConfigError(f'{where}.layout: {kind} has no layout {layout!r}; {hint}')
+  how = layouts[layout]
+  return how(tensors, model) if callable(how) else rename(tensors, how)
+
+
+def _refuse_nothing(variables: Sized, where: str) -> None:
+  if not len(variables):
+    raise ConfigError(f'{where}.exclude: it leaves no variable to load; leave init_from out, or exclude less')
 
 
 def _refuse(wrong: list[str], where: str) -> None:
@@ -236,11 +224,11 @@ def _refuse(wrong: list[str], where: str) -> None:
 
 def _excluded(exclude: Iterable[str], names: Iterable[str], where: str = 'config.init_from') -> Callable[[str], bool]:
   """Whether a name is left out; raises ConfigError for a pattern that is none, or that matches no name."""
-  found = [compile_pattern(e, f'{where}.exclude') for e in exclude]
-  for pattern in found:
+  patterns = [compile_pattern(e, f'{where}.exclude') for e in exclude]
+  for pattern in patterns:
     if not any(pattern.search(name) for name in names):
       raise ConfigError(f'{where}.exclude: {pattern.pattern!r} matches nothing; {nearest(pattern.pattern, names)}')
-  return lambda name: any(pattern.search(name) for pattern in found)
+  return lambda name: any(pattern.search(name) for pattern in patterns)
 
 
 def _canonical(name: str) -> str:

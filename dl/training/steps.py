@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int
 from dl.contract import metrics
 from dl.contract.state import State
 from dl.contract.task import Metrics
-from dl.parallel import meshes, strategy
+from dl.parallel import activations, meshes, strategy, weights
 from dl.store.checkpoint import abstract
 from dl.training import evaluation, seeds
 from dl.training.assemble import Parts, to_float
@@ -65,11 +65,10 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     meshes.check_batch(rows, mesh, f'config.task.{key}')
   whole = meshes.replicated(mesh)
   rule, seed, count = (parts.config[key] for key in ('sharding', 'seed', 'seeds'))
-  families = strategy.families(parts.task.model)
-  shardings = strategy.state_shardings(rule, mesh, parts.state, families)
-  train = strategy.split_activations(make_train_step(parts), mesh, 2, rule)
-  train = strategy.onto_devices(train, rule, shardings)
-  evaluate = strategy.split_activations(evaluation.make_eval_step(parts.task, seed, count), mesh, 1, rule)
+  shardings = weights.state_shardings(rule, mesh, parts.state, parts.task.model)
+  train = activations.split(make_train_step(parts), mesh, 2, rule)
+  train = weights.onto_devices(train, rule, shardings)
+  evaluate = activations.split(evaluation.make_eval_step(parts.task, seed, count), mesh, 1, rule)
   new_sums = lambda: zero_sums(parts)
   jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)
@@ -80,7 +79,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
     evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
-    note=strategy.left_whole(rule, mesh, parts.state, families),
+    note=weights.left_whole(rule, mesh, parts.state, parts.task.model),
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
   if 'sequence' in strategy.strategy(rule, mesh):  # whether it splits anything is known once the model is traced

@@ -27,7 +27,7 @@ def test_every_tensor_has_its_name_and_shape():
   with torch.device('meta'):
     reference = torchvision().models.alexnet()
   tensors = {k: np.empty(v.shape, np.float32) for k, v in reference.state_dict().items()}
-  start.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model='AlexNet')
+  start.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model=AlexNet(1000))
 
 
 @pytest.mark.parametrize('height, width', [(63, 63), (224, 100)])

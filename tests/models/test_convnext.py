@@ -40,7 +40,7 @@ def test_equals_hugging_face(tmp_path):
   mine = assert_equal(TINY, reference, image, layout='huggingface')
   reference.save_pretrained(tmp_path)
   tensors = start.read(tmp_path / 'model.safetensors')
-  read = start.convert(tensors, abstract(TINY, image.shape), model='ConvNeXt', layout='huggingface')
+  read = start.convert(tensors, abstract(TINY, image.shape), model=TINY, layout='huggingface')
   jax.tree.map(np.testing.assert_array_equal, mine, read)
 
 

@@ -11,6 +11,7 @@ import reference
 from dl.decoding.sampling import choose, generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
+from dl.training import start
 
 TINY = dict(vocab_size=31, length=16, layers=1, heads=2, width=16)
 
@@ -48,50 +49,62 @@ def made(**options):
   return model, {'params': jax.tree.map(lambda p: p * 8 if p.ndim > 1 else p + 0.1, params)}
 
 
-def test_logits_and_gradients_equal_hugging_face():
+def hugging_face(tied=True):
+  """PyTorch, and a tiny GPT-2 of transformers whose weights are large enough that its logits differ."""
   torch = pytest.importorskip('torch')
   transformers = reference.transformers()
   config = transformers.GPT2Config(
-    vocab_size=31, n_positions=16, n_layer=2, n_head=2, n_embd=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
-  )
+    vocab_size=31, n_positions=16, n_layer=2, n_head=2, n_embd=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    tie_word_embeddings=tied,
+  )  # fmt: skip
   torch.manual_seed(0)
   theirs = transformers.GPT2LMHeadModel(config).eval()
   with torch.no_grad():
     for p in theirs.parameters():
       p.copy_(torch.randn_like(p) * 0.3)
-  ours = from_hugging_face({k: v.detach().numpy() for k, v in theirs.state_dict().items()}, layers=2)
+  return torch, theirs
+
+
+def test_logits_and_gradients_equal_hugging_face():
+  torch, theirs = hugging_face()
   model = GPT(**(TINY | dict(layers=2)))
-  like = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))['params']
-  assert jax.tree.map(jnp.shape, ours) == jax.tree.map(lambda x: x.shape, like)
+  like = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+  read = lambda tensors: start.convert(tensors, like, model=model, layout='huggingface')['params']
+  ours = read({k: v.detach().numpy() for k, v in theirs.state_dict().items()})
 
   tokens = np.random.default_rng(0).integers(0, 31, (3, 16))
   expected = theirs(torch.tensor(tokens)).logits
   np.testing.assert_allclose(jax.jit(model.apply)({'params': ours}, tokens), expected.detach(), rtol=1e-3, atol=1e-4)
   (expected**2).mean().backward()
   grads = jax.jit(jax.grad(lambda p: (model.apply({'params': p}, tokens) ** 2).mean()))(ours)
-  wanted = from_hugging_face({k: p.grad.numpy() for k, p in theirs.named_parameters()}, layers=2)
+  wanted = read({k: p.grad.numpy() for k, p in theirs.named_parameters()})
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()), grads, wanted)
 
 
-def from_hugging_face(weights, layers):
-  w = {k.removeprefix('transformer.'): jnp.asarray(v) for k, v in weights.items()}
-  dense = lambda name: {'kernel': w[f'{name}.weight'], 'bias': w[f'{name}.bias']}
-  norm = lambda name: {'scale': w[f'{name}.weight'], 'bias': w[f'{name}.bias']}
-  blocks = {
-    f'block_{i}': {
-      'norm_0': norm(f'h.{i}.ln_1'),
-      'attention': {'qkv': dense(f'h.{i}.attn.c_attn'), 'out': dense(f'h.{i}.attn.c_proj')},
-      'norm_1': norm(f'h.{i}.ln_2'),
-      'up': dense(f'h.{i}.mlp.c_fc'),
-      'down': dense(f'h.{i}.mlp.c_proj'),
-    }
-    for i in range(layers)
-  }
-  return blocks | {
-    'token': {'embedding': w['wte.weight']},
-    'position': {'embedding': w['wpe.weight']},
-    'norm': norm('ln_f'),
-  }
+@pytest.mark.parametrize('prefix', ['transformer.', ''])
+@pytest.mark.parametrize('tied', [True, False])
+def test_weights_of_hugging_face_load_from_a_file(tied, prefix, tmp_path):
+  torch, theirs = hugging_face(tied)
+  theirs.save_pretrained(tmp_path)
+  tensors = start.read(tmp_path / 'model.safetensors')
+  assert ('lm_head.weight' in tensors) != tied
+  tensors = {k.replace('transformer.', prefix): v for k, v in tensors.items()}
+  tensors |= {f'{prefix}h.0.attn.bias': np.ones((1, 1, 16, 16)), f'{prefix}h.1.attn.masked_bias': np.float32(-1e4)}
+  model = GPT(**TINY | dict(layers=2, tie_embeddings=tied))
+  like = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+  read = functools.partial(start.convert, like=like, layout='huggingface')
+  variables = read(tensors, model=model)
+  tokens = np.random.default_rng(0).integers(0, 31, (3, 16))
+  expected = theirs(torch.tensor(tokens)).logits.detach()
+  np.testing.assert_allclose(jax.jit(model.apply)(variables, tokens), expected, rtol=1e-3, atol=1e-4)
+  if not tied:  # the last layer of a file without one is the embedding; a file with its own fits no tied network
+    del tensors['lm_head.weight']
+    embedding = tensors[f'{prefix}wte.weight']
+    np.testing.assert_array_equal(read(tensors, model=model)['params']['out']['kernel'].T, embedding)
+    tensors['lm_head.weight'] = embedding + 1
+    with pytest.raises(ConfigError, match='extra out'):
+      like['params'].pop('out')
+      read(tensors, model=model.copy(tie_embeddings=True))
 
 
 def test_initialization_is_that_of_gpt2():

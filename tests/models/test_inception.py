@@ -33,7 +33,7 @@ def test_auxiliary_head_equals_torchvision():
   head, maps = AuxHead(10), random_image(4, 17, 19, 64)
   like = jax.eval_shape(lambda x: head.init(jax.random.key(0), x, False), maps)
   tensors = {k: v.numpy() for k, v in reference.state_dict().items()}
-  variables = start.convert(tensors, like, model='InceptionV3')
+  variables = start.convert(tensors, like, model=head)
   theirs = reference(torch.tensor(maps.transpose(0, 3, 1, 2))).detach().numpy()
   close(np.asarray(head.apply(variables, maps, False)), theirs, 1e-4)
 

@@ -64,7 +64,7 @@ def test_every_tensor_of_the_large_ones_has_its_name():
   with torch.device('meta'):
     reference = torchvision().models.resnet152()
   tensors = {k: np.empty(v.shape, np.float32) for k, v in reference.state_dict().items()}
-  start.convert(tensors, abstract(resnet.ResNet152(1000), (1, 64, 64, 3)), model='ResNet')
+  start.convert(tensors, abstract(resnet.ResNet152(1000), (1, 64, 64, 3)), model=resnet.ResNet152(1000))
 
 
 def test_equals_timm_with_one_channel():
@@ -89,7 +89,7 @@ def test_equals_hugging_face(bottleneck, tmp_path):
   variables = assert_equal(mine, reference, image, layout='huggingface')
   reference.save_pretrained(tmp_path)
   tensors = start.read(tmp_path / 'model.safetensors')
-  read = start.convert(tensors, abstract(mine, image.shape), model='ResNet', layout='huggingface')
+  read = start.convert(tensors, abstract(mine, image.shape), model=mine, layout='huggingface')
   jax.tree.map(np.testing.assert_array_equal, variables, read)
 
 

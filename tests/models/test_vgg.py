@@ -50,7 +50,7 @@ def test_every_tensor_has_its_name(name, batch_norm):
   tensors = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in reference.state_dict().items()}
   model = getattr(vgg, f'VGG{name}')(1000, batch_norm=batch_norm)
   like = abstract(model, (1, 32, 32, 3))
-  found = start.convert(tensors, like, model='VGG', exclude=['classifier.[03]'])
+  found = start.convert(tensors, like, model=model, exclude=['classifier.[03]'])
   assert (
     found['params']['classifier_0']['kernel'] is None and like['params']['classifier_0']['kernel'].shape[0] == 25088
   )

@@ -1,14 +1,17 @@
-"""The rules of each family of models: they name weights which are there, and split what they name."""
+"""The rules of each network's class: they name weights which are there, and split what they name."""
 
 import functools
 import re
+from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from dl.contract.state import State
+from dl.contract.weights import inputs, outputs
 from dl.errors import ConfigError
 from dl.models import (
   actor_critic,
@@ -32,8 +35,7 @@ from dl.models import (
   vgg,
   vit,
 )
-from dl.parallel import strategy
-from dl.parallel.rules import RULES
+from dl.parallel import activations, strategy, weights
 
 GPT = dict(vocab_size=64, length=16, layers=1, heads=2, width=32)
 NETWORKS = [  # (network, shape of what it takes)
@@ -71,18 +73,25 @@ def params_of(network, shape):
   return jax.eval_shape(lambda: network.init(keys, x, train=False))['params']
 
 
-@pytest.mark.parametrize('network, shape', NETWORKS, ids=lambda x: type(x).__name__ if hasattr(x, 'init') else '')
-def test_a_family_is_split_by_pairs_of_layers(network, shape):
-  family = type(network).__name__
+def state_of(network, shape):
   params = {'model': params_of(network, shape)}
-  state = State(step=jax.ShapeDtypeStruct((), jnp.int32), params=params, opt={}, extra={})
-  rule = 'tensor+expert' if getattr(network, 'experts', 0) else 'tensor'
-  found = strategy.state_shardings(rule, MESH, state, {'model': family}).params
-  split = {
+  return State(step=jax.ShapeDtypeStruct((), jnp.int32), params=params, opt={}, extra={})
+
+
+def split_by(rule, network, shape):
+  """Path -> spec of the weights that are split over the axis 'model'."""
+  shardings = weights.state_shardings(rule, MESH, state_of(network, shape), network).params
+  return {
     jax.tree_util.keystr(p, simple=True, separator='/'): s.spec
-    for p, s in jax.tree_util.tree_leaves_with_path(found)
+    for p, s in jax.tree_util.tree_leaves_with_path(shardings)
     if 'model' in s.spec
   }
+
+
+@pytest.mark.parametrize('network, shape', NETWORKS, ids=lambda x: type(x).__name__ if hasattr(x, 'init') else '')
+def test_a_family_is_split_by_pairs_of_layers(network, shape):
+  rule = 'tensor+expert' if getattr(network, 'experts', 0) else 'tensor'
+  split = split_by(rule, network, shape)
   by_outputs = [p for p, spec in split.items() if p.endswith('kernel') and spec[-1] == 'model']
   by_inputs = [p for p, spec in split.items() if p.endswith('kernel') and spec[-2] == 'model']
   assert (by_outputs and by_inputs) or 'experts' in ''.join(split)
@@ -91,26 +100,67 @@ def test_a_family_is_split_by_pairs_of_layers(network, shape):
 
 
 def test_weights_that_devices_cannot_share_are_named():
-  params = {'model': params_of(gpt.GPT(**GPT | {'vocab_size': 1025}), (1, 16))}
-  state = State(step=jax.ShapeDtypeStruct((), jnp.int32), params=params, opt={}, extra={})
-  said = strategy.left_whole('tensor', MESH, state, {'model': 'GPT'})
+  network = gpt.GPT(**GPT | {'vocab_size': 1025})
+  state = state_of(network, (1, 16))
+  said = weights.left_whole('tensor', MESH, state, network)
   assert 'cannot share model/token/embedding (1,025 x 32) evenly' in said
-  assert strategy.left_whole('replicated', AbstractMesh((4,), ('data',)), state, {'model': 'GPT'}) is None
-  assert strategy.left_whole([['embedding', [None, 'model']], 'tensor'], MESH, state, {'model': 'GPT'}) is None
+  assert weights.left_whole('replicated', AbstractMesh((4,), ('data',)), state, network) is None
+  assert weights.left_whole([['embedding', [None, 'model']], 'tensor'], MESH, state, network) is None
 
 
 def test_no_rule_is_for_weights_that_are_not_there():
-  paths: dict[str, list[str]] = {}
+  paths: dict[type, list[str]] = {}
   for network, shape in NETWORKS:
     leaves = jax.tree_util.tree_leaves_with_path(params_of(network, shape))
-    paths.setdefault(type(network).__name__, []).extend(
-      jax.tree_util.keystr(p, simple=True, separator='/') for p, _ in leaves
-    )
-  assert paths.keys() == RULES.keys()
-  for family, rules in RULES.items():
-    for regex, _ in rules:
+    paths.setdefault(type(network), []).extend(jax.tree_util.keystr(p, simple=True, separator='/') for p, _ in leaves)
+  for family in paths:
+    for regex, _ in family.sharding_rules:
       if not regex.endswith('(bias|scale)$'):  # of a layer that may have neither
         assert any(re.search(regex, path) for path in paths[family]), (family, regex)
+
+
+class TheirResNet(resnet.ResNet):
+  """A user's own kind of a network of here."""
+
+
+class TheirNet(nn.Module):
+  """A user's own network, with rules of its own, which another class may inherit or replace."""
+
+  width: int = 8
+  sharding_rules: ClassVar = (*outputs('wide'), *inputs('narrow'))
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    return nn.Dense(4, name='narrow')(nn.relu(nn.Dense(self.width, name='wide')(x)))
+
+
+class TheirOther(TheirNet):
+  depth: int = 1
+  sharding_rules: ClassVar = inputs('wide')
+
+
+def test_rules_are_inherited_and_stated_by_users():
+  options = dict(blocks=(1, 1), width=8, stem='cifar')
+  expected = split_by('tensor', resnet.ResNet(10, **options), (1, 16, 16, 3))
+  assert split_by('tensor', TheirResNet(10, **options), (1, 16, 16, 3)) == expected
+  assert TheirResNet.layouts is resnet.ResNet.layouts
+  assert set(split_by('tensor', TheirNet(), (1, 4))) == {'model/wide/kernel', 'model/wide/bias', 'model/narrow/kernel'}
+  assert set(split_by('tensor', TheirOther(16, depth=2), (1, 4))) == {'model/wide/kernel'}
+
+
+@pytest.mark.parametrize(
+  'rules, message',
+  [
+    (((')', ('model',)),), "Broken.sharding_rules: ')' is not a regular expression"),
+    ((('wide', ('modle',)),), "no axis is called 'modle'; did you mean 'model'?"),
+    ((('wide/bias', (None, 'model')),), "2 axes for 'wide/bias', which has 1 dimensions"),
+    ((), "'tensor' splits no weights of Broken over 2 devices; give [regex, axes] pairs, state `sharding_rules`"),
+  ],
+)
+def test_mistakes_in_rules_of_ones_own(rules, message):
+  broken = type('Broken', (TheirNet,), {'sharding_rules': rules, '__module__': __name__})
+  with pytest.raises(ConfigError, match=re.escape(message)):
+    split_by('tensor', broken(), (1, 4))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +189,7 @@ def test_axes_of_size_one_and_those_of_pairs_are_none_of_those():
 def test_tokens_are_really_split(network, shape, splits):
   mesh = AbstractMesh((1, 2), ('data', 'sequence'), (AxisType.Auto,) * 2)
   x = jax.ShapeDtypeStruct(shape, jnp.int32 if splits else jnp.float32)
-  apply = strategy.split_activations(lambda params, x: network.apply({'params': params}, x), mesh, 1, 'sequence')
+  apply = activations.split(lambda params, x: network.apply({'params': params}, x), mesh, 1, 'sequence')
   arguments = params_of(network, (1, *shape[1:])), x
   if splits:
     assert '"sequence"' in jax.jit(apply).lower(*arguments).as_text()

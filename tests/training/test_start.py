@@ -2,7 +2,9 @@
 
 import io
 import zipfile
+from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -106,15 +108,38 @@ def test_a_bad_source_writes_nothing(config, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+class Named(nn.Module):
+  """A network whose weights others name in two ways: by a table, and by a function."""
+
+  layouts: ClassVar = {
+    'table': [(r'a\.(\d+)\.query', r'b.\1.qkv#0'), (r'a\.(\d+)\.key', r'b.\1.qkv#1'), ('drop', None)],
+    'function': lambda tensors, model: {f'{model.prefix}.{name}': x.T for name, x in tensors.items()},
+  }
+  prefix: str = 'b'
+
+
+class Inheriting(Named):
+  """A kind of it."""
+
+
 def test_layouts_rename_and_join():
-  table = {'Net': [(r'a\.(\d+)\.query', r'b.\1.qkv#0'), (r'a\.(\d+)\.key', r'b.\1.qkv#1'), ('drop', None)]}
-  parts = {'a.3.key': np.ones((1, 2)), 'a.3.query': np.zeros((2, 2)), 'drop': np.ones(1), 'same': np.ones(2)}
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(weights.LAYOUTS, 'mine', table)
-    found = start.rename(parts, 'Net', 'mine')
-    assert found.keys() == {'b.3.qkv', 'same'}
-    np.testing.assert_array_equal(found['b.3.qkv'], [[0, 0], [0, 0], [1, 1]])
-    with pytest.raises(ConfigError, match='no table for Other'):
-      start.rename(parts, 'Other', 'mine')
-  with pytest.raises(ConfigError, match='no layout is called'):
-    start.rename(parts, 'Net', 'theirs')
+  tensors = {'a.3.key': np.ones((1, 2)), 'a.3.query': np.zeros((2, 2)), 'drop': np.ones(1), 'same': np.ones(2)}
+  like = {'params': {'b_3': {'qkv': np.zeros((3, 2))}, 'same': np.zeros(2)}}
+  joined = start.convert(tensors, like, model=Inheriting(), layout='table')
+  np.testing.assert_array_equal(joined['params']['b_3']['qkv'], [[0, 0], [0, 0], [1, 1]])
+  np.testing.assert_array_equal(joined['params']['same'], [1, 1])
+  like = {'params': {'c': {'x': np.zeros((2, 3))}}}
+  turned = start.convert({'x': np.ones((3, 2))}, like, model=Inheriting(prefix='c'), layout='function')
+  assert turned['params']['c']['x'].shape == (2, 3)
+  with pytest.raises(ConfigError, match="layout: Named has no layout 'tabel'; did you mean 'table'"):
+    start.convert({}, like, model=Named(), layout='tabel')
+  with pytest.raises(ConfigError, match="Dense has no layout 'table'; layouts are a class attribute of Dense"):
+    start.convert({}, like, model=nn.Dense(1), layout='table')
+
+
+def test_an_exclude_that_leaves_nothing_is_refused(config, tmp_path, runs):
+  file = tmp_path / 'model.npz'
+  np.savez(file, **named(restore.load(runs('digits'))[1]))
+  for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
+    with pytest.raises(ConfigError, match='exclude: it leaves no variable to load'):
+      start.load(spec | {'exclude': ['.']}, assemble(config))

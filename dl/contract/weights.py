@@ -1,0 +1,67 @@
+r"""What a network says of its own weights: how a mesh splits them, and how other libraries name them.
+
+Both are attributes of its class, which subclasses inherit:
+
+    class MyNet(nn.Module):
+      sharding_rules: ClassVar[Rules] = (*outputs('up'), *inputs('down'))
+      layouts: ClassVar[Layouts] = {'timm': [(r'blocks\.(\d+)\.fc1\.(.*)', r'block_\1.up.\2')]}
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.linen as nn
+import numpy as np
+
+Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
+"""(regex of a parameter's path, the mesh axis 'model' or 'expert' or None of each of its last dimensions) pairs.
+
+The first regex that is found in a path counts. The pairs are Megatron-LM's (arXiv 1909.08053): a layer that widens is
+split by its outputs, the next one by its inputs, so that a sum over devices is due once for both. Tables of embeddings
+are split by their rows.
+"""
+
+Tensors = dict[str, np.ndarray]
+"""Arrays by their names in a file."""
+
+Table = Sequence[tuple[str, str | None]]
+"""(regex of a tensor's whole name, its name here) pairs; see `rename`."""
+
+Layout = Table | Callable[[Tensors, nn.Module], Tensors]
+"""From the tensors of another library to those that PyTorch's own layers would have under the names here."""
+
+Layouts = Mapping[str, Layout]
+"""By the name of the library."""
+
+
+def outputs(layer: str) -> Rules:
+  """A layer of which each device has some outputs, and the norm behind it, if `layer` names one."""
+  return ((rf'(^|/){layer}/kernel$', (None, 'model')), (rf'(^|/){layer}/(bias|scale)$', ('model',)))
+
+
+def inputs(layer: str) -> Rules:
+  """A layer of which each device has some inputs; all have its bias."""
+  return ((rf'(^|/){layer}/kernel$', ('model', None)),)
+
+
+def rename(tensors: Mapping[str, np.ndarray], table: Table) -> Tensors:
+  """The tensors under the names of a table, each by the first regex that is its whole name; others keep theirs.
+
+  A replacement which ends in '#0', '#1', ... is a part of a tensor whose parts are concatenated along the first axis;
+  one of None drops the tensor.
+  """
+  result: Tensors = {}
+  parts: dict[str, dict[int, np.ndarray]] = {}
+  for name, value in tensors.items():
+    for pattern, replacement in table:
+      if match := re.fullmatch(pattern, name):
+        name = None if replacement is None else match.expand(replacement)
+        break
+    if name is None:
+      continue
+    whole, _, index = name.partition('#')
+    if index:
+      parts.setdefault(whole, {})[int(index)] = value
+    else:
+      result[name] = value
+  return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
