@@ -60,7 +60,7 @@ import optax
 class Digits:
   def __init__(self):
     from dl.data.sources.sklearn import Digits
-    self.columns = Digits('all').columns
+    self.columns = Digits().columns
 
   def __len__(self):
     return len(self.columns['label'])
@@ -484,7 +484,7 @@ def _images(folder: pathlib.Path) -> pathlib.Path:
 
   from dl.data.sources.sklearn import Digits
 
-  columns = Digits('all').columns
+  columns = Digits().columns
   for i in range(400):
     path = folder / f'{columns["label"][i]}/{i:03}.{"png" if i % 2 else "jpg"}'
     path.parent.mkdir(parents=True, exist_ok=True)

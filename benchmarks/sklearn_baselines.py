@@ -13,12 +13,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from dl.data.parts import part
 from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
 
 
 def diabetes() -> None:
   """R2 on the diabetes test part: MLPRegressor (three seeds) with several penalties, and ridge regression."""
-  train, test = Diabetes(split='train').columns, Diabetes(split='test').columns
+  train, test = (part(Diabetes(), s).columns for s in ('train', 'test'))
   for alpha in (1e-4, 1.0, 10.0):
     scores = []
     for seed in range(3):
@@ -32,7 +33,7 @@ def diabetes() -> None:
 
 def digits() -> None:
   """Accuracy on the digits test part: an RBF support vector machine."""
-  train, test = Digits(split='train').columns, Digits(split='test').columns
+  train, test = (part(Digits(), s).columns for s in ('train', 'test'))
   flat = lambda x: x.reshape(len(x), -1)
   model = SVC(C=10, gamma='scale').fit(flat(train['image']), train['label'])
   print(f'digits, RBF SVM: accuracy {model.score(flat(test["image"]), test["label"]):.4f}')
@@ -42,7 +43,7 @@ def breast_cancer() -> None:
   """Mean accuracy over the five folds: logistic regression."""
   scores = []
   for fold in range(5):
-    train, test = (BreastCancer(split=s, folds=5, fold=fold).columns for s in ('train', 'test'))
+    train, test = (part(BreastCancer(), s, folds=5, fold=fold).columns for s in ('train', 'test'))
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(train['features'], train['label'])
     scores.append(model.score(test['features'], test['label']))
   print(f'breast cancer, logistic regression, 5 folds: accuracy {np.mean(scores):.4f}')

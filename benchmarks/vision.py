@@ -25,12 +25,13 @@ from absl import app, flags
 
 from benchmarks import plain_vision
 from dl import config as configs
+from dl.contract.info import Info, to_float
 from dl.data import augment as augments
 from dl.nn import pooling
 from dl.nn.attention import attend
 from dl.parallel import meshes
 from dl.training import flops, steps
-from dl.training.assemble import assemble, to_float
+from dl.training.assemble import assemble
 
 MODELS = flags.DEFINE_list('models', ['lenet', 'resnet18', 'vit_ti16'], 'Networks to measure.')
 BATCH = flags.DEFINE_integer('batch', None, 'Images of a step; that of each network below if not given.')
@@ -87,7 +88,9 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
   data = meshes.place(parts.pipeline[0], meshes.batch_sharding(mesh))
   carry = [compiled.init({}), compiled.new_sums()]
   cost = flops.count(
-    lambda s, b: parts.task.step(s, to_float(b), jax.random.key(0), parts.optimizer.chains), carry[0], data
+    lambda s, b: parts.task.step(s, to_float(b, parts.task.info), jax.random.key(0), parts.optimizer.chains),
+    carry[0],
+    data,
   )
 
   def step():
@@ -235,7 +238,7 @@ def augmentation() -> None:
   device = jax.device_put(dict(data))
   for title, (specs, transforms, after) in recipes.items():
     augment = augments.make(specs, where='config.data.augment')
-    compiled = jax.jit(lambda key, batch, augment=augment: augment(key, to_float(batch)))
+    compiled = jax.jit(lambda key, batch, augment=augment: augment(key, to_float(batch, Info())))
     host = v2.Compose([*transforms, *to_tensor, *after])
     sides = {
       'in the compiled step': repeated(lambda c=compiled: c(jax.random.key(0), device), 10),

@@ -23,6 +23,7 @@ from dl.commands import predict
 from dl.config import citations
 from dl.data import augment, transforms
 from dl.data import make as data_make
+from dl.data.parts import part
 from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
 from dl.parallel import meshes
 from dl.store import workdir as workdirs
@@ -139,7 +140,7 @@ def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
 def scans(tmp_path_factory):
   """A folder of twelve digits as grayscale PNG files, and their labels."""
   folder = tmp_path_factory.mktemp('scans')
-  test = Digits('test').columns
+  test = part(Digits(), 'test').columns
   for i in range(12):
     Image.fromarray(np.rint(test['image'][i, :, :, 0] * 255).astype(np.uint8)).save(folder / f'{i:02}.png')
   return folder, test['image'][:12], test['label'][:12]
@@ -182,7 +183,7 @@ def test_predict_reads_images(runs, command, scans, tmp_path):
 
 
 def test_predict_reads_a_table_by_the_names_of_its_columns(runs, command, tmp_path):
-  source = BreastCancer('test', folds=5, fold=1)
+  source = part(BreastCancer(), 'test', folds=5, fold=1)
   features, names = source.columns['features'], source.info.feature_names
   with open(tmp_path / 'patients.csv', 'w', newline='') as file:
     writer = csv.writer(file)
@@ -206,7 +207,7 @@ def test_predict_reads_a_table_by_the_names_of_its_columns(runs, command, tmp_pa
 
 
 def test_predict_gives_the_target_of_a_regression(runs, command, tmp_path):
-  test = Diabetes('test').columns
+  test = part(Diabetes(), 'test').columns
   np.savez(tmp_path / 'x.npz', test['features'][:3])
   task, state = dl.load(runs('diabetes'))
   rows = objects(command('dl.predict', f'--workdir={runs("diabetes")}', f'--inputs={tmp_path}/x.npz')[1])
@@ -448,7 +449,7 @@ def config_docstring(path):
 def test_a_model_loads_without_its_data_and_the_packages_which_read_it(runs, environment, tmp_path):
   """In a process in which scikit-learn, Grain and TFDS do not exist, from a directory which was moved."""
   shutil.copytree(runs('digits'), tmp_path / 'moved')
-  image = Digits('test').columns['image'][:20]
+  image = part(Digits(), 'test').columns['image'][:20]
   np.save(tmp_path / 'image.npy', image)
   code = """
 import sys

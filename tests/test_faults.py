@@ -28,6 +28,7 @@ from small import SMALL, each_call, interrupted, records, small
 import dl
 from benchmarks import faults
 from dl.commands import evaluate
+from dl.data.parts import part
 from dl.data.pipeline import Pipeline
 from dl.data.sources.images import Folder
 from dl.data.sources.sklearn import Digits
@@ -492,7 +493,7 @@ def test_a_nan_gradient_with_a_finite_loss_reaches_no_checkpoint(tmp_path, every
 def pictures(tmp_path_factory):
   """A folder of 60 digits, of which five cannot be read, and the same without these."""
   folder = tmp_path_factory.mktemp('pictures') / 'all'
-  columns = Digits('all').columns
+  columns = Digits().columns
   for i in range(60):
     path = folder / f'{columns["label"][i]}/{i:02}.{"png" if i % 2 else "jpg"}'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -510,7 +511,7 @@ def pictures(tmp_path_factory):
 
 
 def pipeline_of(folder, *, in_memory=False, on_error='skip', **options):
-  source = Folder(str(folder), (8, 8), 'all', channels=1, in_memory=in_memory, on_error=on_error)
+  source = part(Folder(str(folder), (8, 8), channels=1, in_memory=in_memory, on_error=on_error), 'all')
   return Pipeline(source, 8, on_error=on_error, **options)
 
 
@@ -632,7 +633,7 @@ def test_a_run_counts_what_it_skips(pictures, tmp_path, capfd):
   config |= {'data': data | {'split': 'all', 'on_error': 'skip'}, 'eval': {'test': {'split': 'all'}}}
   train(config, tmp_path / 'whole')
   names = {(split, p.name) for split in ('train', 'test') for p in bad}
-  paths = Folder(str(folder), (8, 8), 'all', channels=1).paths
+  paths = Folder(str(folder), (8, 8), channels=1).paths
   skips = lambda run: [json.loads(line) for line in (tmp_path / run / 'skipped.jsonl').read_text().splitlines()]
   assert sorted((r['split'], paths[r['index']].name) for r in skips('whole')) == sorted(names)
   assert all(paths[r['index']].name in r['reason'] for r in skips('whole'))

@@ -292,7 +292,7 @@ def test_links_out_of_a_folder(tmp_path):
       picture(tmp_path / 'set' / name / f'{i}.png')
   (tmp_path / 'set/a/5.png').symlink_to(secret)
   with pytest.raises(ConfigError) as e:
-    Folder(str(tmp_path / 'set'), (8, 8), in_memory=True, split='all')
+    Folder(str(tmp_path / 'set'), (8, 8), in_memory=True)[0]
   assert 'cannot be read as an image' in str(e.value) and 'the secret' not in str(e.value)
   (tmp_path / 'texts').mkdir()
   (tmp_path / 'texts/one.txt').write_text('harmless ' * 20)

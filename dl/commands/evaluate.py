@@ -74,12 +74,13 @@ def judge(
   """
   import numpy as np
 
+  from dl.contract.kinds import IMAGE
   from dl.training import restore
 
-  if restore.input_kind(classifier) != 'image':
+  judging, judging_state = restore.load(classifier)
+  if judging.info.kind(restore.input_column(classifier, judging.info)) is not IMAGE:
     raise ConfigError(f'--classifier: {classifier} does not read images')
   task, state = restore.load(workdir, step)
-  judging, judging_state = restore.load(classifier)
   key, judge_key = jax.random.split(jax.random.key(seed))
   try:
     samples = task.sample(state, key, count)

@@ -32,9 +32,9 @@ def augmented_batch(parts: Any, step: int = 0) -> Mapping[str, Any]:
   """The training batch of a step, as the model sees it: augmented, images in [0, 1]."""
   import jax
 
-  from dl.training.assemble import to_float
+  from dl.contract.info import to_float
 
-  batch = to_float(parts.pipeline[step])
+  batch = to_float(parts.pipeline[step], parts.task.info)
   if parts.pipeline.augment is None:
     return batch
   key = jax.random.fold_in(jax.random.key(parts.config['seed']), step)

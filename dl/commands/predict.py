@@ -51,9 +51,9 @@ def predict(
   task, state = restore.load(workdir, step)
   predict_batch = jax.jit(task.predict)
   key = jax.random.key(0)
-  kind = restore.input_kind(workdir)
+  column = restore.input_column(workdir, task.info)
   compiled = set()  # shapes of a row of full batches: a short one is padded to such a batch, or compiled once more
-  for names, batch in read_inputs(inputs, task.info, kind, batch_size=batch_size, lines=lines):
+  for names, batch in read_inputs(inputs, task.info, column, batch_size=batch_size, lines=lines):
     rows, shape = len(names), batch.shape[1:]
     if rows == batch_size:
       compiled.add(shape)

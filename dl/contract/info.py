@@ -1,7 +1,10 @@
 """What a data set says about itself: plain values that a task may need long after the data is gone."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Self
+
+from dl.contract.kinds import KINDS, OTHER, Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,8 @@ class Info:
     vocabulary: one string a token id; None for UTF-8 bytes.
     image_size: (height, width) which image files are resized to before prediction.
     channels: number of image channels.
+    kinds: (column, its kind) of the columns whose kind is not that of their own name.
+    more: (name, value) of facts that are none of the above: those of kinds of one's own.
   """
 
   num_classes: int | None = None
@@ -37,12 +42,50 @@ class Info:
   vocabulary: tuple[str, ...] | None = None
   image_size: tuple[int, int] | None = None
   channels: int | None = None
+  kinds: tuple[tuple[str, Kind], ...] | None = None
+  more: tuple[tuple[str, Any], ...] | None = None
+
+  def kind(self, column: str) -> Kind:
+    """What a column of a batch is: by default what its name says."""
+    return dict(self.kinds or ()).get(column) or KINDS.get(column, OTHER)
+
+  def inputs(self, columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those columns of a batch which models read: of kinds that the source states first, then in order of `KINDS`."""
+    stated = dict(self.kinds or ())
+    order = [*stated, *(name for name in KINDS if name not in stated)]
+    return tuple(name for name in order if name in columns and self.kind(name).inputs)
+
+  def fact(self, name: str) -> Any:
+    """A fact by its name, be it a field or one of `more`; None where it is not known."""
+    return getattr(self, name) if name in FIELDS else dict(self.more or ()).get(name)
+
+  def completed(self, facts: Mapping[str, Any]) -> Self:
+    """With those of the facts which are not known yet."""
+    new = {name: value for name, value in facts.items() if self.fact(name) is None}
+    more = (*(self.more or ()), *((name, value) for name, value in new.items() if name not in FIELDS))
+    return dataclasses.replace(self, **{n: v for n, v in new.items() if n in FIELDS} | {'more': more or None})
 
   def to_json(self) -> dict[str, Any]:
-    """The fields which are set, as JSON values."""
-    return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+    """The fields which are set, as JSON values; a kind is its name."""
+    values = {field: getattr(self, field) for field in FIELDS if getattr(self, field) is not None}
+    return values | ({'kinds': tuple((c, kind.name) for c, kind in self.kinds)} if self.kinds else {})
 
   @classmethod
-  def from_json(cls, values: dict[str, Any]) -> Self:
-    """The inverse of `to_json`."""
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+  def from_json(cls, values: Mapping[str, Any], find: Callable[[str], Kind] = KINDS.__getitem__) -> Self:
+    """The inverse of `to_json`; `find` gives a kind by its name."""
+    values = {name: _tuples(value) for name, value in values.items()}
+    if 'kinds' in values:
+      values['kinds'] = tuple((column, find(name)) for column, name in values['kinds'])
+    return cls(**values)
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Info))
+
+
+def to_float(batch: Mapping[str, Any], info: Info) -> dict[str, Any]:
+  """The batch as models see it: images as float32 in [0, 1], say."""
+  return {column: info.kind(column).to_float(values) for column, values in batch.items()}
+
+
+def _tuples(value: Any) -> Any:
+  return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Key, Num, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from dl.contract.info import Info
 from dl.contract.metrics import Metric
@@ -107,10 +106,3 @@ def update(optim: optax.GradientTransformation, grads: PyTree, opt: PyTree, para
   """One optimizer update: (new params, new optimizer state)."""
   updates, opt = optim.update(grads, opt, params)
   return optax.apply_updates(params, updates), opt
-
-
-def as_float(images: Num[Array, '...']) -> Float[Array, '...']:
-  """Images as float32 in [0, 1]: unsigned bytes are divided by 255, floats pass."""
-  if images.dtype == jnp.uint8:
-    return images.astype(jnp.float32) / 255.0
-  return images.astype(jnp.float32)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from dl.data.source import Example, Source, standard
+from dl.data.source import Example, Source, as_batch, stated, title
 from dl.data.transforms import Transform
 from dl.errors import ConfigError, StuckError, TrainingError, first_line
 
@@ -24,6 +24,7 @@ class Reader:
   """Reads the examples of a source one by one, from any thread.
 
   Attributes:
+    info: what the source says itself: the kinds of its columns among it.
     skipped: index in the source -> why the example could not be read.
   """
 
@@ -37,7 +38,8 @@ class Reader:
       where: the config path, for error lines.
     """
     self._source, self._transform, self._skips, self._where = source, transform, on_error == 'skip', where
-    self._files = getattr(source, 'paths', None)
+    self._files, self._places = getattr(source, 'paths', None), getattr(source, 'index', None)
+    self.info = stated(source)
     self._reading: dict[int, tuple[int, float]] = {}
     self.skipped: dict[int, str] = {}
 
@@ -77,7 +79,11 @@ class Reader:
   def name(self, index: int) -> str:
     """What an error line calls an example."""
     files = self._files
-    return f'example {index}' + (f' ({files[index]})' if files is not None and index < len(files) else '')
+    return self._number(index) + (f' ({files[index]})' if files is not None and index < len(files) else '')
+
+  def _number(self, index: int) -> str:
+    """Its place in the user's own source, be that cut into parts or not."""
+    return f'example {index if self._places is None else int(self._places[index])}'
 
   def _read(self, index: int, generator: np.random.Generator | None) -> Example:
     thread = threading.get_ident()
@@ -85,13 +91,13 @@ class Reader:
     try:
       example = self._source[index]
       if not isinstance(example, Mapping):
-        name = type(self._source).__name__
-        raise ConfigError(f'{name}[{index}] must be a dict of arrays, got {type(example).__name__}')
+        raise ConfigError(f'{title(self._source)}[{index}] must be a dict of arrays, got {type(example).__name__}')
       if self._transform is not None:
         example = self._transform(dict(example), generator)
-      return {name: standard(name, value) for name, value in example.items()}
+      batch = as_batch({name: np.asarray(value)[None] for name, value in example.items()}, self.info)
+      return {name: values[0] for name, values in batch.items()}
     except ConfigError as e:
-      raise ConfigError(f'{self._where}: example {index}: {e}') from e
+      raise ConfigError(f'{self._where}: {self._number(index)}: {e}') from e
     except (Exception, SystemExit) as e:  # a source is anybody's code
       what = f'{type(e).__name__}: {first_line(e)}' if str(e) else type(e).__name__
       raise TrainingError(f'{self._where}: {self.name(index)} cannot be read: {what}') from e

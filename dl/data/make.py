@@ -10,14 +10,15 @@ from typing import Any
 import jax
 
 from dl.config import build
-from dl.contract.task import as_float
+from dl.contract.info import to_float
 from dl.data import augment, transforms
+from dl.data.parts import RULES, part
 from dl.data.pipeline import Pipeline
-from dl.data.source import Source
-from dl.errors import ConfigError
+from dl.data.source import Source, stated
+from dl.errors import ConfigError, first_line, nearest
 
 RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads', 'on_error', 'timeout')
-"""Keys of the data which are the pipeline's; all others but `name` and `split` are arguments of the source.
+"""Keys of the data which are the pipeline's; all others but `name`, `split` and `RULES` are arguments of the source.
 
 `batch_size`: examples of a step, over all processes. `augment`: list of on-device augmentations, each a dict with a
 `name` (`dl.data.augment`); training alone. `transform`: list of host transforms, likewise (`dl.data.transforms`).
@@ -50,7 +51,8 @@ def make(
     process_index: this process.
     process_count: how many processes share a batch.
     where: the config path, for error lines.
-    own_data: whether the spec names other data than the training's; then a source without splits may be evaluated.
+    own_data: whether the spec names other data than the training's; then all of it is evaluated, unless it is cut by
+      the spec or the source.
 
   Raises:
     ConfigError: anything in the spec that cannot be used.
@@ -75,6 +77,11 @@ def make(
     process_count=process_count,
     where=where,
   )
+  if train and pipeline.batch_size > len(pipeline.source):
+    raise ConfigError(
+      f'{where}.batch_size: a batch of {pipeline.batch_size:,} is more than the {len(pipeline.source):,} examples '
+      f'which there are; take at most so many'
+    )
   if augmented:
     _check_augment(pipeline, f'{where}.augment')
   return pipeline
@@ -87,17 +94,25 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
   target = build.resolve(spec['name'], 'dl.data.sources', where)
   if not is_source(target):
     raise ConfigError(f'{where}: {spec["name"]!r} is not a class of sources: see dl.data.source')
-  given = {'split': split}
-  if not _takes_split(target, where):
-    if split != 'train' and not own_data:
-      raise ConfigError(
-        f'{where}.split: {spec["name"]} takes no argument split, so it has no {split!r} part; give it one, or give '
-        f'the evaluation data of its own, as in eval=dict({split}=dict(name=...))'
-      )
-    given = {}
-  if 'on_error' in spec and 'on_error' in inspect.signature(target).parameters:
-    given['on_error'] = spec['on_error']
-  return build.build(arguments, 'dl.data.sources', where, object, **given)
+  parameters = _parameters(target, where)
+  any_name = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+  given = {'on_error': spec['on_error']} if 'on_error' in spec and 'on_error' in parameters else {}
+  if 'split' in parameters or any_name:  # it is cut by its own class
+    return build.build(arguments, 'dl.data.sources', where, object, split=split, **given)
+  for name in arguments:
+    if name not in ('name', *parameters, *RULES):
+      known = nearest(name, [*parameters, *RULES])
+      raise ConfigError(f'{where}.{name}: {target.__name__} takes no argument {name!r}; {known}')
+  rules = {k: v for k, v in arguments.items() if k in RULES and k not in parameters}
+  build.check_arguments(part, rules, where, given=('source', 'split', 'timeout'))
+  rest = {k: v for k, v in arguments.items() if k not in rules}
+  source = build.build(rest, 'dl.data.sources', where, object, **given)
+  if own_data and not rules and not getattr(source, 'default_test', 0) and getattr(source, 'parts', None) is None:
+    split = 'all'
+  try:
+    return part(source, split, **rules, timeout=spec.get('timeout', 600.0))
+  except ConfigError as e:
+    raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
 
 
 def is_source(target: Any) -> bool:
@@ -115,12 +130,11 @@ def is_source(target: Any) -> bool:
   return file is not None and not folders & set(pathlib.Path(file).resolve().parents)
 
 
-def _takes_split(target: Any, where: str) -> bool:
+def _parameters(target: Any, where: str) -> Mapping[str, inspect.Parameter]:
   try:
-    parameters = inspect.signature(target).parameters
+    return inspect.signature(target).parameters
   except ValueError as e:  # some builtins
     raise ConfigError(f'{where}: {target!r} is not a class of sources') from e
-  return 'split' in parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values())
 
 
 def _check_augment(pipeline: Pipeline, where: str) -> None:
@@ -128,7 +142,7 @@ def _check_augment(pipeline: Pipeline, where: str) -> None:
   rows = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in pipeline.example().items()}
 
   def run(key: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    return pipeline.augment(key, {k: as_float(v) if k == 'image' else v for k, v in batch.items()})
+    return pipeline.augment(key, to_float(batch, stated(pipeline.source)))
 
   try:
     found = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), rows)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Int, Key
 from dl.contract.info import Info
 from dl.data import memory
 from dl.data.fetch import OnError, Reader, ahead
-from dl.data.source import Example, Source, standard
+from dl.data.order import Order
+from dl.data.source import Example, Source, as_batch, info_of, title
 from dl.data.transforms import Transform
 from dl.errors import ConfigError, TrainingError, first_line, nearest
 
@@ -100,15 +101,25 @@ class Pipeline:
     if batch_size % process_count:
       raise ConfigError(f'{where}.batch_size: a batch of {batch_size} cannot be shared by {process_count} processes')
     if not len(source):
-      raise ConfigError(f'{where}: {type(source).__name__} is empty')
+      raise ConfigError(f'{where}: {title(source)} is empty')
     self.source, self.batch_size, self.train, self.augment, self.prefetch = source, batch_size, train, augment, prefetch
-    self._n, self._seed, self._shuffle = len(source), seed, train and shuffle
+    self._n, self._seed = len(source), seed
     self._num_threads, self._timeout, self._where = num_threads, timeout, where
-    self._reader = Reader(source, transform, on_error, where)
-    self._rows = batch_size // process_count
-    self._offset = process_index * self._rows
+    self._order = Order(
+      self._n,
+      batch_size,
+      seed=seed,
+      train=train,
+      shuffle=shuffle,
+      process_index=process_index,
+      process_count=process_count,
+    )
+    self._rows = self._order.rows
+    try:
+      self._reader = Reader(source, transform, on_error, where)
+    except ConfigError as e:
+      raise ConfigError(f'{where}: {e}') from e
     self._gathers = bool(getattr(source, 'vectorized', False)) and transform is None
-    self._permutation = functools.lru_cache(maxsize=2)(self._permute)
 
   @property
   def skipped(self) -> dict[int, str]:
@@ -118,12 +129,10 @@ class Pipeline:
   @property
   def info(self) -> Info:
     """What the source says about itself."""
-    info = getattr(self.source, 'info', None)
-    if info is not None and not isinstance(info, Info):
-      raise ConfigError(
-        f'{self._where}: {type(self.source).__name__}.info must be a dl.contract.info.Info, got {info!r}'
-      )
-    return info or Info()
+    try:
+      return info_of(self.source)
+    except ConfigError as e:
+      raise ConfigError(str(e) if self._where in str(e) else f'{self._where}: {e}') from e
 
   @property
   def steps_per_epoch(self) -> float:
@@ -167,19 +176,14 @@ class Pipeline:
     other = copy.copy(self)
     for name in ('_examples', '_batches'):
       other.__dict__.pop(name, None)
-    other._seed = seed
-    other._permutation = functools.lru_cache(maxsize=2)(other._permute)
+    other._seed, other._order = seed, self._order.reseeded(seed)
     return other
 
   def examples(self, index: Int[np.ndarray, ' k']) -> HostBatch:
     """Single examples of an evaluation, by their place in it, as a batch."""
     if self._gathers:
-      batch = self.source[np.asarray(index)]
-      return {name: standard(name, values) for name, values in batch.items()} | {
-        'mask': np.ones(len(index), np.float32)
-      }
-    place = lambda i: (i // self.batch_size) * self._rows + i % self.batch_size - self._offset
-    return self._stack([self._example(place(int(i))) for i in index])
+      return self._columns(np.asarray(index)) | {'mask': np.ones(len(index), np.float32)}
+    return self._stack([self._example(self._order.position(int(i))) for i in index])
 
   def __iter__(self) -> Iterator[HostBatch]:
     return self.iterate(0)
@@ -214,30 +218,16 @@ class Pipeline:
     finally:
       batches.close()
 
-  def _permute(self, epoch: int) -> Int[np.ndarray, ' n']:
-    index = np.arange(self._n, dtype=np.int32 if self._n < 2**31 else np.int64)
-    return np.random.default_rng([self._seed, epoch]).permutation(index)
-
   def _gather(self, step: int, rows: int | None = None) -> HostBatch:
     """The batch of a step, or its first rows, by one vectorized index into the source."""
-    rows = self._rows if rows is None else rows
-    stream = step * self.batch_size + self._offset + np.arange(rows)
-    if not self.train:
-      index, mask = np.minimum(stream, self._n - 1), (stream < self._n).astype(np.float32)
-    else:
-      epochs, index = np.divmod(stream, self._n)
-      if self._shuffle and epochs[0] == epochs[-1]:
-        index = self._permutation(int(epochs[0]))[index]
-      elif self._shuffle:
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-          of_epoch = epochs == epoch
-          index[of_epoch] = self._permutation(epoch)[index[of_epoch]]
-      mask = np.ones(rows, np.float32)
+    index, mask = self._order.batch(step, self._rows if rows is None else rows)
     try:
-      batch = self.source[index]
+      return self._columns(index) | {'mask': mask}
     except (Exception, SystemExit) as e:  # a source is anybody's code
       return self._one_by_one(step, index, e)
-    return {name: standard(name, values) for name, values in batch.items()} | {'mask': mask}
+
+  def _columns(self, index: Int[np.ndarray, ' b']) -> HostBatch:
+    return as_batch(self.source[index], self._reader.info)
 
   def _one_by_one(self, step: int, index: Int[np.ndarray, ' b'], error: BaseException) -> HostBatch:
     """A batch which the source could not gather, by its examples: finds the one which is to blame."""
@@ -261,15 +251,10 @@ class Pipeline:
 
   def _example(self, position: int) -> Example:
     """The example at a position of this process's stream."""
-    step, row = divmod(int(position), self._rows)
-    stream = step * self.batch_size + self._offset + row
-    epoch, place = divmod(stream, self._n) if self.train else (0, min(stream, self._n - 1))
-    order = self._permutation(epoch) if self._shuffle else range(self._n)
-    candidates = (int(order[(place + i) % self._n]) for i in range(self._n))
+    stream, real, candidates = self._order.candidates(int(position))
     generator = lambda: np.random.default_rng([self._seed, stream, 1]) if self.train else None
     example, is_itself = self._reader.read(candidates, generator)
-    real = self.train or (stream < self._n and is_itself)
-    return example | {'mask': np.float32(real)}
+    return example | {'mask': np.float32(self.train or (real and is_itself))}
 
   def _stack(self, examples: list[Example]) -> HostBatch:
     first = examples[0]

@@ -1,28 +1,45 @@
 """What a source is, and the in-memory one.
 
-A source is a class which is constructed with the arguments in the config, and with `split` if it has splits. It needs
-`__len__` and `__getitem__(index: int) -> dict of arrays`; it may have `info: dl.contract.info.Info`, whose statistics
-are of the training part whatever split is built. Such a source is read example by example, by threads. One with
-`vectorized = True` also takes an array of indices, and is gathered a whole batch at a time:
+A source is a class which is constructed with the arguments in the config. It needs `__len__` and `__getitem__(index:
+int) -> dict of arrays`. Such a source is read example by example, by threads. One with `vectorized = True` also takes
+an array of indices, and is gathered a whole batch at a time:
 
     class MySet:
-      def __init__(self, path: str, split: str): ...
+      def __init__(self, path: str): ...
       def __len__(self): ...
       def __getitem__(self, index): return dict(image=..., label=...)
 
+It is cut into parts, and its statistics are computed, by `dl.data.parts`; a class which does that itself takes an
+argument `split`. It may also have
+
+    info         `dl.contract.info.Info`: what it knows itself, such as `num_classes`
+    kinds        column -> `dl.contract.kinds.Kind`, or its name: of columns which are not named after their kind
+    parts        split -> indices: of a set which comes in parts
+    default_test size of the test part where the config gives none; otherwise there is none
+    labels       [n] classes of all its examples, to stratify by
+    paths        [n] files of its examples, for error lines
+    take         (indices) -> a source of these examples alone, to be used in its place
+    facts        () -> statistics of its examples by name, in place of those of `dl.data.statistics`
+
 Keys are those which tasks read: `image` [h, w, c] (uint8, or floats in [0, 1]), `features` [f], `tokens` [length + 1],
-`label` (a class index), `target` (a number).
+`label` (a class index), `target` (a number), or those of kinds of one's own.
 
 A class of an installed package has to inherit from `Source`, or to set `vectorized`, to be taken for one.
 """
 
+import copy
+import dataclasses
+import functools
+import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from jaxtyping import Int, Num
 
+from dl.config import build
 from dl.contract.info import Info
+from dl.contract.kinds import KINDS, OTHER, Kind
 from dl.errors import ConfigError
 
 Example = dict[str, np.ndarray]
@@ -42,9 +59,13 @@ class Arrays:
   Attributes:
     columns: name -> array [examples, ...], with the dtypes of a batch (`standard`).
     info: facts about the data.
+    parts: split -> indices, of a set which comes in parts; otherwise None.
+    default_test: size of the test part, where the config gives none.
   """
 
   vectorized: ClassVar[bool] = True
+  default_test: ClassVar[float | int] = 0
+  parts: Mapping[str, Int[np.ndarray, ' k']] | None = None
 
   def __init__(self, columns: Mapping[str, Num[np.ndarray, 'n ...']], info: Info | None = None):
     """Takes the columns as they are, without a copy where their dtype is already that of a batch.
@@ -52,11 +73,17 @@ class Arrays:
     Raises:
       ConfigError: no columns, columns of different lengths, or of a dtype which a batch cannot hold.
     """
-    self.columns = {name: standard(name, values) for name, values in columns.items()}
+    kinds = kinds_of(self)
+    self.columns = {name: standard(name, values, kinds.get(name)) for name, values in columns.items()}
     lengths = {name: len(values) if values.ndim else None for name, values in self.columns.items()}
     if not lengths or None in lengths.values() or len(set(lengths.values())) > 1:
       raise ConfigError(f'columns must be arrays of the same length, got {lengths or "none"}')
     self.info = info or Info()
+
+  @property
+  def labels(self) -> Num[np.ndarray, 'n ...'] | None:
+    """The class of each example, where there are classes."""
+    return self.columns.get('label')
 
   def __len__(self) -> int:
     return len(next(iter(self.columns.values())))
@@ -67,29 +94,108 @@ class Arrays:
       return {name: values[index] for name, values in self.columns.items()}
     return {name: values.take(index, axis=0) for name, values in self.columns.items()}
 
+  def take(self, index: Int[np.ndarray, ' k']) -> Self:
+    """These examples alone, copied."""
+    other = copy.copy(self)
+    other.columns, other.parts = {name: values[index] for name, values in self.columns.items()}, None
+    return other
 
-def standard(name: str, values: Any) -> np.ndarray:
+
+def standard(name: str, values: Any, kind: Kind | None = None) -> np.ndarray:
   """`values` as an array of one of the dtypes that batches hold: uint8, int32 or float32.
 
-  Labels and tokens are int32; 16-bit images become floats in [0, 1]; a copy is made only where the dtype changes.
+  A copy is made only where the dtype changes, which is up to the kind: by default that of the column's name.
 
   Raises:
     ConfigError: text, objects, complex numbers, or integers beyond 32 bits.
   """
   values = np.asarray(values)
-  kind = values.dtype.kind
   if name == 'mask':
     raise ConfigError("'mask' is the pipeline's own column; call it something else")
-  if name == 'image' and values.dtype == np.uint16:
-    return values.astype(np.float32) / np.float32(65535)
-  if kind == 'f':
-    return values.astype(np.float32, copy=False)
-  if kind not in 'biu':
+  if values.dtype.kind not in 'fbiu':
     raise ConfigError(f'column {name!r} holds {values.dtype}; a batch holds numbers alone, so encode it')
-  if kind == 'b' or values.dtype == np.uint8:
-    return values.astype(np.int32 if name in ('label', 'tokens') else np.uint8, copy=False)
   if values.dtype in (np.int64, np.uint64, np.uint32) and values.size:
     low, high = int(values.min()), int(values.max())
     if low < -(2**31) or high >= 2**31:
       raise ConfigError(f'column {name!r} holds integers from {low} to {high}, beyond 32 bits')
-  return values.astype(np.int32, copy=False)
+  return (kind or KINDS.get(name, OTHER)).batch(values)
+
+
+def as_batch(columns: Mapping[str, Any], info: Info) -> Example:
+  """Columns [b, ...] as a batch holds them.
+
+  Raises:
+    ConfigError: what a batch cannot hold, or what its kind calls wrong.
+  """
+  batch = {}
+  for name, values in columns.items():
+    kind = info.kind(name)
+    batch[name] = standard(name, values, kind)
+    if wrong := kind.wrong(batch[name], info):
+      raise ConfigError(wrong[1])
+  return batch
+
+
+def stated(source: Any) -> Info:
+  """What a source says about itself without work: its `info`, unless that is computed, and the `kinds` of columns.
+
+  Raises:
+    ConfigError: an `info` or kinds which are none.
+  """
+  if isinstance(own := getattr(source, 'stated', None), Info):  # of a part of a source
+    return own
+  computed = isinstance(inspect.getattr_static(source, 'info', None), property | functools.cached_property)
+  return _with_kinds(None if computed else getattr(source, 'info', None), source)
+
+
+def info_of(source: Any) -> Info:
+  """All that a source says about itself.
+
+  Raises:
+    ConfigError: an `info` or kinds which are none.
+  """
+  return _with_kinds(getattr(source, 'info', None), source)
+
+
+def _with_kinds(info: Any, source: Any) -> Info:
+  if info is not None and not isinstance(info, Info):
+    raise ConfigError(f'{title(source)}.info must be a dl.contract.info.Info, got {info!r}')
+  info, kinds = info or Info(), kinds_of(source)
+  return dataclasses.replace(info, kinds=tuple(kinds.items())) if kinds else info
+
+
+def kinds_of(source: Any) -> dict[str, Kind]:
+  """Column -> kind, as a source states them.
+
+  Raises:
+    ConfigError: no mapping to kinds, or a kind which is not found again by its name.
+  """
+  kinds = getattr(source, 'kinds', None) or {}
+  if not isinstance(kinds, Mapping):
+    raise ConfigError(f'{title(source)}.kinds must map columns to kinds, got {kinds!r}')
+  found = {}
+  for column, kind in kinds.items():
+    found[column] = kind if isinstance(kind, Kind) else find_kind(kind)
+    if find_kind(found[column].name) is not found[column]:
+      name = found[column].name
+      raise ConfigError(f'{title(source)}.kinds: the kind of {column!r} says that its name is {name!r}: of another one')
+  return found
+
+
+def find_kind(name: str) -> Kind:
+  """The kind of a name: one of `KINDS`, or a dotted path to one's own.
+
+  Raises:
+    ConfigError: nothing of this name, or something else than a kind.
+  """
+  if name in KINDS:
+    return KINDS[name]
+  kind = build.resolve(name, 'dl.contract.kinds', 'kinds')
+  if not isinstance(kind, Kind):
+    raise ConfigError(f'kinds: {name!r} is no dl.contract.kinds.Kind, but {kind!r}')
+  return kind
+
+
+def title(source: Any) -> str:
+  """What an error line calls a source: the name of its class."""
+  return type(getattr(source, 'whole', source)).__name__

@@ -58,6 +58,12 @@ def select(
   return _nonempty(train if split == 'train' else validated, split)
 
 
+def ranges(lengths: Mapping[str, int]) -> dict[str, Int[np.ndarray, ' k']]:
+  """Split -> indices, of parts of these lengths which stand one behind the other."""
+  ends = np.cumsum(list(lengths.values()))
+  return {split: np.arange(end - n, end) for (split, n), end in zip(lengths.items(), ends, strict=True)}
+
+
 def choose(
   split: str,
   n: int,

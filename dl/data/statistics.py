@@ -1,26 +1,61 @@
-"""Facts about columns which a source puts into its `Info`."""
+"""Facts about columns which a source puts into its `Info`: those of its training part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from dl.config import build
+from dl.contract.info import Info
+from dl.contract.kinds import Kind
 from dl.errors import ConfigError
 
 MIN_STD = 1e-6
+SAMPLE = 1000
+"""Where examples are read one by one, mean and deviation are those of this many training examples, evenly spread."""
 
 
-def of_features(values: Float[np.ndarray, 'n f']) -> dict[str, tuple[float, ...]]:
+def complete(info: Info, columns: Mapping[str, Num[np.ndarray, 'n ...']], every: bool = True) -> Info:
+  """`info` with those facts of its training examples which the kinds of their columns say, and which it lacks.
+
+  Args:
+    info: what the source says itself.
+    columns: its training examples, or a sample of them.
+    every: False for a sample, which cannot say everything.
+  """
+  for column, values in columns.items():
+    kind = info.kind(column)
+    if kind.statistics is not None and (every or not kind.of_all):
+      info = info.completed(function(kind)(values, info))
+  return info
+
+
+def wanted(info: Info, columns: Sequence[str], every: bool = True) -> bool:
+  """Whether `complete` may add anything to what is known of these columns."""
+  kinds = [kind for c in columns if (kind := info.kind(c)).statistics is not None and (every or not kind.of_all)]
+  return any(not kind.facts or any(info.fact(fact) is None for fact in kind.facts) for kind in kinds)
+
+
+def function(kind: Kind) -> Callable[[np.ndarray, Info], Mapping[str, Any]]:
+  """The statistics of a kind; raises ConfigError for a name of none."""
+  if callable(kind.statistics):
+    return kind.statistics
+  return build.resolve(kind.statistics, 'dl.data.statistics', f'kind {kind.name!r}: statistics')
+
+
+def of_features(values: Float[np.ndarray, 'n ...'], info: Info) -> dict[str, tuple[float, ...]]:
   """`mean` and `std` of each feature; the deviation of a constant is 1, so that it can be divided by."""
-  values = values.astype(np.float64)
+  values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1).astype(np.float64)
   mean, std = values.mean(0), values.std(0)
   constant = std <= MIN_STD * np.maximum(1.0, np.abs(mean))
   return {'mean': tuple(mean.tolist()), 'std': tuple(np.where(constant, 1.0, std).tolist())}
 
 
-def of_images(images: Num[np.ndarray, 'n h w c']) -> dict[str, Any]:
+def of_images(images: Num[np.ndarray, 'n h w c'], info: Info) -> dict[str, Any]:
   """`mean` and `std` of each channel, of images scaled to [0, 1], and their `image_size` and `channels`."""
+  if images.ndim != 4:
+    return {}
   flat = images.reshape(-1, images.shape[-1])
   if images.dtype == np.uint8:  # exact, and cheap: through the histogram
     levels = np.arange(256) / 255.0
@@ -38,20 +73,20 @@ def of_images(images: Num[np.ndarray, 'n h w c']) -> dict[str, Any]:
   }
 
 
-def of_target(target: Float[np.ndarray, ' n']) -> dict[str, float]:
-  """`target_mean` and `target_std` of a regression target."""
+def of_target(target: Float[np.ndarray, ' n'], info: Info) -> dict[str, float]:
+  """`target_mean` and `target_std` of a regression target; nothing of a row of several numbers."""
+  if target.ndim != 1:
+    return {}
   std = float(target.std(dtype=np.float64))
   return {'target_mean': float(target.mean(dtype=np.float64)), 'target_std': std if std > MIN_STD else 1.0}
 
 
-def of_labels(label: Int[np.ndarray, ' n'], class_names: Sequence[str]) -> dict[str, Any]:
-  """`num_classes`, `class_names` and `class_counts`."""
-  counts = np.bincount(label, minlength=len(class_names))
-  return {
-    'num_classes': len(class_names),
-    'class_names': tuple(str(c) for c in class_names),
-    'class_counts': tuple(counts.tolist()),
-  }
+def of_labels(label: Int[np.ndarray, ' n'], info: Info) -> dict[str, Any]:
+  """`class_counts`, and `num_classes` where the classes have names; nothing where the classes are not known."""
+  classes = info.num_classes if info.class_names is None else len(info.class_names)
+  if classes is None or label.ndim != 1 or label.dtype.kind not in 'iu':
+    return {}
+  return {'num_classes': classes, 'class_counts': tuple(np.bincount(label, minlength=classes)[:classes].tolist())}
 
 
 def encode_labels(values: Sequence[Any] | np.ndarray) -> tuple[Int[np.ndarray, ' n'], tuple[str, ...]]:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
+from dl.contract.kinds import FEATURES, IMAGE, TOKENS, Kind, as_float
 from dl.contract.metrics import Mean, average
-from dl.contract.task import Batch, Metrics, Task, as_float
+from dl.contract.task import Batch, Metrics, Task
 from dl.errors import ConfigError, first_line, own_words
 
 
@@ -112,15 +113,20 @@ class Supervised(Network):
 
   def inputs(self, batch: Batch) -> Array:
     """The images or features of a batch, as the model reads them."""
-    for name in ('image', 'features'):
-      if name in batch:
-        return self.prepare(batch[name])
-    raise ConfigError(
-      f'config.data: {type(self).__name__} needs image or features in a batch, got {", ".join(sorted(batch))}'
-    )
+    name = next((name for name in self.info.inputs(batch) if name != TOKENS.name), None)
+    if name is None:
+      raise ConfigError(
+        f'config.data: {type(self).__name__} needs image or features in a batch, got {", ".join(sorted(batch))}'
+      )
+    return self.prepare(batch[name])
 
-  def checked(self, raw: Num[Array, 'b ...']) -> Num[Array, 'b ...']:
-    """Inputs that a user gives to `predict`, if they can be such as the model has learned from.
+  def kind(self, raw: Num[Array, 'b ...']) -> Kind:
+    """What raw inputs are: of the kind that the source states, or else images or features, by their dimensions."""
+    stated = next((kind for _, kind in self.info.kinds or () if kind.inputs), None)
+    return stated or (IMAGE if self.info.image_size is not None or np.ndim(raw) == 4 else FEATURES)
+
+  def checked(self, raw: Num[Array, 'b ...']) -> Float[Array, 'b ...']:
+    """Inputs that a user gives to `predict` as floats, if they can be such as the model has learned from.
 
     Raises:
       ConfigError: none at all, images without a dimension of channels or with other channels, or brightness which is
@@ -129,14 +135,18 @@ class Supervised(Network):
     shape, who = np.shape(raw), f'{type(self).__name__}.predict'
     if not shape or not shape[0]:
       raise ConfigError(f'{who}: expected a batch of inputs, got the shape {shape}')
-    if self.info.image_size is None:
-      return raw
+    kind = self.kind(raw)
+    if kind is IMAGE and self.info.image_size is not None:
+      self._check_images(raw, who)
+    return kind.to_float(jnp.asarray(raw))
+
+  def _check_images(self, raw: Num[Array, 'b ...'], who: str) -> None:
+    shape = np.shape(raw)
     if len(shape) != 4 or shape[-1] != self.info.channels:
       expected = f'[batch, height, width, {self.info.channels}]'
       raise ConfigError(f'{who}: expected images {expected}, got the shape {shape}')
     if isinstance(raw, np.ndarray) and raw.dtype != np.uint8 and not (raw.min() >= 0 and raw.max() <= 1):
       raise ConfigError(f'{who}: expected bytes, or floats from 0 to 1, got {raw.min():g} to {raw.max():g}')
-    return raw
 
   def prepare(self, raw: Num[Array, 'b ...']) -> Float[Array, 'b ...']:
     """Raw inputs as the model reads them: bytes scaled to [0, 1], then normalized."""

@@ -16,11 +16,12 @@ from flax.errors import FlaxError
 from dl import optim
 from dl.config import build
 from dl.config.duration import to_steps
-from dl.contract.info import Info
+from dl.contract.info import Info, to_float
 from dl.contract.state import State
-from dl.contract.task import Task, as_float
+from dl.contract.task import Task
 from dl.data.make import make as make_pipeline
 from dl.data.pipeline import Pipeline
+from dl.data.source import find_kind
 from dl.errors import ConfigError, first_line, nearest, own_words
 from dl.parallel import meshes
 from dl.training import seeds
@@ -116,7 +117,7 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
   if record is not None:
     try:
       batch = {k: jax.ShapeDtypeStruct(tuple(map(int, s)), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
-      info, steps_per_epoch = Info.from_json(record['info']), record['steps_per_epoch']
+      info, steps_per_epoch = Info.from_json(record['info'], find_kind), record['steps_per_epoch']
     except (TypeError, ValueError, AttributeError, LookupError) as e:
       raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
   elif config['data'] is not None:
@@ -140,7 +141,7 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
   total = to_steps(config['train_for'], 'config.train_for', steps_per_epoch=steps_per_epoch, examples_per_step=examples)
   if total < 1:
     raise ConfigError('config.train_for: must be at least one step')
-  float_batch = jax.eval_shape(to_float, batch)
+  float_batch = jax.eval_shape(lambda b: to_float(b, info), batch)
   key = jax.eval_shape(lambda: jax.random.key(0))
   abstractly(lambda: task.check(float_batch))
   params, _ = abstractly(task.init, key, float_batch)
@@ -164,7 +165,7 @@ def initial_state(
     given: arrays in place of fresh ones, by their path in (params, extra): 'params/model/conv1/kernel'.
   """
   rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
-  params, extra = task.init(jax.random.key(seed), to_float(rows))
+  params, extra = task.init(jax.random.key(seed), to_float(rows, task.info))
   if given:
     fresh = {'params': params, 'extra': extra}
     found = jax.tree_util.tree_map_with_path(lambda path, x: given.get(state_path(path), x), fresh)
@@ -176,11 +177,6 @@ def initial_state(
 def state_path(path: tuple[Any, ...]) -> str:
   """The keys of a leaf of a state, '/'-joined."""
   return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-def to_float(batch: Mapping[str, Any]) -> dict[str, Any]:
-  """The batch as models see it: images as float32 in [0, 1]."""
-  return {k: as_float(v) if k == 'image' else v for k, v in batch.items()}
 
 
 def abstractly(function: Callable, *arguments: Any, where: str = 'config.model') -> Any:

@@ -9,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dl.contract import metrics
+from dl.contract.info import to_float
 from dl.contract.state import State
 from dl.contract.task import Metrics, Task
 from dl.data.pipeline import Pipeline, prefetch
 from dl.parallel import meshes
 from dl.training import seeds
-from dl.training.assemble import to_float
 from dl.training.feed import bounded
 
 
@@ -26,7 +26,7 @@ def make_eval_step(task: Task, seed: int, count: int | None = None) -> Callable[
 
   def eval_step(seed: Any, state: State, batch: Any, index: Any) -> Metrics:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 1), index)
-    return seeds.marked(task.evaluate(state.averaged(), to_float(batch), key), count)
+    return seeds.marked(task.evaluate(state.averaged(), to_float(batch, task.info), key), count)
 
   return seeds.over(eval_step, seed, count, (0, None, None))
 
@@ -57,7 +57,7 @@ def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, se
 
   def examine(state, batch, index):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 3), index)
-    found = task.examine(state, to_float(batch), key)
+    found = task.examine(state, to_float(batch, task.info), key)
     return found and found | {'mask': batch['mask']}
 
   if not jax.eval_shape(examine, state, jax.tree.map(jnp.asarray, pipeline[0]), jnp.int32(0)):

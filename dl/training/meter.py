@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import jax
 from jax.sharding import Mesh
 
+from dl.contract.info import to_float
 from dl.contract.task import Task
 from dl.parallel import datasheet
 from dl.training import flops
-from dl.training.assemble import Parts, to_float
+from dl.training.assemble import Parts
 
 T = TypeVar('T')
 
@@ -76,9 +77,9 @@ def model_flops(parts: Parts) -> float:
   """FLOPs of a step over the whole batch without what is computed twice; for tasks with steps of their own, with it."""
   task, key = parts.task, jax.eval_shape(lambda: jax.random.key(0))
   if type(task).step is not Task.step:
-    step = lambda state, batch, key: task.step(state, to_float(batch), key, parts.optimizer.chains)
+    step = lambda state, batch, key: task.step(state, to_float(batch, task.info), key, parts.optimizer.chains)
     return sum(flops.count(step, parts.state, parts.batch, key).values())
-  loss = lambda state, batch, key: task.loss(state.params, state.extra, to_float(batch), key, True)
+  loss = lambda state, batch, key: task.loss(state.params, state.extra, to_float(batch, task.info), key, True)
   return 3 * sum(flops.count(loss, parts.state, parts.batch, key).values())
 
 

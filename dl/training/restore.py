@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 
+from dl.contract.info import Info
 from dl.contract.state import State
 from dl.contract.task import Task
 from dl.errors import ConfigError
@@ -61,10 +62,8 @@ def load_parts(
     return parts, saved.restore(found, {'state': abstract(state, shardings)})['state']
 
 
-def input_kind(workdir: str | os.PathLike) -> str:
-  """What a run's model reads: 'image', 'features' or 'tokens'; raises ConfigError for a task without data."""
-  batch = workdirs.read_run(pathlib.Path(workdir))['data']['batch']
-  for kind in ('image', 'features', 'tokens'):
-    if kind in batch:
-      return kind
+def input_column(workdir: str | os.PathLike, info: Info) -> str:
+  """The column which a run's model reads: 'image', 'features', 'tokens'; raises ConfigError where there is no data."""
+  for column in info.inputs(workdirs.read_run(pathlib.Path(workdir))['data']['batch']):
+    return column
   raise ConfigError(f'{workdir}: the task of this run reads no files; call its predict from Python, see dl.load')

@@ -11,12 +11,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
 from dl.contract import metrics
+from dl.contract.info import to_float
 from dl.contract.state import State
 from dl.contract.task import Metrics
 from dl.parallel import activations, meshes, strategy, weights
 from dl.store.checkpoint import abstract
 from dl.training import evaluation, seeds
-from dl.training.assemble import Parts, to_float
+from dl.training.assemble import Parts
 
 
 @flax.struct.dataclass
@@ -104,7 +105,7 @@ def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, S
   def train_step(seed: Any, state: State, sums: Sums, batch: Any) -> tuple[State, Sums, Array]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     step_key, augment_key = jax.random.split(key)
-    batch = to_float(batch)
+    batch = to_float(batch, task.info)
     if augment is not None:
       batch = augment(augment_key, batch)
     new, found = task.step(state, batch, step_key, chains)
@@ -139,7 +140,9 @@ def zero_sums(parts: Parts) -> Sums:
   """Sums of no steps; meant to be jitted."""
   key, count = jax.random.key(0), parts.config['seeds']
   found = jax.eval_shape(
-    lambda s, b: parts.task.step(s, to_float(b), key, parts.optimizer.chains)[1], parts.state, parts.batch
+    lambda s, b: parts.task.step(s, to_float(b, parts.task.info), key, parts.optimizer.chains)[1],
+    parts.state,
+    parts.batch,
   )
   found = seeds.shapes(seeds.marked(found, count), count)
   bad_step = jnp.full([] if count is None else [count], -1, jnp.int32)

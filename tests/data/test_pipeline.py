@@ -229,7 +229,7 @@ def test_a_users_own_classes():
   assert pipeline[0]['features'].dtype == np.float32 and pipeline[0]['label'].dtype == np.int32
   whole = make(dict(name=f'{here}.Whole', batch_size=2))
   assert whole.info.num_classes == 3 and whole[0]['features'].shape == (2, 2)
-  with pytest.raises(ConfigError, match="takes no argument split, so it has no 'test' part"):
+  with pytest.raises(ConfigError, match=r"config\.data: split: the 'test' part is empty; set test=0\.1, say"):
     make(dict(name=f'{here}.Whole', batch_size=2), split='test', train=False)
   assert len(make(dict(name=f'{here}.Whole', batch_size=2), split='test', train=False, own_data=True)) == 3
 
@@ -293,7 +293,7 @@ def test_other_mistakes():
     (None, {}, "expected a dict with a 'name'"),
     (dict(name='collections.OrderedDict', batch_size=2), {}, 'is of Python itself'),
     (dict(name='numpy.memmap', batch_size=2), {}, 'is not a class of sources'),
-    (dict(name='make.make', batch_size=2), {}, 'is not a class of sources'),
+    (dict(name='dl.data.make.make', batch_size=2), {}, 'is not a class of sources'),
     (dict(name='sklearn.Digits', batch_size=8), dict(where='config.eval.a', split='tets'), 'config.eval.a: split'),
   ):
     with pytest.raises(ConfigError, match=says):

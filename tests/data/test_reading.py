@@ -61,7 +61,7 @@ def test_tables_by_column_name(tmp_path):
 def test_a_table_goes_through_the_training_sets_encoding(tmp_path):
   path = tmp_path / 'x.csv'
   path.write_text('colour,size,y\n' + ''.join(f'{"red" if i % 2 else "blue"},{i},{i % 2}\n' for i in range(20)))
-  source = Csv(str(path), 'y', 'all')
+  source = Csv(str(path), 'y')
   np.testing.assert_array_equal(whole([path], source.info, 'features')[1], source.columns['features'])
 
 

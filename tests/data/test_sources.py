@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
+from dl.data.parts import part
 from dl.data.source import Arrays, standard
 from dl.data.sources import sklearn as bundled
 from dl.data.sources.arrays import Npz
@@ -58,10 +59,10 @@ def test_columns_which_a_batch_cannot_hold(columns, says):
 
 
 def test_digits():
-  train, test = bundled.Digits(), bundled.Digits('test')
+  train, test = part(bundled.Digits()), part(bundled.Digits(), 'test')
   assert (len(train), len(test)) == (1437, 360)
   raw = datasets.load_digits()
-  whole = bundled.Digits('all')
+  whole = part(bundled.Digits(), 'all')
   np.testing.assert_allclose(whole.columns['image'][..., 0] * 16, raw.images, atol=1e-5)
   np.testing.assert_array_equal(whole.columns['label'], raw.target)
   assert train.columns['image'].shape == (1437, 8, 8, 1) and train.columns['image'].dtype == np.float32
@@ -83,7 +84,7 @@ def test_digits():
 )
 def test_bundled_tables(name, shape, target):
   make = getattr(bundled, name)
-  train, test, whole = make('train'), make('test'), make('all')
+  train, test, whole = (part(make(), split) for split in ('train', 'test', 'all'))
   assert whole.columns['features'].shape == shape and len(train) + len(test) == shape[0]
   assert len(test) == -(-shape[0] // 5)
   assert len(train.info.feature_names) == shape[1] == len(train.info.mean)
@@ -97,8 +98,8 @@ def test_bundled_tables(name, shape, target):
 
 
 def test_folds_of_a_bundled_set():
-  seen = np.concatenate([bundled.Iris('test', folds=5, fold=i).columns['features'] for i in range(5)])
-  whole = bundled.Iris('all').columns['features']
+  seen = np.concatenate([part(bundled.Iris(), 'test', folds=5, fold=i).columns['features'] for i in range(5)])
+  whole = bundled.Iris().columns['features']
   np.testing.assert_array_equal(np.sort(seen, 0), np.sort(whole, 0))
 
 
@@ -110,34 +111,34 @@ def save(path, **arrays):
 def test_npz_which_comes_in_parts(tmp_path):
   x, y = RNG.integers(0, 256, (50, 4, 5), np.uint8), np.arange(50) % 3 + 7
   path = save(tmp_path / 'mnist.npz', x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
-  train, test = Npz(path), Npz(path, 'test')
+  train, test = part(Npz(path)), part(Npz(path), 'test')
   np.testing.assert_array_equal(train.columns['image'], x[:40, ..., None])
   np.testing.assert_array_equal(test.columns['label'], y[40:] - 7)
   assert test.info.class_names == ('7', '8', '9') and test.info.class_counts == (14, 13, 13)
   np.testing.assert_allclose(test.info.mean, [x[:40].mean() / 255])
   np.testing.assert_allclose(test.info.std, [x[:40].std() / 255])
-  assert len(Npz(path, validation=0.25)) == 30 and len(Npz(path, 'validation', validation=0.25)) == 10
+  assert len(part(Npz(path), validation=0.25)) == 30 and len(part(Npz(path), 'validation', validation=0.25)) == 10
   with pytest.raises(ConfigError, match="no 'validation' part"):
-    Npz(path, 'validation')
+    part(Npz(path), 'validation')
 
 
 def test_npz_which_is_split_and_npz_of_files(tmp_path):
   x, y = RNG.normal(size=(50, 3)), RNG.normal(size=(50, 1))
-  whole = Npz(save(tmp_path / 'a.npz', data=x, out=y), 'train', inputs='data', targets='out')
+  whole = part(Npz(save(tmp_path / 'a.npz', data=x, out=y), inputs='data', targets='out'))
   assert len(whole) == 40 and whole.columns['features'].shape == (40, 3) and whole.columns['target'].shape == (40,)
   np.testing.assert_allclose(whole.info.target_std, whole.columns['target'].std(), rtol=1e-5)
   files = dict(train=save(tmp_path / 'b.npz', x=x[:30], y=y[:30]), test=save(tmp_path / 'c.npz', x=x[30:], y=y[30:]))
-  np.testing.assert_array_equal(Npz(files, 'test').columns['features'], x[30:].astype(np.float32))
-  alone = Npz(save(tmp_path / 'd.npz', x=x), targets=None)
+  np.testing.assert_array_equal(part(Npz(files), 'test').columns['features'], x[30:].astype(np.float32))
+  alone = part(Npz(save(tmp_path / 'd.npz', x=x), targets=None))
   assert list(alone.columns) == ['features']
 
 
 def test_npz_targets_as_classes(tmp_path):
   x = RNG.random((6, 2))
   for y in (np.array(list('bababa')), np.array([True, False] * 3), np.array([9, 4] * 3)):
-    source = Npz(save(tmp_path / 'a.npz', x=x, y=y), 'all', test=2)
+    source = Npz(save(tmp_path / 'a.npz', x=x, y=y))
     np.testing.assert_array_equal(source.columns['label'], [1, 0] * 3)
-  regression = Npz(save(tmp_path / 'b.npz', x=x, y=np.array([9, 4] * 3)), 'all', kind='regression')
+  regression = Npz(save(tmp_path / 'b.npz', x=x, y=np.array([9, 4] * 3)), kind='regression')
   np.testing.assert_array_equal(regression.columns['target'], [9, 4] * 3)
 
 
@@ -155,11 +156,12 @@ def test_npz_targets_as_classes(tmp_path):
     (dict(x=np.float32(3), y=np.zeros(2)), {}, 'a single number'),
     (dict(x=np.zeros((4, 2)), y=np.zeros(4)), dict(split='tset'), "did you mean 'test'"),
     (dict(x=np.array([[None], [{}]], object), y=np.zeros(2)), {}, 'cannot be read as .npz'),
+    (dict(x=np.zeros((0, 2)), y=np.zeros(0)), {}, "'x' has no rows"),
   ],
 )
 def test_npz_mistakes_are_one_line(tmp_path, arrays, options, says):
   with pytest.raises(ConfigError) as e:
-    Npz(save(tmp_path / 'a.npz', **arrays), **options)
+    part(Npz(save(tmp_path / 'a.npz', **arrays)), **options)
   assert says in str(e.value) and '\n' not in str(e.value)
 
 

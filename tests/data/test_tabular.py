@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from dl.data.sources.tabular import Csv, features_for, read_table
+from dl.data.parts import part
+from dl.data.sources.tabular import Csv
+from dl.data.tables import features_for, read_table
 from dl.errors import ConfigError
 
 ROWS = [('1.5', 'red', 'yes'), ('2', 'blue', 'no'), ('-3e1', 'red', 'yes'), ('4', 'green', 'no')]
@@ -15,7 +17,7 @@ def write(path, rows=ROWS, header='size,colour,bought', separator=','):
 
 
 def test_numbers_and_categories(tmp_path):
-  source = Csv(write(tmp_path / 'a.csv'), 'bought', 'all', test=2)
+  source = Csv(write(tmp_path / 'a.csv'), 'bought')
   assert source.info.feature_names == ('size', 'colour=blue', 'colour=green', 'colour=red')
   np.testing.assert_array_equal(
     source.columns['features'], [[1.5, 0, 0, 1], [2, 1, 0, 0], [-30, 0, 0, 1], [4, 0, 1, 0]]
@@ -27,7 +29,7 @@ def test_numbers_and_categories(tmp_path):
 def test_statistics_are_of_the_training_part(tmp_path):
   rows = [(str(i), str(i * 0.5)) for i in range(100)]
   path = write(tmp_path / 'a.csv', rows, 'x,y')
-  train, test = Csv(path, 'y'), Csv(path, 'y', 'test')
+  train, test = part(Csv(path, 'y')), part(Csv(path, 'y'), 'test')
   assert (len(train), len(test)) == (80, 20) and train.info == test.info
   np.testing.assert_allclose(test.info.mean, train.columns['features'].mean(0), rtol=1e-6)
   np.testing.assert_allclose(test.info.target_mean, train.columns['target'].mean(), rtol=1e-6)
@@ -46,7 +48,7 @@ def test_statistics_are_of_the_training_part(tmp_path):
 )
 def test_the_kind_of_target_is_inferred_or_given(tmp_path, target, kind, key):
   path = write(tmp_path / 'a.csv', [(str(i), t) for i, t in enumerate(target)], 'x,y')
-  source = Csv(path, 'y', 'all', kind=kind, stratify=False)
+  source = Csv(path, 'y', kind=kind)
   assert set(source.columns) == {'features', key}
   if key == 'label' and target[0].isdigit():
     assert [source.info.class_names[i] for i in source.columns['label']] == target
@@ -58,11 +60,11 @@ def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
   with pytest.raises(ConfigError, match=r"b\.csv has no column 'size'"):
     Csv({'train': a, 'test': b}, 'bought')
   b = write(tmp_path / 'b.csv', [('no', 'pink', '7')], 'bought,colour,size')
-  test = Csv({'train': a, 'test': b}, 'bought', 'test')
+  test = part(Csv({'train': a, 'test': b}, 'bought'), 'test')
   assert test.info.feature_names[-2:] == ('colour=pink', 'colour=red')
   np.testing.assert_array_equal(test.columns['features'], [[7, 0, 0, 1, 0]])
   assert test.info.class_counts == (2, 2)
-  only = Csv(a, 'bought', 'all', features=['size'], test=2)
+  only = Csv(a, 'bought', features=['size'])
   assert only.columns['features'].shape == (4, 1)
 
 
@@ -88,7 +90,7 @@ def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
 def test_mistakes_are_one_line(tmp_path, rows, header, options, says):
   path = write(tmp_path / 'a.csv', rows, header or 'size,colour,bought')
   with pytest.raises(ConfigError) as e:
-    Csv(path, **{'target': 'bought', 'test': 2} | options)
+    Csv(path, **{'target': 'bought'} | options)
   assert says in str(e.value) and '\n' not in str(e.value)
 
 
@@ -108,7 +110,7 @@ def test_quotes_byte_order_marks_and_blank_lines(tmp_path):
 
 
 def test_features_of_new_rows_by_name(tmp_path):
-  source = Csv(write(tmp_path / 'a.csv'), 'bought', 'all', test=2)
+  source = Csv(write(tmp_path / 'a.csv'), 'bought')
   names = source.info.feature_names
   new = read_table(write(tmp_path / 'new.csv', [('?', 'red', '1'), ('?', 'blue', '2')], 'note,colour,size'))
   np.testing.assert_array_equal(features_for(new, names), [[1, 0, 0, 1], [2, 1, 0, 0]])

@@ -14,6 +14,7 @@ from small import records
 
 import dl
 from dl.commands import evaluate
+from dl.data.parts import part
 from dl.data.sources.sklearn import Digits
 from dl.training import loop
 
@@ -119,7 +120,7 @@ def test_arrays_are_really_split(many):
 def test_evaluation_is_exact_on_any_number_of_devices(many):
   folder, found = many
   task, state = dl.load(folder / 'mlp_fsdp')
-  test = Digits('test').columns
+  test = part(Digits(), 'test').columns
   probability = np.asarray(task.predict(state, test['image'], jax.random.key(0))['probability'], np.float64)
   nats = -np.log(probability)
   smoothing = config('mlp')['task']['label_smoothing']

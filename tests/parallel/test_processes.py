@@ -178,10 +178,10 @@ ONE_RAISES = """
 import jax
 from dl.data.sources import sklearn
 class Digits(sklearn.Digits):
-  def __init__(self, split: str):
+  def __init__(self):
     if jax.process_index() == 1:
       raise RuntimeError('nobody expected this')
-    super().__init__(split)
+    super().__init__()
 """
 
 

@@ -21,6 +21,7 @@ import dl
 from dl import optim
 from dl.commands import evaluate
 from dl.contract import metrics
+from dl.data.parts import part
 from dl.data.sources.sklearn import Diabetes, Digits
 from dl.errors import ConfigError, TrainingError
 from dl.store import logs
@@ -299,7 +300,7 @@ def test_the_best_checkpoint_is_kept(runs):
   assert saved(workdir) == sorted({best, 55, 60})  # and the two newest
   task, state = dl.load(workdir, step='best')
   assert int(state.step) == best
-  test = Digits('test').columns
+  test = part(Digits(), 'test').columns
   label = np.asarray(task.predict(state, test['image'], jax.random.key(0))['label'])
   np.testing.assert_allclose((label == test['label']).mean(), accuracy[best], rtol=1e-6)
 
@@ -310,7 +311,7 @@ def test_the_best_checkpoint_is_kept(runs):
 def test_evaluation_uses_the_averages(runs):
   parts, raw = restore.load_parts(runs('digits'))
   averaged = raw.averaged()
-  test = Digits('test').columns
+  test = part(Digits(), 'test').columns
   line = records(runs('digits'), 'test')[-1]
   assert_metrics(parts.task, averaged, test, line, smoothing=0.1)
   with pytest.raises(AssertionError):
@@ -464,7 +465,7 @@ def test_a_failed_run_leaves_its_report(tmp_path):
 
 def test_evaluation_is_exact_for_any_batch_size(runs):
   task, state = dl.load(runs('perceptron'))
-  test = Digits('test').columns
+  test = part(Digits(), 'test').columns
   assert len(test['label']) == 360
   lines = [evaluate.evaluate(runs('perceptron'), batch_size=b)['test'] for b in (7, 64, 360, 1000)]
   for line in [*lines, records(runs('perceptron'), 'test')[-1]]:
@@ -475,7 +476,7 @@ def test_evaluation_of_a_regression_agrees_with_sklearn(runs):
   from sklearn import metrics
 
   task, state = dl.load(runs('diabetes'))
-  test = Diabetes('test').columns
+  test = part(Diabetes(), 'test').columns
   predicted = np.asarray(task.predict(state, test['features'], jax.random.key(0))['target'], np.float64)
   for b in (7, 32, 89, 1000):
     line = evaluate.evaluate(runs('diabetes'), batch_size=b)['test']
@@ -492,7 +493,7 @@ def test_a_classifier_leaves_its_mistakes_to_look_at(runs):
     f'00000040_test_{n}' for n in ('confusion.png', 'classes.csv', 'mistakes.csv', 'mistakes_picture.png')
   }
   task, state = dl.load(runs('perceptron'))
-  test = Digits('test').columns
+  test = part(Digits(), 'test').columns
   probability = np.asarray(task.predict(state, test['image'], jax.random.key(0))['probability'])
   losses = -np.log(probability[np.arange(360), test['label']])
   wrong = np.flatnonzero(probability.argmax(-1) != test['label'])

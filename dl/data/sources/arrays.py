@@ -16,41 +16,29 @@ PARTS = {'train': ('train',), 'validation': ('validation', 'val', 'valid'), 'tes
 
 
 class Npz(Arrays):
-  """Inputs and targets of one .npz file, which is split here, or which comes in parts.
+  """Inputs and targets of one .npz file, or of several, which are the parts of the set.
 
   Inputs of shape [n, h, w] or [n, h, w, c] are images (bytes, or floats in [0, 1]), those of [n, f] or [n] features.
   Whole numbers, booleans and strings as targets are classes, in their order; floats are a regression target.
   """
 
+  default_test = 0.2
+
   def __init__(
     self,
     path: str | dict,
-    split: str = 'train',
     *,
     inputs: str = 'x',
     targets: str | None = 'y',
     kind: Literal['classification', 'regression'] | None = None,
-    test: float | int = 0.2,
-    validation: float | int = 0.0,
-    stratify: bool = True,
-    folds: int | None = None,
-    fold: int = 0,
-    split_seed: int = 0,
   ):
     """Reads the file.
 
     Args:
       path: a .npz file; or a dict of split -> file, such as dict(train='a.npz', test='b.npz').
-      split: which part: 'train', 'validation', 'test' or 'all'.
       inputs: name of the array of inputs. A file that has `x_train` and `x_test` in place of `x` comes in parts.
       targets: name of the array of targets; None for inputs alone.
       kind: of the targets; None infers it from their dtype.
-      test: see `dl.data.splits.select`, as for the other arguments; `split_seed` is its `seed`.
-      validation: of a set which comes in parts without a validation part: a share of its training part.
-      stratify: see `select`.
-      folds: see `select`.
-      fold: see `select`.
-      split_seed: see `select`.
 
     Raises:
       ConfigError: an unreadable file, a missing array, or arrays which do not go together.
@@ -58,7 +46,7 @@ class Npz(Arrays):
     parts = _read_parts(path, inputs, targets)
     x = _concatenate([p[0] for p in parts.values()], inputs)
     name, x = _as_inputs(x, inputs)
-    columns, facts, label = {name: x}, {}, None
+    columns, facts = {name: x}, {}
     if targets is not None:
       y = _concatenate([p[1] for p in parts.values()], targets)
       if y.ndim == 2 and y.shape[1] == 1:
@@ -68,27 +56,17 @@ class Npz(Arrays):
       if y.ndim != 1:
         raise ConfigError(f'{targets!r} must hold one number or class a row, got shape {y.shape}')
       if (kind or ('regression' if y.dtype.kind == 'f' else 'classification')) == 'classification':
-        label, facts['class_names'] = statistics.encode_labels(y)
-        columns['label'] = label
+        columns['label'], facts['class_names'] = statistics.encode_labels(y)
       else:
         columns['target'] = standard('target', y).astype(np.float32)
         if not np.isfinite(columns['target']).all():
           raise ConfigError(f'{targets!r} holds a number which is not finite')
       facts['target_name'] = targets
-    given = None
-    if None not in parts:
-      ends = np.cumsum([len(p[0]) for p in parts.values()])
-      given = {k: np.arange(e - len(p[0]), e) for (k, p), e in zip(parts.items(), ends, strict=True)}
-    rules = dict(seed=split_seed, test=test, validation=validation, stratify=stratify, folds=folds, fold=fold)
-    chosen, train = splits.choose(split, len(x), label, given, **rules)
-    facts |= (statistics.of_images if name == 'image' else statistics.of_features)(x[train])
     if name == 'features':
       facts['feature_names'] = tuple(f'{inputs}_{i}' for i in range(x.shape[1]))
-    if label is not None:
-      facts |= statistics.of_labels(label[train], facts['class_names'])
-    elif targets is not None:
-      facts |= statistics.of_target(columns['target'][train])
-    super().__init__({k: v[chosen] for k, v in columns.items()}, Info(**facts))
+    super().__init__(columns, Info(**facts))
+    if None not in parts:
+      self.parts = splits.ranges({split: len(p[0]) for split, p in parts.items()})
 
 
 def load_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -132,6 +110,8 @@ def _pick(arrays: dict[str, np.ndarray], path: Any, inputs: str, targets: str | 
       raise ConfigError(f'{path} has no array {name!r}; {nearest(name, arrays)}; set inputs= and targets=')
     if name is not None and not arrays[name].ndim:
       raise ConfigError(f'{path}: {name!r} is a single number, not an array of examples')
+    if name is not None and not len(arrays[name]):
+      raise ConfigError(f'{path}: {name!r} has no rows: its shape is {arrays[name].shape}')
   return arrays[inputs], None if targets is None else arrays[targets]
 
 

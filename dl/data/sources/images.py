@@ -1,23 +1,22 @@
 """Folders of image files."""
 
 import concurrent.futures
+import copy
 import io
 import pathlib
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from dl.contract.info import Info
-from dl.data import files, splits, statistics
+from dl.data import files, statistics
 from dl.data.source import Example
 from dl.errors import ConfigError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.pgm', '.ppm')
 ALIASES = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'valid': 'validation', 'test': 'test'}
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
-SAMPLE = 1000
-"""Mean and deviation of a set which is not in memory are those of this many training images, evenly spread."""
 
 
 class Folder:
@@ -25,23 +24,25 @@ class Folder:
 
   An example is `image` [h, w, c] uint8 and `label`. Classes are the folders' names, in order. Files are decoded when
   they are needed, by threads; or once, with `in_memory`.
+
+  Attributes:
+    paths: the files.
+    labels: the class of each.
+    info: names of the classes.
+    parts: split -> indices, where the set comes in splits.
+    vectorized: whether the images are in memory, so that a batch is one gather.
   """
+
+  default_test = 0.2
 
   def __init__(
     self,
     path: str,
     image_size: tuple[int, int],
-    split: str = 'train',
     *,
     channels: int = 3,
     resize: bool = True,
     in_memory: bool = False,
-    test: float | int = 0.2,
-    validation: float | int = 0.0,
-    stratify: bool = True,
-    folds: int | None = None,
-    fold: int = 0,
-    split_seed: int = 0,
     on_error: Literal['stop', 'skip'] = 'stop',
   ):
     """Lists the files.
@@ -49,16 +50,9 @@ class Folder:
     Args:
       path: the folder.
       image_size: (height, width) to resize to.
-      split: which part: 'train', 'validation', 'test' or 'all'.
       channels: 1 (grey), 3 (colour) or 4 (with transparency).
       resize: False leaves each image at its own size, for a `transform` which crops to `image_size`.
-      in_memory: whether to decode all the images of the part now.
-      test: see `dl.data.splits.select`, as for the other arguments; `split_seed` is its `seed`.
-      validation: of a set which comes in splits without a validation part: a share of its training part.
-      stratify: see `select`.
-      folds: see `select`.
-      fold: see `select`.
-      split_seed: see `select`.
+      in_memory: whether to decode all the images of a part once.
       on_error: 'skip' leaves files which cannot be decoded out of the mean and deviation.
 
     Raises:
@@ -67,58 +61,57 @@ class Folder:
     check_size(image_size, channels)
     if in_memory and not resize:
       raise ConfigError('in_memory: images in memory have one size, so they need resize=True')
-    root = files.existing_folder(path)
-    paths, names, given = _list(root)
-    self.class_names = tuple(sorted(set(names)))
-    if len(self.class_names) < 2:
-      raise ConfigError(f'{path}: expected a folder for each of two or more classes, found {list(self.class_names)}')
-    label = np.searchsorted(self.class_names, names).astype(np.int32)
-    rules = dict(seed=split_seed, test=test, validation=validation, stratify=stratify, folds=folds, fold=fold)
-    chosen, train = splits.choose(split, len(paths), label, given, **rules)
-    self.paths = [paths[i] for i in chosen]
-    self.labels = label[chosen]
+    self.paths, names, self.parts = _list(files.existing_folder(path))
+    class_names = tuple(sorted(set(names)))
+    if len(class_names) < 2:
+      raise ConfigError(f'{path}: expected a folder for each of two or more classes, found {list(class_names)}')
+    self.labels = np.searchsorted(class_names, names).astype(np.int32)
+    self.info = Info(class_names=class_names)
     self.image_size, self.channels, self.resize = tuple(image_size), channels, resize
-    self._train = [paths[i] for i in train], label[train]
-    self._info: Info | None = None
-    self._skips = on_error == 'skip'
+    self.vectorized, self._skips = in_memory, on_error == 'skip'
+    self._images: UInt8[np.ndarray, 'n h w c'] | None = None
     self._unreadable: dict[int, str] = {}
-    self.images = self._load(self.paths, self._unreadable) if in_memory else None
 
-  @property
-  def vectorized(self) -> bool:
-    """Whether the images are in memory, so that a batch is one gather."""
-    return self.images is not None
+  def take(self, index: Int[np.ndarray, ' k']) -> Self:
+    """These examples alone: decoded now, where they are to be in memory."""
+    other = copy.copy(self)
+    other.paths, other.labels, other.parts = [self.paths[i] for i in index], self.labels[index], None
+    other._images, other._unreadable = None, {}
+    other._decode()
+    return other
 
-  @property
-  def info(self) -> Info:
-    """Facts of the training part; the first use of mean and deviation decodes images."""
-    if self._info is None:
-      paths, label = self._train
-      if self.images is None or paths != self.paths:
-        chosen = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int))
-        images = self._load([paths[i] for i in chosen], unreadable := {})
-      else:
-        images, unreadable = self.images, self._unreadable
-      if unreadable:
-        images = np.delete(images, list(unreadable), axis=0)
-        if not len(images):
-          raise ConfigError(min(unreadable.items())[1])
-      self._info = Info(**statistics.of_images(images), **statistics.of_labels(label, self.class_names))
-    return self._info
+  def facts(self) -> dict[str, Any]:
+    """Mean and deviation: of all the images where they are in memory, or else of a sample of them."""
+    self._decode()
+    images, unreadable = self._images, self._unreadable
+    if images is None:
+      count = min(statistics.SAMPLE, len(self.paths))
+      chosen = np.unique(np.linspace(0, len(self.paths) - 1, count).astype(int))
+      images = self._load([self.paths[i] for i in chosen], unreadable := {})
+    if unreadable:
+      images = np.delete(images, list(unreadable), axis=0)
+      if not len(images):
+        raise ConfigError(min(unreadable.items())[1])
+    return statistics.of_images(images, self.info)
 
   def __len__(self) -> int:
     return len(self.paths)
 
   def __getitem__(self, index: Any) -> Example:
-    if self.images is not None:
+    self._decode()
+    if self._images is not None:
       for i in np.intersect1d(index, list(self._unreadable)) if self._unreadable else ():
         raise ConfigError(self._unreadable[int(i)])
-      return {'image': self.images[index], 'label': self.labels[index]}
+      return {'image': self._images[index], 'label': self.labels[index]}
     path = self.paths[index]
     return {
       'image': read_image(path, self.image_size if self.resize else None, self.channels),
       'label': self.labels[index],
     }
+
+  def _decode(self) -> None:
+    if self.vectorized and self._images is None:
+      self._images = self._load(self.paths, self._unreadable)
 
   def _load(self, paths: list[pathlib.Path], unreadable: dict[int, str]) -> UInt8[np.ndarray, 'n h w c']:
     return load_images(paths, self.image_size, self.channels, unreadable if self._skips else None)

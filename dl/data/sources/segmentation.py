@@ -91,7 +91,7 @@ class Pairs(Arrays):
     columns = cut(chosen)
     trained = columns[0] if list(chosen) == list(train) else cut(train)[0]
     counts = sum(np.bincount(loaded[i][1].ravel(), minlength=256)[:num_classes] for i in train)
-    facts = statistics.of_images(trained)
+    facts = statistics.of_images(trained, Info())
     if len(shapes) == 1:
       facts['image_size'] = next(iter(shapes))
     names = class_names or tuple(map(str, range(num_classes)))

@@ -1,53 +1,21 @@
 """Small real data sets which come with scikit-learn and need no download."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from dl.contract.info import Info
-from dl.data import splits, statistics
 from dl.data.source import Arrays
 
 
 class _Bundled(Arrays):
-  """One of scikit-learn's bundled sets, with a fixed stratified split.
+  """One of scikit-learn's bundled sets."""
 
-  The arguments after `split` are those of `dl.data.splits.select`; `split_seed` is its `seed`.
-  """
+  default_test = 0.2
 
-  default_test: ClassVar[float | int] = 0.2
-
-  def __init__(
-    self,
-    split: str = 'train',
-    *,
-    test: float | int | None = None,
-    validation: float | int = 0.0,
-    stratify: bool = True,
-    folds: int | None = None,
-    fold: int = 0,
-    split_seed: int = 0,
-  ):
+  def __init__(self):
     columns, facts = self.load()
-    label, target = columns.get('label'), columns.get('target')
-    chosen, train = splits.choose(
-      split,
-      len(next(iter(columns.values()))),
-      label,
-      seed=split_seed,
-      test=self.default_test if test is None else test,
-      validation=validation,
-      stratify=stratify,
-      folds=folds,
-      fold=fold,
-    )
-    if label is not None:
-      facts |= statistics.of_labels(label[train], facts['class_names'])
-    if target is not None:
-      facts |= statistics.of_target(target[train])
-    of_inputs = statistics.of_images if 'image' in columns else statistics.of_features
-    facts |= of_inputs(columns.get('image', columns.get('features'))[train])
-    super().__init__({k: v[chosen] for k, v in columns.items()}, Info(**facts))
+    super().__init__(columns, Info(**facts))
 
   def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(all the examples, facts about them)."""

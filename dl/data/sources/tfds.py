@@ -94,7 +94,7 @@ class Tfds:
       else:
         data = self._open(self._train_split, self._decoders())
         exact = len(data) * self._bytes_per_example() <= IN_MEMORY_BYTES
-        columns = self._load(data, unreadable := {}, None if exact else images.SAMPLE)
+        columns = self._load(data, unreadable := {}, None if exact else statistics.SAMPLE)
       if unreadable:
         columns = {name: np.delete(values, list(unreadable), axis=0) for name, values in columns.items()}
       self._info = Info(**self._statistics(columns))
@@ -185,16 +185,17 @@ class Tfds:
   def _statistics(self, columns: Example) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if 'image' in columns:
-      facts |= statistics.of_images(columns['image'])
+      facts |= statistics.of_images(columns['image'], Info())
     elif 'features' in columns:
-      facts |= statistics.of_features(columns['features'])
+      facts |= statistics.of_features(columns['features'], Info())
       facts['feature_names'] = tuple(f'{self._columns["features"]}_{i}' for i in range(columns['features'].shape[1]))
     if 'label' in columns:
       feature = self._facts.features[self._columns['label']]
-      facts |= statistics.of_labels(columns['label'], feature.names)
+      names = tuple(str(name) for name in feature.names)
+      facts |= {'class_names': names} | statistics.of_labels(columns['label'], Info(class_names=names))
       facts['target_name'] = self._columns['label']
     elif 'target' in columns:
-      facts |= statistics.of_target(columns['target'])
+      facts |= statistics.of_target(columns['target'], Info())
       facts['target_name'] = self._columns['target']
     return facts
 

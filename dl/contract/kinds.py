@@ -1,0 +1,161 @@
+"""Kinds of data, a row each: what a column of a batch holds, how it becomes floats, and where its facts come from.
+
+A column is of the kind of its own name, or of the one that its source states: `kinds = {'left': 'image'}`. A kind of
+one's own is a row in a file of one's own, named by its dotted path:
+
+    WAVE = Kind(name=f'{__name__}.WAVE', to_float=lambda x: x / 32768.0, inputs=True, statistics=of_wave)
+
+    class Recordings:
+      kinds = {'wave': WAVE}
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+if TYPE_CHECKING:
+  from dl.contract.info import Info
+
+Wrong = tuple[int, str]
+"""(row, what is wrong with it)."""
+
+
+def compact(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
+  """One of the dtypes that batches hold: bytes (and booleans) as uint8, other whole numbers int32, floats float32."""
+  if values.dtype.kind == 'f':
+    return values.astype(np.float32, copy=False)
+  return values.astype(np.uint8 if values.dtype.kind == 'b' or values.dtype == np.uint8 else np.int32, copy=False)
+
+
+def whole(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
+  """As `compact`, with bytes as int32, too."""
+  return values.astype(np.float32 if values.dtype.kind == 'f' else np.int32, copy=False)
+
+
+def pixels(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
+  """As `compact`; images of 16 bits become floats in [0, 1]."""
+  return values.astype(np.float32) / np.float32(65535) if values.dtype == np.uint16 else compact(values)
+
+
+def as_float(images: Num[Array, '...']) -> Float[Array, '...']:
+  """Images as float32 in [0, 1]: unsigned bytes are divided by 255, floats pass."""
+  if images.dtype == jnp.uint8:
+    return images.astype(jnp.float32) / 255.0
+  return images.astype(jnp.float32)
+
+
+def as_numbers(values: Num[Array, '...']) -> Float[Array, '...']:
+  """Numbers as float32, as they are."""
+  return values.astype(jnp.float32)
+
+
+def nothing_wrong(values: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+  """Any values will do."""
+  return None
+
+
+def channels_first(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+  """An image is stored as [height, width, channels]."""
+  shape = images.shape[1:]
+  if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4 and shape[0] < min(shape[1:]):
+    return 0, (
+      f'an image of shape {shape} is stored channels-first; store it as [height, width, channels]: '
+      f'{(*shape[1:], shape[0])}'
+    )
+  return None
+
+
+def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+  """Classes are numbered from 0; how many there are is known where the data set says so."""
+  if labels.dtype.kind not in 'iu' or not labels.size:
+    return None
+  most = np.inf if info.num_classes is None else info.num_classes - 1
+  if labels.min() >= 0 and labels.max() <= most:
+    return None
+  bad = ((labels < 0) | (labels > most)).reshape(len(labels), -1)
+  row = int(bad.any(1).argmax())
+  value = labels.reshape(len(labels), -1)[row, bad[row].argmax()]
+  return row, f'the label is {value}; classes are numbered from 0' + ('' if most == np.inf else f' to {most}')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+  """What a column of a batch is.
+
+  Attributes:
+    name: its key in `KINDS`, or the dotted path of this row, by which a trained run finds it again.
+    inputs: whether models read it; otherwise it is an answer, or something beside the example.
+    batch: values of a source, of any numeric dtype -> one of the dtypes that batches hold (uint8, int32, float32).
+    to_float: that array, on the device -> as models see it; traced in the compiled step.
+    facts: what of `Info` its statistics say; those which the source states itself are left as they are.
+    statistics: (values of the training part [n, ...], what is known already) -> facts by name: the function, or its
+      dotted path below `dl.data.statistics`. What is no field of `Info` is kept in `Info.more`.
+    of_all: whether statistics need every training example; otherwise a sample of them is enough where they have to be
+      read one by one.
+    wrong: (values [b, ...], info) -> (row, what is wrong with it), or None: looked at on the host, in every batch.
+    reader: what `dl.predict` reads files by: a class of `dl.data.readers.FileReader`, or its dotted path
+      below `dl.data.readers`; None for what nothing is predicted from.
+  """
+
+  name: str
+  inputs: bool = False
+  batch: Callable[[Any], Any] = compact
+  to_float: Callable[[Any], Any] = lambda x: x
+  facts: tuple[str, ...] = ()
+  statistics: str | Callable[[Any, 'Info'], Mapping[str, Any]] | None = None
+  of_all: bool = False
+  wrong: Callable[[Any, 'Info'], Wrong | None] = nothing_wrong
+  reader: str | type | None = None
+
+
+IMAGE = Kind(
+  name='image',  # [h, w, c] bytes, or floats in [0, 1]
+  inputs=True,
+  batch=pixels,
+  to_float=as_float,
+  facts=('mean', 'std', 'image_size', 'channels'),
+  statistics='of_images',
+  wrong=channels_first,
+  reader='Images',
+)
+FEATURES = Kind(
+  name='features',  # [f] numbers
+  inputs=True,
+  to_float=as_numbers,
+  facts=('mean', 'std'),
+  statistics='of_features',
+  reader='Features',
+)
+TOKENS = Kind(
+  name='tokens',  # [length + 1] token ids; their vocabulary is the source's to state
+  inputs=True,
+  batch=whole,
+  facts=('vocab_size', 'vocabulary'),
+  reader='Tokens',
+)
+LABEL = Kind(
+  name='label',  # a class index
+  batch=whole,
+  facts=('num_classes', 'class_names', 'class_counts'),
+  statistics='of_labels',
+  of_all=True,
+  wrong=outside_classes,
+)
+TARGET = Kind(
+  name='target',  # a number
+  facts=('target_mean', 'target_std'),
+  statistics='of_target',
+  of_all=True,
+)
+LABEL_MAP = Kind(
+  name='label_map',  # [h, w] class indices, beside one that stands for none
+  facts=('num_classes', 'class_names', 'class_counts'),
+)
+OTHER = Kind(name='other')
+"""What stands beside an example and is none of these: an id, say."""
+
+KINDS = {kind.name: kind for kind in (IMAGE, FEATURES, TOKENS, LABEL, TARGET, LABEL_MAP, OTHER)}

@@ -1,0 +1,183 @@
+"""A part of a source, for training or for a test, with the facts of its training part: around any source.
+
+test = part(Digits(), 'test')
+train = part(MySet('data.h5'), test=0.2, split_seed=3)
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from dl.contract.info import Info
+from dl.data import statistics
+from dl.data.pipeline import Pipeline
+from dl.data.source import Arrays, Example, stated, title
+from dl.data.splits import choose
+from dl.errors import ConfigError, StuckError, TrainingError
+
+RULES = ('test', 'validation', 'stratify', 'folds', 'fold', 'split_seed')
+"""Keys of the data which say how a source is cut: arguments of `part`."""
+
+IN_MEMORY_BYTES = 2**31
+"""All examples of a source of at most so many bytes are looked at where that takes one gather."""
+
+
+class Part:
+  """Some examples of a source, in its order.
+
+  Attributes:
+    whole: the source.
+    index: places of the examples in it.
+    source: what the examples are read from: the whole, or what it makes of these examples alone.
+  """
+
+  def __init__(
+    self,
+    whole: Any,
+    index: Int[np.ndarray, ' k'],
+    train: Int[np.ndarray, ' t'] | None = None,
+    timeout: float = 600.0,
+  ):
+    """Keeps the arguments.
+
+    Args:
+      whole: a source.
+      index: places of the examples in it.
+      train: places of the training examples, which `info` is about; None for these.
+      timeout: seconds to wait for examples that `info` reads.
+    """
+    self.whole, self.index, self._train, self._timeout = whole, index, index if train is None else train, timeout
+    self.source = whole.take(index) if hasattr(whole, 'take') else None
+
+  @property
+  def vectorized(self) -> bool:
+    """Whether a batch is one gather."""
+    return bool(getattr(self.whole, 'vectorized', False))
+
+  @functools.cached_property
+  def paths(self) -> Sequence[Any] | None:
+    """The files of the examples, where they are files."""
+    paths = getattr(self.whole, 'paths', None)
+    return None if paths is None else [paths[i] for i in self.index]
+
+  @property
+  def labels(self) -> Num[np.ndarray, 'k ...'] | None:
+    """The classes of the examples, where they are known."""
+    return None if getattr(self.whole, 'labels', None) is None else np.asarray(self.whole.labels)[self.index]
+
+  @property
+  def columns(self) -> dict[str, Num[np.ndarray, 'k ...']]:
+    """The examples of a source in memory, by column."""
+    return self[np.arange(len(self))] if self.source is None else self.source.columns
+
+  @property
+  def stated(self) -> Info:
+    """What the source says itself."""
+    return stated(self.whole)
+
+  @functools.cached_property
+  def info(self) -> Info:
+    """Facts about the data, those of the training part among them; the first use may read examples."""
+    info = self.stated
+    labels = getattr(self.whole, 'labels', None)
+    if labels is not None:
+      info = statistics.complete(info, {'label': np.asarray(labels)[self._train]})
+    if not hasattr(self.whole, 'facts') and not isinstance(self.whole, Arrays):
+      return _from_examples(self.whole, self._train, info, self._timeout)
+    trained = self.source if np.array_equal(self._train, self.index) else self.whole.take(self._train)
+    if hasattr(trained, 'facts'):
+      return info.completed(trained.facts())
+    return statistics.complete(info, trained.columns)
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def __getitem__(self, index: Any) -> Example:
+    if self.source is not None:
+      return self.source[index]
+    return self.whole[int(self.index[index]) if np.ndim(index) == 0 else self.index[index]]
+
+
+def part(
+  source: Any,
+  split: str = 'train',
+  *,
+  test: float | int | None = None,
+  validation: float | int = 0.0,
+  stratify: bool = True,
+  folds: int | None = None,
+  fold: int = 0,
+  split_seed: int = 0,
+  timeout: float = 600.0,
+) -> Part:
+  """A part of a source; its `info` says the facts of the training part, whatever part it is.
+
+  Args:
+    source: the examples; see `dl.data.source`.
+    split: which part: 'train', 'validation', 'test' or 'all'; for a set which comes in parts, the name of one.
+    test: size of the test part; None takes the source's `default_test`. See `dl.data.splits.choose`.
+    validation: size of the validation part, likewise; of a set which comes in parts without one, a share of its
+      training part.
+    stratify: whether each part has the classes' shares, where the classes of all examples are known: of a source in
+      memory, or which has `labels`.
+    folds: cut into this many folds; then the test part is fold number `fold`.
+    fold: see `folds`.
+    split_seed: of the shuffle which decides; it is not the run's seed, so that every run has the same test part.
+    timeout: seconds to wait for examples which have to be read for `info`.
+
+  Raises:
+    ConfigError: an unknown or empty split, sizes which cannot be, or labels which are no classes.
+  """
+  if not len(source):
+    raise ConfigError(f'{title(source)} is empty')
+  info, labels = stated(source), _labels(source)
+  if labels is not None and (wrong := info.kind('label').wrong(labels, info)):
+    raise ConfigError(f'example {wrong[0]}: {wrong[1]}')
+  given = getattr(source, 'parts', None)
+  size = getattr(source, 'default_test', 0) if test is None else test
+  rules = dict(seed=split_seed, test=size, validation=validation, stratify=stratify, folds=folds, fold=fold)
+  strata = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in 'iu' else None
+  return Part(source, *choose(split, len(source), strata, given, **rules), timeout)
+
+
+def _labels(source: Any) -> Num[np.ndarray, 'n ...'] | None:
+  """The labels of all examples, where they are known without reading examples one by one."""
+  labels = getattr(source, 'labels', None)
+  if labels is not None:
+    return np.asarray(labels)
+  try:
+    if not getattr(source, 'vectorized', False) or not _is_small(source) or 'label' not in source[np.arange(1)]:
+      return None
+    return np.asarray(source[np.arange(len(source))]['label'])
+  except Exception:  # a source is anybody's code; training says what is wrong with it
+    return None
+
+
+def _is_small(source: Any) -> bool:
+  one = source[np.arange(1)]
+  return len(source) * sum(np.asarray(values).nbytes for values in one.values()) <= IN_MEMORY_BYTES
+
+
+def _from_examples(source: Any, train: Int[np.ndarray, ' t'], info: Info, timeout: float) -> Info:
+  """What the training examples say: all of them where they are in memory, or else a sample, read by threads.
+
+  Examples that cannot be read, or which differ in shape, are left out: training says what is wrong with them.
+  """
+  try:
+    every = bool(getattr(source, 'vectorized', False)) and _is_small(source)
+    if not every:
+      train = train[np.unique(np.linspace(0, len(train) - 1, min(statistics.SAMPLE, len(train))).astype(int))]
+    sample = Pipeline(Part(source, train), min(256, len(train)), train=False, on_error='skip', timeout=timeout)
+    columns = list(sample.example())
+    if not statistics.wanted(info, columns, every):
+      return info
+    batches = [{k: v[batch['mask'] > 0] for k, v in batch.items()} for batch in sample]
+  except StuckError:
+    raise
+  except (ConfigError, TrainingError):
+    return info
+  columns = {k: np.concatenate([batch[k] for batch in batches]) for k in batches[0] if k != 'mask'}
+  return statistics.complete(info, columns, every)

@@ -1,0 +1,156 @@
+"""Readers of the files that a trained model predicts from, a class a kind of data."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from dl.contract.info import Info
+from dl.contract.kinds import Kind
+from dl.data import tables
+from dl.data.source import standard
+from dl.data.sources import arrays, images, text
+from dl.data.tokenizers.vocabulary import encode
+from dl.errors import ConfigError
+
+Rows = Iterator[tuple[str, np.ndarray]]
+
+
+class FileReader:
+  """Files to rows: of .npz, which any kind can be read of, and of what a subclass reads.
+
+  Attributes:
+    reads: what it reads, for error lines: 'images'.
+    suffixes: lower-case endings of its files.
+    any_suffix: whether a file that is named may have any other ending.
+    by_lines: whether each line of a file can be an input of its own.
+  """
+
+  reads: ClassVar[str] = 'arrays'
+  suffixes: ClassVar[tuple[str, ...]] = ()
+  any_suffix: ClassVar[bool] = False
+  by_lines: ClassVar[bool] = False
+
+  def __init__(self, info: Info, column: str, kind: Kind):
+    """Keeps the arguments.
+
+    Args:
+      info: what the run recorded about its data.
+      column: the column of a batch which the model reads.
+      kind: what that is.
+
+    Raises:
+      ConfigError: `info` lacks what is needed to read files as the training data were read.
+    """
+    self.info, self.column, self.kind = info, column, kind
+
+  def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    """(name, input as a batch holds it) of each input in a file; raises ConfigError, which names the file."""
+    raise ConfigError(f'{path}: the model reads {self.reads}')
+
+  def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n ...']:
+    """An array of an .npz as rows of a batch; raises ConfigError, which begins with `where`."""
+    return standard(self.column, values, self.kind)
+
+  def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b ...']:
+    """Rows as a batch."""
+    return np.stack(rows)
+
+
+class Images(FileReader):
+  """Image files: [h, w, c], in bytes, or of an .npz in floats as well."""
+
+  reads = 'images'
+  suffixes = images.SUFFIXES
+
+  def __init__(self, info: Info, column: str, kind: Kind):
+    super().__init__(info, column, kind)
+    if info.image_size is None or info.channels is None:
+      raise ConfigError('inputs: the run did not record the size of its images')
+
+  def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    yield str(path), images.read_image(path, self.info.image_size, self.info.channels)
+
+  def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n h w c']:
+    if values.ndim not in (3, 4):
+      raise ConfigError(f'{where}: expected images [n, h, w, c], got shape {values.shape}')
+    values = super().array(values if values.ndim == 4 else values[..., None], where)
+    wanted = (*self.info.image_size, self.info.channels)
+    if values.shape[1:] != wanted:
+      raise ConfigError(f'{where}: the model reads images of shape {wanted}, got {values.shape[1:]}')
+    return arrays.check_images(values, where)
+
+  def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b h w c']:
+    if len({v.dtype for v in rows}) > 1:  # bytes of files beside floats of an .npz
+      rows = [v.astype(np.float32) / np.float32(255) if v.dtype == np.uint8 else v for v in rows]
+    return np.stack(rows)
+
+
+class Features(FileReader):
+  """Tables, whose columns are found by their names: [f] float32."""
+
+  reads = 'a .csv'
+  suffixes = ('.csv', '.tsv')
+
+  def __init__(self, info: Info, column: str, kind: Kind):
+    super().__init__(info, column, kind)
+    if info.mean is None and info.feature_names is None:
+      raise ConfigError('inputs: the run did not record its features')
+
+  def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    names = self.info.feature_names
+    if names is None:
+      raise ConfigError(f'{path}: the run did not record the names of its features, so only .npz can be read')
+    table = tables.read_table(path, '\t' if path.suffix.lower() == '.tsv' else ',')
+    numbers = [place.rpartition(' ')[2] for place in table.places]
+    for number, row in zip(numbers, tables.features_for(table, names), strict=True):
+      yield f'{path}:{number}', row
+
+  def array(self, values: np.ndarray, where: str) -> Float[np.ndarray, 'n f']:
+    wanted = len(self.info.feature_names if self.info.mean is None else self.info.mean)
+    if values.ndim != 2 or values.shape[1] != wanted:
+      raise ConfigError(f'{where}: the model reads {wanted} features a row, got shape {values.shape}')
+    values = super().array(values, where).astype(np.float32)
+    if not np.isfinite(values).all():
+      raise ConfigError(f'{where}: holds a number which is not finite')
+    return values
+
+
+class Tokens(FileReader):
+  """Text: token ids [n] int32, with -1 after the end of a shorter one in a batch."""
+
+  reads = 'text'
+  suffixes = text.SUFFIXES
+  any_suffix = True
+  by_lines = True
+
+  def __init__(self, info: Info, column: str, kind: Kind):
+    super().__init__(info, column, kind)
+    if info.vocabulary is None and info.vocab_size != 256:
+      raise ConfigError('inputs: the run did not record its vocabulary')
+
+  def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    content = text.read_bytes(path)
+    for number, piece in enumerate(content.splitlines() if lines else [content], 1):
+      name = f'{path}:{number}' if lines else str(path)
+      tokens = encode(piece, self.info, name)
+      if len(tokens) > 1:
+        yield name, tokens
+      elif not lines or piece:
+        raise ConfigError(f'{name}: needs at least two tokens, and has {len(tokens)}')
+
+  def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n length']:
+    if values.ndim != 2 or values.dtype.kind not in 'iu':
+      raise ConfigError(f'{where}: expected token ids [n, length], got {values.dtype} {values.shape}')
+    if values.size and int(values.max()) >= self.info.vocab_size:
+      raise ConfigError(f'{where}: token {values.max()} is not below the vocabulary size, {self.info.vocab_size}')
+    return super().array(values, where)
+
+  def join(self, rows: Sequence[Any]) -> Num[np.ndarray, 'b length']:
+    longest = max(len(row) for row in rows)
+    joined = np.full((len(rows), 1 << (longest - 1).bit_length()), -1, np.int32)  # few sizes, so few compilations
+    for line, row in zip(joined, rows, strict=True):
+      line[: len(row)] = row
+    return joined

@@ -1,0 +1,127 @@
+"""A kind of data of one's own, in one file outside: trained on, recorded, loaded again, and predicted from files."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import dl
+from dl import config
+from dl.commands.predict import predict
+from dl.contract.info import Info, to_float
+from dl.contract.kinds import IMAGE, KINDS, Kind
+from dl.data.source import find_kind, kinds_of
+from dl.errors import ConfigError
+from dl.training.loop import train
+
+WAVES = '''
+"""Recordings: a kind of data, its source, and what reads its files."""
+import numpy as np
+from dl.contract.kinds import Kind
+from dl.data.readers import FileReader
+
+
+class Waves(FileReader):
+  reads, suffixes = 'recordings', ('.raw',)
+
+  def rows(self, path, lines):
+    yield str(path), np.fromfile(path, np.int16).astype(np.int32)
+
+
+def loudness(waves, info):
+  return {'loudest': float(np.abs(waves).max()), 'rate': 8000}
+
+
+WAVE = Kind(
+  name=f'{__name__}.WAVE',
+  inputs=True,
+  to_float=lambda wave: wave.astype('float32') / 32768.0,
+  statistics=loudness,
+  reader=Waves,
+)
+
+
+class Tones:
+  """Low and high tones of 16 bits."""
+
+  kinds = {'wave': WAVE}
+
+  def __len__(self):
+    return 40
+
+  def __getitem__(self, index):
+    wave = 20000 * np.sin(np.arange(32) * (0.3 if index % 2 else 1.1) + index)
+    return {'wave': wave.astype(np.int16), 'label': index % 2}
+'''
+
+
+@pytest.fixture
+def waves(tmp_path, monkeypatch):
+  """The module of a user, beside the project."""
+  (tmp_path / 'waves.py').write_text(WAVES)
+  monkeypatch.syspath_prepend(tmp_path)
+  yield __import__('waves')
+  del sys.modules['waves']
+
+
+def test_a_kind_of_ones_own_is_one_file(waves, tmp_path):
+  experiment = dict(
+    task=dict(name='classify.Classify'),
+    model=dict(name='mlp.MLP', hidden=(4,), num_outputs=2),
+    data=dict(name='waves.Tones', batch_size=8, test=0.2),
+    eval=dict(test=dict(split='test')),
+    optim=dict(adam=dict(name='adam', learning_rate=0.03)),
+    train_for=8,
+  )
+  train(config.resolve(experiment), tmp_path / 'run', show_progress=False)
+  recorded = json.loads((tmp_path / 'run' / 'run.json').read_text())['data']
+  assert recorded['batch']['wave'] == [[8, 32], 'int32'] and recorded['info']['kinds'] == [['wave', 'waves.WAVE']]
+  task, state = dl.load(tmp_path / 'run')
+  assert task.info.kind('wave') is waves.WAVE and task.info.fact('rate') == 8000
+  source = waves.Tones()
+  assert task.info.fact('loudest') <= 20000
+  shown = np.stack([source[i]['wave'] for i in range(3)])
+  expected = task.model.apply({'params': state.params['model']}, shown / np.float32(32768))
+  raw = task.predict(state, shown.astype(np.int32), jax.random.key(0))
+  np.testing.assert_allclose(raw['probability'], jax.nn.softmax(expected), rtol=1e-5)
+  for i in range(3):
+    shown[i].tofile(tmp_path / f'{i}.raw')
+  rows = list(predict(tmp_path / 'run', [str(tmp_path)]))
+  np.testing.assert_allclose([row['probability'] for row in rows], raw['probability'], rtol=1e-5)
+  with pytest.raises(ConfigError, match=r'the model reads recordings or \.npz, not \.py'):
+    list(predict(tmp_path / 'run', [str(tmp_path / 'waves.py')]))
+
+
+def test_columns_named_otherwise_are_of_the_kinds_that_their_source_states():
+  class Twins:
+    kinds = {'left': 'image', 'right': IMAGE}
+
+  info = Info(kinds=tuple(kinds_of(Twins()).items()))
+  batch = {'label': np.zeros(2, np.int32), 'right': np.full((2, 3, 3, 1), 255, np.uint8)}
+  floats = to_float(batch, info)
+  assert floats['right'].dtype == np.float32 and floats['right'].max() == 1 and floats['label'].dtype == np.int32
+  assert info.inputs(batch) == ('right',) and info.inputs({'features': 0, 'image': 0}) == ('image', 'features')
+  assert Info.from_json(json.loads(json.dumps(info.to_json()))) == info
+
+
+@pytest.mark.parametrize(
+  ('kinds', 'says'),
+  [
+    ({'left': 'imgae'}, "nothing is called 'imgae'"),
+    ({'left': 'dl.errors.nearest'}, 'is no dl.contract.kinds.Kind'),
+    ({'left': Kind(name='image')}, "its name is 'image': of another one"),
+    (['image'], 'must map columns to kinds'),
+  ],
+)
+def test_mistakes_are_one_line(kinds, says):
+  with pytest.raises(ConfigError) as e:
+    kinds_of(type('Twins', (), {'kinds': kinds})())
+  assert says in str(e.value) and '\n' not in str(e.value)
+
+
+def test_rows_name_themselves_and_their_facts():
+  fields = Info.__dataclass_fields__
+  for name, kind in KINDS.items():
+    assert kind.name == name and find_kind(name) is kind and set(kind.facts) <= set(fields)
