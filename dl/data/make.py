@@ -11,10 +11,10 @@ import jax
 
 from dl.config import build
 from dl.contract.info import to_float
-from dl.data import augment, transforms
-from dl.data.parts import RULES, part
+from dl.data import augment, statistics, transforms
+from dl.data.parts import RULES, Part, part
 from dl.data.pipeline import Pipeline
-from dl.data.source import Source, stated
+from dl.data.source import Arrays, Source, stated
 from dl.errors import ConfigError, first_line, nearest
 
 RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads', 'on_error', 'timeout')
@@ -84,6 +84,8 @@ def make(
     )
   if augmented:
     _check_augment(pipeline, f'{where}.augment')
+  if train and process_index == 0:
+    _warn(pipeline.source, where)
   return pipeline
 
 
@@ -113,6 +115,16 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
     return part(source, split, **rules, timeout=spec.get('timeout', 600.0))
   except ConfigError as e:
     raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
+
+
+def _warn(source: Any, where: str) -> None:
+  """Says on stderr which columns of a table in memory tell nothing."""
+  if isinstance(source, Part) and isinstance(source.whole, Arrays) and 'features' in source.columns:
+    features = source.columns['features']
+    if features.ndim == 2:
+      names = source.stated.feature_names or tuple(map(str, range(features.shape[1])))
+      if said := statistics.useless(features, names):
+        print(f'warning: {where}: features: {said}', file=sys.stderr)
 
 
 def is_source(target: Any) -> bool:

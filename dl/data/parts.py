@@ -134,8 +134,10 @@ def part(
   if not len(source):
     raise ConfigError(f'{title(source)} is empty')
   info, labels = stated(source), _labels(source)
-  if labels is not None and (wrong := info.kind('label').wrong(labels, info)):
-    raise ConfigError(f'example {wrong[0]}: {wrong[1]}')
+  known = source.columns if isinstance(source, Arrays) else {} if labels is None else {'label': labels}
+  for column, values in known.items():
+    if wrong := info.kind(column).wrong(values, info):
+      raise ConfigError(f'example {wrong[0]}: {wrong[1]}')
   given = getattr(source, 'parts', None)
   size = getattr(source, 'default_test', 0) if test is None else test
   rules = dict(seed=split_seed, test=size, validation=validation, stratify=stratify, folds=folds, fold=fold)

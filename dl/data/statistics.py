@@ -90,10 +90,20 @@ def of_labels(label: Int[np.ndarray, ' n'], info: Info) -> dict[str, Any]:
 
 
 def encode_labels(values: Sequence[Any] | np.ndarray) -> tuple[Int[np.ndarray, ' n'], tuple[str, ...]]:
-  """(class index of each value, class names): classes are the distinct values, in order."""
+  """(class index of each value, class names): classes are the distinct values, in order.
+
+  Raises:
+    ConfigError: a single class, or -1 beside 0, 1, 2 and so on, which means that there is none.
+  """
   classes, label = np.unique(np.asarray(values), return_inverse=True)
   if len(classes) < 2:
     raise ConfigError(f'every label is {classes[0]!s}; there is nothing to classify')
+  if classes.dtype.kind in 'if' and len(classes) > 3 and np.array_equal(classes, np.arange(-1, len(classes) - 1)):
+    row = int(np.argmax(label.reshape(-1) == 0))
+    raise ConfigError(
+      f'the label of row {row} is -1, beside the classes from 0 to {len(classes) - 2}: leave out rows without a class, '
+      'or write classes as text'
+    )
   return label.reshape(-1).astype(np.int32), tuple(_name(c) for c in classes)
 
 
@@ -101,3 +111,18 @@ def _name(value: Any) -> str:
   if isinstance(value, np.floating) and float(value).is_integer():
     return str(int(value))
   return str(value)
+
+
+def useless(features: Float[np.ndarray, 'n f'], names: Sequence[str]) -> str | None:
+  """What to say of columns which tell nothing about an example: one value throughout, or the number of the row."""
+  constant = [name for name, column in zip(names, features.T, strict=True) if (column == column[0]).all()]
+  numbers = [name for name, column in zip(names, features.T, strict=True) if _counts_rows(column)]
+  said = [f'{", ".join(map(repr, constant))} hold{"s" * (len(constant) < 2)} one value throughout'] if constant else []
+  said += [f'{", ".join(map(repr, numbers))} number{"s" * (len(numbers) < 2)} the rows'] if numbers else []
+  return f'{" and ".join(said)}; leave out what says nothing about an example' if said else None
+
+
+def _counts_rows(column: Float[np.ndarray, ' n']) -> bool:
+  """Whether a column goes up by whole numbers all along, as an id does; a part of the rows may be elsewhere."""
+  steps = np.diff(column)
+  return len(column) > 10 and bool((steps > 0).all() and (column == np.round(column)).all() and steps.mean() < 10)

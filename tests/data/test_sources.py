@@ -157,6 +157,9 @@ def test_npz_targets_as_classes(tmp_path):
     (dict(x=np.zeros((4, 2)), y=np.zeros(4)), dict(split='tset'), "did you mean 'test'"),
     (dict(x=np.array([[None], [{}]], object), y=np.zeros(2)), {}, 'cannot be read as .npz'),
     (dict(x=np.zeros((0, 2)), y=np.zeros(0)), {}, "'x' has no rows"),
+    (dict(x_train=np.zeros((4, 2)), y_train=np.zeros(4), x_test=np.zeros((0, 2)), y_test=np.zeros(0)), {}, 'no rows'),
+    (dict(x=np.zeros((5, 2)), y=np.array([0, 1, -1, 2, 3])), {}, 'the label of row 2 is -1, beside the classes from 0'),
+    (dict(x=np.zeros((9, 3, 32, 32), np.uint8), y=np.arange(9) % 2), {}, 'stored channels-first'),
   ],
 )
 def test_npz_mistakes_are_one_line(tmp_path, arrays, options, says):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dl.data.make import make
 from dl.data.parts import part
 from dl.data.sources.tabular import Csv
 from dl.data.tables import features_for, read_table
@@ -92,6 +93,18 @@ def test_mistakes_are_one_line(tmp_path, rows, header, options, says):
   with pytest.raises(ConfigError) as e:
     Csv(path, **{'target': 'bought'} | options)
   assert says in str(e.value) and '\n' not in str(e.value)
+
+
+def test_columns_that_say_nothing_are_a_warning(tmp_path, capfd):
+  rows = [(str(i + 1), '7', str(i % 5), f'{i * i}', str(i % 2)) for i in range(40)]
+  spec = dict(name='tabular.Csv', path=write(tmp_path / 'a.csv', rows, 'id,same,x,square,y'), target='y', batch_size=4)
+  assert make(spec).info.std[1] == 1
+  said = capfd.readouterr().err
+  assert said.count('\n') == 1
+  assert "warning: config.data: features: 'same' holds one value throughout and 'id' numbers the rows" in said
+  make(spec | {'features': ['x', 'square']})
+  make(spec, split='test', train=False)
+  assert not capfd.readouterr().err
 
 
 def test_files_which_are_not_tables(tmp_path):
