@@ -679,8 +679,11 @@ def test_a_reader_that_dies_ends_the_run_and_leaves_the_checkpoint(tmp_path):
 HANGS = """
 import time
 import numpy as np
+from dl.contract.info import Info
 
 class Hangs:
+  info = Info(mean=(0.5,), std=(1.0,), image_size=(8, 8), channels=1)  # else examples would be read for these
+
   def __init__(self, at: int = 10**9):
     self.at = at
     self.paths = [f'disk/{i}.png' for i in range(1000)]

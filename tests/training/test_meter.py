@@ -8,6 +8,7 @@ import pytest
 from small import small
 
 from dl.parallel import datasheet, meshes
+from dl.store import logs
 from dl.training import assemble, meter
 
 
