@@ -216,7 +216,7 @@ def written(plain):
 def run_main(module, capsys, *arguments):
   """(exit code or the exception, stderr) of a command in this process."""
   before, argv = set(flags.FLAGS), sys.argv
-  path = ROOT.joinpath(*module.split('.'))
+  path = ROOT.joinpath(*(['dl', 'commands', 'faces', 'inspect'] if module == 'dl.inspect' else module.split('.')))
   sys.argv = [str(path), *arguments]
   code = None
   try:
@@ -231,8 +231,7 @@ def run_main(module, capsys, *arguments):
     sys.argv = argv
     flags.FLAGS.unparse_flags()
     for name in set(flags.FLAGS) - before:
-      where = flags.FLAGS.find_module_defining_flag(name)
-      if where in ('dl.commands.cli', '__main__') or where.startswith(str(ROOT)):
+      if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
         delattr(flags.FLAGS, name)
   return code, capsys.readouterr().err
 
