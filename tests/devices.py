@@ -1,6 +1,6 @@
 """Trains the same configs on many devices, for `test_devices.py` to compare with one.
 
-python tests/devices.py FOLDER                            on 8 virtual devices of this process
+python tests/devices.py FOLDER CASE...                    on 8 virtual devices of this process
 python tests/devices.py FOLDER PROCESS COUNT PORT CASE...  on those of COUNT processes, of which this is one
 """
 
@@ -8,6 +8,7 @@ import json
 import pathlib
 import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -67,8 +68,8 @@ CASES = {
   'gpt_rules': [TWO, RULES['gpt']],
   'moe_expert': ["mesh={'data': 2, 'expert': 2, 'model': 2}", 'sharding=expert+tensor+fsdp'],
 }
-SOME = ('resnet_fsdp', 'gan_tensor', 'ppo_fsdp', 'gpt_tensor', 'moe_expert')
-"""What two processes do in every run of the tests; with --thorough, they do all below."""
+SOME = ('mlp_fsdp', 'gpt_tensor')
+"""What 8 devices do in every run of the tests; with --thorough, they do all above, and two processes those below."""
 MANY_PROCESSES = (
   'resnet_fsdp', 'resnet_tensor', 'gan_fsdp', 'gan_tensor', 'ppo_fsdp', 'ppo_tensor', 'gpt', 'gpt_fsdp', 'gpt_offload',
   'gpt_tensor', 'gpt_sequence', 'moe_expert',
@@ -100,15 +101,26 @@ def shards(tree):
   }  # fmt: skip
 
 
-def on_many_devices(folder: pathlib.Path) -> None:
-  """What happens on 8 devices; leaves work directories and `found.json`."""
+def on_many_devices(folder: pathlib.Path, *names: str) -> None:
+  """What happens on 8 devices; leaves work directories and `found.json`. `names`: the cases to train."""
   found = {'devices': jax.device_count(), 'shards': {}, 'evaluations': {}, 'restored': {}, 'seconds': {}}
-  for name in CASES:
+  for name in names:
     result = train(name, folder, found['seconds'])
     found['shards'][name] = shards({'params': result.state.params, 'opt': result.state.opt})
     if name in ('mlp_fsdp', 'gpt_tensor'):
       np.savez(folder / f'{name}.npz', *map(np.asarray, jax.tree.leaves(result.state)))
 
+  if len(names) == len(CASES):
+    _evaluate_and_restore(folder, found)
+  try:
+    loop.train(config('mlp', 'data.batch_size=60'), folder / 'refused', show_progress=False)
+  except ConfigError as e:
+    found['refused'] = str(e)
+  (folder / 'found.json').write_text(json.dumps(found))
+
+
+def _evaluate_and_restore(folder: pathlib.Path, found: dict[str, Any]) -> None:
+  """A run that is cut, and evaluations and states of complete ones on other numbers of devices."""
   strategy.MIN_SHARDED_SIZE = 2**14
   with interrupted(5):
     found['cut'] = loop.train(config('mlp_fsdp'), folder / 'cut', show_progress=False).step
@@ -124,12 +136,6 @@ def on_many_devices(folder: pathlib.Path) -> None:
   for sizes in ({'data': 4, 'model': 1}, {'data': 2, 'model': 2}):
     mesh = meshes.make_mesh(sizes, jax.devices()[:4])
     found['restored'][str(sizes)] = is_as_saved(folder, 'gpt_tensor', mesh)
-
-  try:
-    loop.train(config('mlp', 'data.batch_size=60'), folder / 'refused', show_progress=False)
-  except ConfigError as e:
-    found['refused'] = str(e)
-  (folder / 'found.json').write_text(json.dumps(found))
 
 
 def is_as_saved(folder: pathlib.Path, name: str, mesh: jax.sharding.Mesh) -> bool:
@@ -156,7 +162,7 @@ def on_many_processes(folder: pathlib.Path, process: int, count: int, port: int,
 
 if __name__ == '__main__':
   cli.enough_threads()
-  if len(sys.argv) > 2:
+  if sys.argv[2].isdecimal():
     on_many_processes(pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:5]), *sys.argv[5:])
   else:
-    on_many_devices(pathlib.Path(sys.argv[1]))
+    on_many_devices(pathlib.Path(sys.argv[1]), *sys.argv[2:])

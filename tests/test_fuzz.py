@@ -23,6 +23,7 @@ from small import ROOT
 from dl import config
 from dl.commands import cli
 from dl.contract.state import State
+from dl.data import memory as data_memory
 from dl.data.sources import images, tfds
 from dl.data.sources import text as texts
 from dl.errors import ConfigError
@@ -186,7 +187,8 @@ class Trials:
     patch.setattr(tfds, '_open', open_set)
     patch.setattr(texts, 'library_files', lambda: files)
     patch.setattr(images, 'SAMPLE', 4)
-    patch.setattr(memory, '_host', lambda: 10**12)  # the largest of the configs is for larger machines
+    for module in (data_memory, memory):
+      patch.setattr(module, 'host_memory', lambda: 10**12)  # the largest of the configs is for larger machines
     patch.setattr(restore, 'load', load_run)
     patch.setattr(assemble, 'abstractly', once)
     patch.setattr(loop, 'assemble', stage)

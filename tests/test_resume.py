@@ -16,6 +16,8 @@ from dl.store import logs
 from dl.store import workdir as workdirs
 from dl.training import restore
 
+pytestmark = pytest.mark.thorough
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 KINDS = {
@@ -51,7 +53,6 @@ def numbers(workdir: pathlib.Path) -> list[dict]:
   return [{k: v for k, v in r.items() if k not in TIMES} for r in logs.read(workdir)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_killed_three_times_equals_uninterrupted(kind, tmp_path):
   rng = random.Random(kind)

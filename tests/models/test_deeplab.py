@@ -25,7 +25,7 @@ def test_the_larger_one_is_torchvisions():
   assert count(DeepLabV3_R101(21), (1, 64, 64, 3)) == expected == 58_630_997
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_equals_torchvision():
   make = torchvision().models.segmentation.deeplabv3_resnet50
   # A seed without a rectifier that rounding turns over: that changes PyTorch's own gradient by a hundredth in float32.

@@ -25,7 +25,7 @@ def test_the_larger_one_is_torchvisions():
   assert count(FCN_R101(21, aux=True), (1, 64, 64, 3)) == expected == 54_314_346
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_equals_torchvision():
   make = torchvision().models.segmentation.fcn_resnet50
   # A seed without a rectifier that rounding turns over: that changes PyTorch's own gradient by a hundredth in float32.

@@ -73,7 +73,7 @@ def child_of(process) -> int:
   return int(pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()[0])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not pathlib.Path('/proc/self/task').exists(), reason='finds children in /proc')
 def test_a_lost_process_ends_the_run_and_a_restart_resumes(environment, tmp_path):
   workdir = tmp_path / 'run'
@@ -116,7 +116,7 @@ CLUSTERS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize('cluster', CLUSTERS)
 def test_a_cluster_says_who_is_who(environment, tmp_path, cluster):
   all_tasks, task = CLUSTERS[cluster]
@@ -164,7 +164,7 @@ def test_strangers_on_the_line_are_nobody():
     os.close(told)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_processes_without_a_shared_directory_are_refused(environment, tmp_path):
   flags = ['--distributed', f'--coordinator=localhost:{port()}', '--processes=2']
   codes, outputs = end(
@@ -185,7 +185,7 @@ class Digits(sklearn.Digits):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_error_that_nobody_expected_ends_all(environment, tmp_path):
   (tmp_path / 'odd_source.py').write_text(ONE_RAISES)
   environment = environment | {'PYTHONPATH': f'{environment["PYTHONPATH"]}{os.pathsep}{tmp_path}'}
@@ -227,7 +227,7 @@ def test_a_lost_host_is_named(then, why, monkeypatch, capfd):
   assert line.startswith('error: lost process 1 on node7') and why in line
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_processes_of_different_configs_are_refused(environment, tmp_path):
   common = [*TINY, f'--workdir={tmp_path / "run"}', '--distributed', f'--coordinator=localhost:{port()}']
   common += ['--processes=2']
@@ -275,13 +275,13 @@ def test_each_process_reads_the_rows_that_its_devices_hold(sizes, shares, monkey
       return found
 
   mesh = type('Mesh', (), {'shape': sizes, 'axis_names': names})()
-  monkeypatch.setattr(sharding, 'batch_sharding', lambda mesh: Sharding())
+  monkeypatch.setattr(meshes, 'batch_sharding', lambda mesh: Sharding())
   assert [meshes.share(mesh, p) for p in range(2)] == shares
 
 
 def test_rows_that_cross_processes_unevenly_are_refused(monkeypatch):
   blocks = {Fake(0): (slice(0, 1),), Fake(1): (slice(1, 2),), Fake(2): (slice(1, 3),)}
   fake = type('Sharding', (), {'devices_indices_map': lambda self, shape: blocks})()
-  monkeypatch.setattr(sharding, 'batch_sharding', lambda mesh: fake)
+  monkeypatch.setattr(meshes, 'batch_sharding', lambda mesh: fake)
   with pytest.raises(ConfigError, match="name 'data' first"):
     meshes.share(type('Mesh', (), {'shape': {'data': 3}})(), 0)

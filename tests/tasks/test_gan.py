@@ -288,7 +288,7 @@ def test_a_model_which_does_not_fit_the_data_is_a_mistake():
     make_task(r1=1.0).check(shapes)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_it_draws_digits():
   """A fifteenth of the experiment: the samples lie near real digits, of all ten classes."""
   from sklearn.datasets import load_digits

@@ -29,7 +29,6 @@ def together(tmp_path_factory):
   return trained
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['digits', 'ppo'])
 def test_a_seed_among_others_equals_its_own_run(kind, together, tmp_path):
   loop.train(small(kind, 'seed=1'), tmp_path / 'alone', show_progress=False)
@@ -49,7 +48,6 @@ def test_a_seed_among_others_equals_its_own_run(kind, together, tmp_path):
   assert all(a != b for a, b in losses)
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_of_several_seeds_ends_bit_for_bit_alike(together, tmp_path):
   with interrupted(after=25):
     assert loop.train(small('digits', 'seeds=2'), tmp_path / 'run', show_progress=False).status == 'interrupted'
