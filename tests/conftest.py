@@ -21,19 +21,17 @@ import fcntl
 import hashlib
 import os
 import pathlib
-import runpy
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before JAX is imported
 
+import faces
 import jax
 import pytest
-from absl import flags
 from jax._src import lru_cache
 from small import small
 
@@ -176,22 +174,13 @@ def runs(request: pytest.FixtureRequest) -> Callable[..., pathlib.Path]:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-  """Runs `python -m MODULE ARGUMENTS` in this process, which saves the start: (exit code, stdout, stderr)."""
+def command(capsys):
+  """Runs `python -m MODULE ARGUMENTS` in this process: (exit code, stdout, stderr)."""
 
   def run(module, *arguments):
-    path = ROOT.joinpath(*(['dl', 'commands', 'faces', 'inspect'] if module == 'dl.inspect' else module.split('.')))
-    before = set(flags.FLAGS)
-    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
     capsys.readouterr()
-    try:
-      with pytest.raises(SystemExit) as e:
-        runpy.run_path(str(path / '__main__.py' if path.is_dir() else path.with_suffix('.py')), run_name='__main__')
-    finally:
-      flags.FLAGS.unparse_flags()
-      for name in set(flags.FLAGS) - before:
-        if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
-          delattr(flags.FLAGS, name)
+    with pytest.raises(SystemExit) as e:
+      faces.run(module, *arguments)
     out, err = capsys.readouterr()
     return e.value.code or 0, out, err
 

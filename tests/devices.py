@@ -16,7 +16,7 @@ from small import interrupted, small
 
 from dl.commands import cli
 from dl.errors import ConfigError
-from dl.parallel import meshes, processes, strategy
+from dl.parallel import meshes, processes, weights
 from dl.training import assemble, evaluation, loop, restore
 
 MLP = [
@@ -85,7 +85,7 @@ def config(name, *overrides):
 def train(name, folder, seconds):
   """Trains a case in its folder; all but the smallest arrays are split, if it is not about which ones are."""
   began = time.perf_counter()
-  strategy.MIN_SHARDED_SIZE = 2**14 if name.startswith('mlp') else 2**6
+  weights.MIN_SHARDED_SIZE = 2**14 if name.startswith('mlp') else 2**6
   result = loop.train(config(name), folder / name, show_progress=False)
   seconds[name] = time.perf_counter() - began
   return result
@@ -121,7 +121,7 @@ def on_many_devices(folder: pathlib.Path, *names: str) -> None:
 
 def _evaluate_and_restore(folder: pathlib.Path, found: dict[str, Any]) -> None:
   """A run that is cut, and evaluations and states of complete ones on other numbers of devices."""
-  strategy.MIN_SHARDED_SIZE = 2**14
+  weights.MIN_SHARDED_SIZE = 2**14
   with interrupted(5):
     found['cut'] = loop.train(config('mlp_fsdp'), folder / 'cut', show_progress=False).step
 

@@ -7,15 +7,14 @@ import collections
 import json
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
 import types
 
+import faces
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from mutations import mutations, source
 from PIL import Image
 from small import ROOT
@@ -24,8 +23,9 @@ from dl import config
 from dl.commands import cli
 from dl.contract.state import State
 from dl.data import memory as data_memory
-from dl.data.sources import images, tfds
+from dl.data import statistics
 from dl.data.sources import text as texts
+from dl.data.sources import tfds
 from dl.errors import ConfigError
 from dl.store import workdir
 from dl.training import assemble, loop, memory, restore, steps
@@ -186,7 +186,7 @@ class Trials:
     files = texts.library_files()
     patch.setattr(tfds, '_open', open_set)
     patch.setattr(texts, 'library_files', lambda: files)
-    patch.setattr(images, 'SAMPLE', 4)
+    patch.setattr(statistics, 'SAMPLE', 4)
     for module in (data_memory, memory):
       patch.setattr(module, 'host_memory', lambda: 10**12)  # the largest of the configs is for larger machines
     patch.setattr(restore, 'load', load_run)
@@ -217,24 +217,15 @@ def written(plain):
 
 def run_main(module, capsys, *arguments):
   """(exit code or the exception, stderr) of a command in this process."""
-  before, argv = set(flags.FLAGS), sys.argv
-  path = ROOT.joinpath(*(['dl', 'commands', 'faces', 'inspect'] if module == 'dl.inspect' else module.split('.')))
-  sys.argv = [str(path), *arguments]
-  code = None
   try:
-    runpy.run_path(str(path / '__main__.py' if path.is_dir() else path.with_suffix('.py')), run_name='__main__')
+    faces.run(module, *arguments)
+    code = 0
   except SystemExit as e:
     code = e.code or 0
   except Reached:
     code = 'accepted'
   except Exception as e:
     code = e
-  finally:
-    sys.argv = argv
-    flags.FLAGS.unparse_flags()
-    for name in set(flags.FLAGS) - before:
-      if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
-        delattr(flags.FLAGS, name)
   return code, capsys.readouterr().err
 
 

@@ -95,8 +95,8 @@ def test_a_module_from_a_saved_config_can_be_hashed():
 
 
 def test_inherited_arguments_are_checked_too():
-  with pytest.raises(ConfigError, match=r"data\.fold: expected int, got '1'"):
-    build.build({'name': 'sklearn.Digits', 'folds': 5, 'fold': '1'}, 'dl.data.sources', 'data')
+  with pytest.raises(ConfigError, match=r"model\.num_classes: expected int, got '1'"):
+    build.build({'name': 'resnet.ResNet18', 'num_classes': '1'}, 'dl.models', 'model')
 
 
 def test_the_nearest_names_are_those_a_config_can_use():

@@ -19,7 +19,7 @@ from dl.data.sources.sklearn import Digits
 from dl.training import loop
 
 THOROUGH = pytest.mark.thorough
-SCRIPT = str(pathlib.Path(__file__).with_name('devices.py'))
+SCRIPT = str(pathlib.Path(__file__).parents[1] / 'devices.py')
 
 
 @pytest.fixture(scope='module')
