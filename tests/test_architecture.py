@@ -73,3 +73,7 @@ def test_no_deprecated_names():
   nodes = [(path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text()))]
   wrong = [(p, n.lineno, n.attr) for p, n in nodes if isinstance(n, ast.Attribute) and n.attr in ('pmap', 'xmap')]
   assert not wrong
+
+
+def test_the_picture_is_of_this_house():
+  assert HOUSE['PICTURE'].read_text(encoding='utf-8') == HOUSE['draw'](), 'run: python docs/house.py'
