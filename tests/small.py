@@ -76,8 +76,8 @@ SMALL = {
 }  # fmt: skip
 
 
-def small(kind: str, *overrides: str) -> dict[str, Any]:
-  """The resolved config of a kind in `SMALL`, with further overrides."""
+def small(kind: str, *overrides: str) -> config.Experiment:
+  """The config of a kind in `SMALL`, with further overrides."""
   path, first = SMALL[kind]
   return config.load(str(ROOT / 'experiments' / path), [*first, *overrides])
 

@@ -131,7 +131,7 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   workdir = pathlib.Path(workdir)
   rows, loaded = [], []
   keys = [key for key in sweep.keys if key not in ('seed', 'seeds')]
-  if 'seed' in sweep.keys or any(run.config['seeds'] for run in sweep.runs):
+  if 'seed' in sweep.keys or any(run.experiment.seeds for run in sweep.runs):
     keys.append('seed')
   for run in sweep.runs:
     folder = workdir / run.name
@@ -166,8 +166,8 @@ def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Run, met
 
 def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> list[Row]:
   """A row for each seed of a run, of which most have one."""
-  seeds = run.config['seeds']
-  values = {key: sweeping.value(run.config, key) for key in keys}
+  seeds = run.experiment.seeds
+  values = {key: sweeping.value(run.experiment.to_json(), key) for key in keys}
   row = Row(run.name, values, 'waiting', 0, None, {})
   if known is not None:
     metrics = {'/'.join(key): v.value for key, v in known.final().items() if v.value is not None}
@@ -176,7 +176,7 @@ def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> lis
     return [row]
   lists = {'/'.join(key): found for key, (_, found) in (known.lists() if known else {}).items()}
   of = lambda i: {m: each[i] for m in row.metrics if (each := lists.get(m + BY_SEED)) and each[i] is not None}
-  seed = run.config['seed']
+  seed = run.experiment.seed
   return [dataclasses.replace(row, values=values | {'seed': seed + i}, metrics=of(i)) for i in range(seeds)]
 
 

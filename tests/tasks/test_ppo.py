@@ -310,12 +310,12 @@ def test_a_policy_of_other_actions_is_a_mistake():
 @pytest.fixture(scope='module')
 def trained():
   """(task, state, every 50th step's metrics) of the experiment itself, seed 1."""
-  plain = config.load(str(ROOT / 'experiments/rl/cartpole_ppo.py'), ['seed=1'])
-  task = build(plain['task'], 'dl.tasks', 'config.task', model=build(plain['model'], 'dl.models', 'config.model'))
-  params, extra = jax.jit(lambda: task.init(jax.random.key(plain['seed']), {}))()
-  steps = int(plain['train_for'].split()[0])
-  chains = optim.make(plain['optim'], params, optim.Length(steps), task.updates_per_step).chains
-  step = jax.jit(lambda s: task.step(s, {}, jax.random.fold_in(jax.random.key(plain['seed']), s.step), chains))
+  experiment = config.load(str(ROOT / 'experiments/rl/cartpole_ppo.py'), ['seed=1'])
+  task = build(experiment.task, 'dl.tasks', 'config.task', model=build(experiment.model, 'dl.models', 'config.model'))
+  params, extra = jax.jit(lambda: task.init(jax.random.key(experiment.seed), {}))()
+  steps = int(experiment.train_for.split()[0])
+  chains = optim.make(experiment.optim, params, optim.Length(steps), task.updates_per_step).chains
+  step = jax.jit(lambda s: task.step(s, {}, jax.random.fold_in(jax.random.key(experiment.seed), s.step), chains))
   state = State(
     step=jnp.zeros([], jnp.int32), params=params, opt={'model': chains['model'].init(params['model'])}, extra=extra
   )
