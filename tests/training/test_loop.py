@@ -82,7 +82,8 @@ def test_the_work_directory_holds_what_the_design_says(runs):
   assert {p.name for p in workdir.iterdir()} - {'tensorboard', '.lock'} == {
     'config.json', 'run.json', 'metrics.jsonl', 'checkpoints', 'artifacts', 'report.html',
   }  # fmt: skip
-  assert json.loads((workdir / 'config.json').read_text()) == config == workdirs.read_config(workdir)
+  assert json.loads((workdir / 'config.json').read_text()) == config.to_json()
+  assert workdirs.read_config(workdir) == config
   run = workdirs.read_run(workdir)
   assert {'command', 'commit', 'versions', 'devices', 'seed', 'started', 'finished', 'data'} <= run.keys()
   assert run['status'] == 'complete' and run['step'] == run['total_steps'] == 60 and run['seed'] == 0
