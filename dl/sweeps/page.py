@@ -9,9 +9,10 @@ import pathlib
 import statistics
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from dl.config import Experiment
 from dl.contract.metrics import BY_SEED
 from dl.errors import ConfigError, nearest
 from dl.report import page, runs, scatter
@@ -180,9 +181,9 @@ def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> lis
   return [dataclasses.replace(row, values=values | {'seed': seed + i}, metrics=of(i)) for i in range(seeds)]
 
 
-def _metrics(base: Mapping[str, Any], loaded: Sequence[runs.Run]) -> list[str]:
+def _metrics(base: Experiment, loaded: Sequence[runs.Run]) -> list[str]:
   """What the config claims, keeps or stops by; else the metrics of evaluations, those with a better side first."""
-  said = [*base['expect'], base['keep'].get('metric'), (base['early_stop'] or {}).get('metric')]
+  said = [*base.expect, base.keep.get('metric'), (base.early_stop or {}).get('metric')]
   if any(said):
     return list(dict.fromkeys(metric for metric in said if metric))
   found = runs.rows(loaded)
