@@ -23,7 +23,8 @@ class State:
     step: number of completed training steps, int32 scalar.
     params: player -> parameters; most tasks have the one player 'model'.
     opt: player -> optax state.
-    extra: batch statistics, replay buffers, environment states: whatever else training changes.
+    extra: player -> collection -> variables of its network which are no parameters (batch statistics); and beside the
+      players, under keys of the task's own, whatever else training changes: environment states, replay buffers.
   """
 
   step: Int[Array, '']

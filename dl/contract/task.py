@@ -36,6 +36,11 @@ class Task:
   """False for a task which makes its own data inside `step`; its batches are then empty dicts."""
 
   @property
+  def players(self) -> dict[str, nn.Module]:
+    """Player -> its network; the only one is called 'model'."""
+    return dict(self.model) if isinstance(self.model, Mapping) else {'model': self.model}
+
+  @property
   def examples_per_step(self) -> int | None:
     """Examples (environment steps, ...) one step consumes; None means the batch size."""
     return None
@@ -51,7 +56,7 @@ class Task:
     return {}
 
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
-    """Initial (params, extra): player -> parameters, and whatever else training changes."""
+    """Initial (params, extra): player -> parameters, and what else training changes, as `State` holds them."""
     raise NotImplementedError
 
   def check(self, batch: PyTree) -> None:

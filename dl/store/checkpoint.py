@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 
 from dl.errors import ConfigError, TrainingError, first_line
 from dl.parallel import processes
-from dl.store import checksums
+from dl.store import checksums, older
 
 DAMAGED = '.damaged'
 """Ending of a checkpoint that was set aside."""
@@ -148,6 +148,8 @@ class Checkpoints:
   def restore(self, step: int, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
     """Loads the items of a checkpoint with the shapes, dtypes and shardings of the abstract `items`.
 
+    Those of an earlier version of this code become such as it has now (`dl.store.older`).
+
     Raises:
       ConfigError: it is damaged, or does not hold such items.
     """
@@ -159,7 +161,10 @@ class Checkpoints:
       there = f'there are also: {", ".join(map(str, others))}' if others else 'there is no other'
       raise ConfigError(f'{self._directory}: the checkpoint of step {step} is damaged ({what}); {there}')
     try:
-      return ocp.load_checkpointables(path, dict(items))
+      saved = ocp.checkpointables_metadata(path).metadata
+      before = {name: layout for name in items if (layout := older.layout(items[name], saved.get(name)))}
+      loaded = ocp.load_checkpointables(path, {**items, **{name: like for name, (like, _) in before.items()}})
+      return {**loaded, **{name: now(loaded[name]) for name, (_, now) in before.items()}}
     except (OSError, ValueError, KeyError, TypeError) as e:
       raise ConfigError(
         f'{path}: cannot be restored: {_root(e)}; it is damaged, or of a model or optimizer that has changed since'

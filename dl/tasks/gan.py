@@ -10,11 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from dl.contract.metrics import Mean, average
+from dl.contract.metrics import Mean, add, average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task, update
 from dl.errors import ConfigError
 from dl.show.pictures import grid
+from dl.tasks import network
 
 OBJECTIVES = {  # (loss of a real one's logit, of a generated one's, of the generator for it)
   'nonsaturating': (lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn.softplus(-d)),
@@ -58,8 +59,8 @@ class GAN(Task):
   def __post_init__(self):
     players = ('generator', 'discriminator')
     if not isinstance(self.model, Mapping) or set(self.model) != set(players):
-      found = ', '.join(self.model) if isinstance(self.model, Mapping) else type(self.model).__name__
-      raise ConfigError(f'config.model: a GAN has two players, dict(generator=..., discriminator=...); got {found}')
+      given = ', '.join(self.model) if isinstance(self.model, Mapping) else type(self.model).__name__
+      raise ConfigError(f'config.model: a GAN has two players, dict(generator=..., discriminator=...); got {given}')
     if not isinstance(getattr(self.model['generator'], 'latent_size', None), int):
       raise ConfigError('config.model.generator: needs a latent_size, an int attribute')
     if self.discriminator_steps < 1:
@@ -85,11 +86,11 @@ class GAN(Task):
     params, extra = jax.eval_shape(lambda b: self.init(jax.random.key(0), b), batch)
     latents = jax.ShapeDtypeStruct((1, self.model['generator'].latent_size), jnp.float32)
     made = jax.eval_shape(
-      lambda p, e, z: self._apply('generator', p['generator'], e['batch_stats'], z, False)[0], params, extra, latents
+      lambda p, e, z: self._apply('generator', p['generator'], e, z, False)[0], params, extra, latents
     )
     if made.shape[1:] != shape[1:]:
       raise ConfigError(f'config.model.generator: makes images {made.shape[1:]}, and the data has {shape[1:]}')
-    if (self.gradient_penalty or self.r1) and extra['batch_stats']['discriminator']:
+    if (self.gradient_penalty or self.r1) and extra['discriminator'].get('batch_stats'):
       raise ConfigError(
         "config.model.discriminator: a gradient penalty is an example's own, which batch normalization does not keep; "
         "try norm='group'"
@@ -97,90 +98,85 @@ class GAN(Task):
 
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
     inputs = {'generator': jnp.zeros((1, self.model['generator'].latent_size)), 'discriminator': batch['image'][:1]}
-    params, stats = {}, {}
-    for player, player_key in zip(inputs, jax.random.split(key), strict=True):
-      variables = self.model[player].init({'params': player_key}, inputs[player], train=False)
-      params[player], stats[player] = variables['params'], variables.get('batch_stats', {})
-    return params, {'batch_stats': stats}
+    rngs = {player: {'params': k} for player, k in zip(inputs, jax.random.split(key), strict=True)}
+    return network.variables({player: self.model[player] for player in inputs}, inputs, rngs)
 
   def step(
     self, state: State, batch: Batch, key: Key[Array, ''], optim: Mapping[str, optax.GradientTransformation]
   ) -> tuple[State, Metrics]:
     """The discriminator's updates, then the generator's."""
-    params, opt, stats = dict(state.params), dict(state.opt), state.extra['batch_stats']
-    before = params['discriminator'], stats['discriminator']
+    params, opt, extra = dict(state.params), dict(state.opt), state.extra
+    before = params['discriminator'], extra['discriminator']
     *part_keys, generator_key = jax.random.split(key, self.discriminator_steps + 1)
     total = None
     for i, part_key in enumerate(part_keys):
       part = jax.tree.map(lambda x, i=i: jnp.split(x, self.discriminator_steps)[i], batch)
-      grads, (stats, found) = jax.grad(self.discriminator_loss, has_aux=True)(
-        params['discriminator'], params['generator'], stats, part, part_key, True
+      grads, (extra, metrics) = jax.grad(self.discriminator_loss, has_aux=True)(
+        params['discriminator'], params['generator'], extra, part, part_key, True
       )
       params['discriminator'], opt['discriminator'] = update(
         optim['discriminator'], grads, opt['discriminator'], params['discriminator']
       )
-      total = found if total is None else jax.tree.map(jnp.add, total, found)
-    judge = before if self.simultaneous else (params['discriminator'], stats['discriminator'])
-    grads, (changed, found) = jax.grad(self.generator_loss, has_aux=True)(
-      params['generator'], judge[0], stats | {'discriminator': judge[1]}, part['mask'], generator_key, True
+      total = metrics if total is None else add(total, metrics)
+    judge = before if self.simultaneous else (params['discriminator'], extra['discriminator'])
+    grads, (changed, metrics) = jax.grad(self.generator_loss, has_aux=True)(
+      params['generator'], judge[0], extra | {'discriminator': judge[1]}, part['mask'], generator_key, True
     )
     params['generator'], opt['generator'] = update(optim['generator'], grads, opt['generator'], params['generator'])
-    stats = stats | {'generator': changed['generator']}
-    return State(step=state.step + 1, params=params, opt=opt, extra={'batch_stats': stats}), total | found
+    extra = extra | {'generator': changed['generator']}
+    return State(step=state.step + 1, params=params, opt=opt, extra=extra), total | metrics
 
   def discriminator_loss(
-    self, params: PyTree, generator: PyTree, stats: Any, batch: Batch, key: Key[Array, ''], train: bool
+    self, params: PyTree, generator: PyTree, extra: Any, batch: Batch, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
-    """(loss of the discriminator's `params`, (new batch statistics, metrics)), against fresh samples of `generator`."""
+    """(loss of the discriminator's `params`, (new extra, metrics)), against fresh samples of `generator`."""
     latent_key, penalty_key, *keys = jax.random.split(key, 5)
     real, mask = 2 * batch['image'] - 1, batch['mask']
-    fake, _ = self._apply('generator', generator, stats, self._latents(latent_key, len(real)), train, keys[0])
-    real_logit, stats = self._apply('discriminator', params, stats, real, train, keys[1])
-    fake_logit, stats = self._apply('discriminator', params, stats, fake, train, keys[2])
+    fake, _ = self._apply('generator', generator, extra, self._latents(latent_key, len(real)), train, keys[0])
+    real_logit, extra = self._apply('discriminator', params, extra, real, train, keys[1])
+    fake_logit, extra = self._apply('discriminator', params, extra, fake, train, keys[2])
     real_loss, fake_loss, _ = OBJECTIVES[self.objective]
     border = 0.5 if self.objective == 'least_squares' else 0.0
     loss = real_loss(real_logit) + fake_loss(fake_logit)
-    found = {
+    metrics = {
       'real_accuracy': Mean.of(real_logit > border, mask),
       'fake_accuracy': Mean.of(fake_logit <= border, mask),
     }
     if train and (self.gradient_penalty or self.r1):
-      penalty = self._penalty(params, stats, real, fake, penalty_key)
-      found['penalty'] = Mean.of(penalty, mask)
+      penalty = self._penalty(params, extra, real, fake, penalty_key)
+      metrics['penalty'] = Mean.of(penalty, mask)
       loss = loss + penalty
-    found['discriminator_loss'] = Mean.of(loss, mask)
-    return average(found['discriminator_loss']), (stats, found)
+    metrics['discriminator_loss'] = Mean.of(loss, mask)
+    return average(metrics['discriminator_loss']), (extra, metrics)
 
   def generator_loss(
-    self, params: PyTree, discriminator: PyTree, stats: Any, mask: Float[Array, ' b'], key: Key[Array, ''], train: bool
+    self, params: PyTree, discriminator: PyTree, extra: Any, mask: Float[Array, ' b'], key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
-    """(loss of the generator's `params`, (new batch statistics, metrics)), judged by `discriminator`."""
+    """(loss of the generator's `params`, (new extra, metrics)), judged by `discriminator`."""
     latent_key, *keys = jax.random.split(key, 3)
-    fake, stats = self._apply('generator', params, stats, self._latents(latent_key, len(mask)), train, keys[0])
-    logit, stats = self._apply('discriminator', discriminator, stats, fake, train, keys[1])
+    fake, extra = self._apply('generator', params, extra, self._latents(latent_key, len(mask)), train, keys[0])
+    logit, extra = self._apply('discriminator', discriminator, extra, fake, train, keys[1])
     loss = Mean.of(OBJECTIVES[self.objective][2](logit), mask)
-    return average(loss), (stats, {'generator_loss': loss})
+    return average(loss), (extra, {'generator_loss': loss})
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     """The losses, without penalties, and accuracies on real images and as many generated ones."""
-    params, stats = state.params, state.extra['batch_stats']
+    generator, discriminator, extra = state.params['generator'], state.params['discriminator'], state.extra
     keys = jax.random.split(key)
-    _, (_, found) = self.discriminator_loss(params['discriminator'], params['generator'], stats, batch, keys[0], False)
-    _, (_, more) = self.generator_loss(
-      params['generator'], params['discriminator'], stats, batch['mask'], keys[1], False
-    )
-    return found | more
+    _, (_, of_discriminator) = self.discriminator_loss(discriminator, generator, extra, batch, keys[0], False)
+    _, (_, of_generator) = self.generator_loss(generator, discriminator, extra, batch['mask'], keys[1], False)
+    return of_discriminator | of_generator
 
   def sample(self, state: State, key: Key[Array, ''], count: int) -> Float[Array, 'count h w c']:
     """`count` images in [0, 1]; the first of them do not depend on `count`."""
 
     @jax.jit
-    def make(params, stats, chunk):
+    def make(params, extra, chunk):
       latents = self._latents(jax.random.fold_in(key, chunk), _CHUNK)
-      return (self._apply('generator', params, stats, latents, False)[0] + 1) / 2
+      return (self._apply('generator', params, extra, latents, False)[0] + 1) / 2
 
     chunks = range(-(-count // _CHUNK))
-    images = [make(state.params['generator'], state.extra['batch_stats'], jnp.int32(i)) for i in chunks]
+    images = [make(state.params['generator'], state.extra, jnp.int32(i)) for i in chunks]
     return jnp.concatenate(images)[:count]
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
@@ -188,13 +184,13 @@ class GAN(Task):
     return {'samples': grid(np.asarray(self.sample(state, key, 64)), columns=8)}
 
   def _penalty(
-    self, params: PyTree, stats: Any, real: Float[Array, 'b h w c'], fake: Float[Array, 'b h w c'], key: Key[Array, '']
+    self, params: PyTree, extra: Any, real: Float[Array, 'b h w c'], fake: Float[Array, 'b h w c'], key: Key[Array, '']
   ) -> Float[Array, ' b']:
     """Penalties on the slope of the discriminator, an example each."""
     mix_key, *keys = jax.random.split(key, 3)
 
     def squared_slope(images, dropout_key):
-      total = lambda x: self._apply('discriminator', params, stats, x, True, dropout_key)[0].sum()
+      total = lambda x: self._apply('discriminator', params, extra, x, True, dropout_key)[0].sum()
       return (jax.grad(total)(images) ** 2).sum((1, 2, 3))
 
     penalty = jnp.zeros(len(real))
@@ -211,13 +207,8 @@ class GAN(Task):
     return jax.random.normal(key, (count, self.model['generator'].latent_size))
 
   def _apply(
-    self, player: str, params: PyTree, stats: Any, inputs: Array, train: bool, key: Key[Array, ''] | None = None
+    self, player: str, params: PyTree, extra: Any, inputs: Array, train: bool, key: Key[Array, ''] | None = None
   ) -> tuple[Array, Any]:
-    """(outputs of a player with these parameters, batch statistics of both players)."""
-    variables = {'params': params, 'batch_stats': stats[player]}
-    if not train:
-      return self.model[player].apply(variables, inputs, train=False), stats
-    outputs, changed = self.model[player].apply(
-      variables, inputs, train=True, mutable=['batch_stats'], rngs={'dropout': key}
-    )
-    return outputs, stats | {player: changed.get('batch_stats', {})}
+    """(outputs of a player with these parameters, new extra)."""
+    outputs, changed = network.apply(self.model[player], params, extra[player], inputs, train, key)
+    return outputs, extra | {player: changed}

@@ -143,7 +143,7 @@ class LanguageModel(Network):
       )
     tokens = encode(prompt, self.info, 'prompt') if prompt else [beginning(self.info)]
     start = jnp.tile(jnp.asarray(tokens, jnp.int32), (count, 1))
-    variables = {'params': state.params['model'], **state.extra}
+    variables = {'params': state.params['model'], **state.extra['model']}
     new = generate(
       self.model, variables, start, key, temperature, length=length, top_k=top_k, vocab_size=self.info.vocab_size
     )

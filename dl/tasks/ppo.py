@@ -18,6 +18,7 @@ from dl.contract.task import Batch, Metrics, Task, update
 from dl.envs.env import Env, autoreset
 from dl.errors import ConfigError
 from dl.show.pictures import grid
+from dl.tasks import network
 
 
 class Rollout(NamedTuple):
@@ -118,15 +119,15 @@ class PPO(Task):
     model_key, env_key = jax.random.split(key)
     env_state = jax.vmap(self.environment.reset)(jax.random.split(env_key, self.num_envs))
     observation = jax.vmap(self.environment.observe)(env_state)
-    params = self.model.init(model_key, observation, train=False)['params']
-    logits, _ = jax.eval_shape(self._apply, params, observation)
+    params, extra = network.variables(self.players, {'model': observation}, {'model': model_key})
+    logits, _ = jax.eval_shape(self._apply, params['model'], extra, observation)
     if logits.shape[-1] != self.environment.num_actions:
       raise ConfigError(
         f'config.model: its policy has {logits.shape[-1]} actions, and the environment {self.environment.num_actions}'
       )
     zeros = jnp.zeros(self.num_envs)
-    extra = {'env': env_state, 'observation': observation, 'episode_return': zeros, 'episode_length': zeros}
-    return {'model': params}, extra
+    acting = {'state': env_state, 'observation': observation, 'episode_return': zeros, 'episode_length': zeros}
+    return params, extra | {'env': acting}
 
   def step(
     self, state: State, batch: Batch, key: Key[Array, ''], optim: Mapping[str, optax.GradientTransformation]
@@ -134,22 +135,22 @@ class PPO(Task):
     """A rollout, and `updates_per_step` updates of the model; `batch` is not looked at."""
     rollout_key, update_key = jax.random.split(key)
     extra, rollout, episodes = self.rollout(state.params['model'], state.extra, rollout_key)
-    examples = self.examples(state.params['model'], rollout)
+    examples = self.examples(state.params['model'], extra, rollout)
 
     def minibatch(carry, index):
       params, opt = carry
       part = named(jax.tree.map(lambda x: x[index], examples), ('batch',))
-      grads, (_, found) = jax.grad(self.loss, has_aux=True)({'model': params}, None, part, update_key, True)
-      return update(optim['model'], grads['model'], opt, params), found
+      grads, (_, metrics) = jax.grad(self.loss, has_aux=True)({'model': params}, extra, part, update_key, True)
+      return update(optim['model'], grads['model'], opt, params), metrics
 
     def epoch(carry, epoch_key):
       order = jax.random.permutation(epoch_key, self.examples_per_step)
       return jax.lax.scan(minibatch, carry, order.reshape(self.minibatches, -1))
 
     carry = state.params['model'], state.opt['model']
-    (params, opt), found = jax.lax.scan(epoch, carry, jax.random.split(update_key, self.epochs))
-    found = jax.tree.map(lambda x: x.sum((0, 1)), found)
-    return State(step=state.step + 1, params={'model': params}, opt={'model': opt}, extra=extra), found | episodes
+    (params, opt), metrics = jax.lax.scan(epoch, carry, jax.random.split(update_key, self.epochs))
+    metrics = jax.tree.map(lambda x: x.sum((0, 1)), metrics)
+    return State(step=state.step + 1, params={'model': params}, opt={'model': opt}, extra=extra), metrics | episodes
 
   def rollout(self, params: PyTree, extra: Any, key: Key[Array, '']) -> tuple[Any, Rollout, Metrics]:
     """Acts for `rollout_length` steps: (new extra, what happened, metrics of the episodes that ended)."""
@@ -157,10 +158,10 @@ class PPO(Task):
     def act(carry, step_key):
       carry = named(carry, ('batch',))  # environments are what devices share
       action_key, reset_key = jax.random.split(step_key)
-      logits, _ = self._apply(params, carry['observation'])
+      logits, _ = self._apply(params, extra, carry['observation'])
       action = jax.random.categorical(action_key, logits)
-      env, observation, seen = jax.vmap(autoreset, (None, 0, 0, 0))(
-        self.environment, carry['env'], action, jax.random.split(reset_key, self.num_envs)
+      env_state, observation, seen = jax.vmap(autoreset, (None, 0, 0, 0))(
+        self.environment, carry['state'], action, jax.random.split(reset_key, self.num_envs)
       )
       done = seen.terminated | seen.truncated
       episode_return, episode_length = carry['episode_return'] + seen.reward, carry['episode_length'] + 1
@@ -175,23 +176,23 @@ class PPO(Task):
         truncated=seen.truncated,
       )
       carry = {
-        'env': env,
+        'state': env_state,
         'observation': observation,
         'episode_return': jnp.where(done, 0.0, episode_return),
         'episode_length': jnp.where(done, 0.0, episode_length),
       }
       return carry, (happened, ended)
 
-    extra, (rollout, ended) = jax.lax.scan(act, extra, jax.random.split(key, self.rollout_length))
-    return extra, named(rollout, (None, 'batch')), jax.tree.map(lambda x: x.sum(0), ended)
+    acting, (rollout, ended) = jax.lax.scan(act, extra['env'], jax.random.split(key, self.rollout_length))
+    return extra | {'env': acting}, named(rollout, (None, 'batch')), jax.tree.map(lambda x: x.sum(0), ended)
 
-  def examples(self, params: PyTree, rollout: Rollout) -> Batch:
+  def examples(self, params: PyTree, extra: Any, rollout: Rollout) -> Batch:
     """A rollout as a batch of `num_envs * rollout_length` examples, with advantages and targets of the value."""
-    value = self._apply(params, rollout.observation)[1]
+    value = self._apply(params, extra, rollout.observation)[1]
     advantage = advantages(
       rollout.reward,
       value,
-      self._apply(params, rollout.next_observation)[1],
+      self._apply(params, extra, rollout.next_observation)[1],
       rollout.terminated,
       rollout.truncated,
       self.discount,
@@ -211,7 +212,7 @@ class PPO(Task):
     self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
     """The clipped surrogate loss of one part of `examples`."""
-    logits, value = self._apply(params['model'], batch['observation'])
+    logits, value = self._apply(params['model'], extra, batch['observation'])
     change = _log_probability(logits, batch['action']) - batch['log_probability']
     ratio = jnp.exp(change)
     advantage = batch['advantage']
@@ -225,7 +226,7 @@ class PPO(Task):
     log_probabilities = jax.nn.log_softmax(logits)
     entropy = -(jnp.exp(log_probabilities) * log_probabilities).sum(-1)
     losses = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
-    found = {
+    metrics = {
       'loss': Mean.of(losses),
       'policy_loss': Mean.of(policy_loss),
       'value_loss': Mean.of(value_loss),
@@ -233,7 +234,7 @@ class PPO(Task):
       'approx_kl': Mean.of(ratio - 1 - change),
       'clip_fraction': Mean.of(jnp.abs(ratio - 1) > self.clip),
     }
-    return losses.mean(), (extra, found)
+    return losses.mean(), (extra, metrics)
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     """Mean return and length of `eval_episodes` episodes, each from its start to its end; `batch` is not looked at."""
@@ -256,21 +257,21 @@ class PPO(Task):
 
   def predict(self, state: State, inputs: Float[Array, 'b o'], key: Key[Array, '']) -> dict[str, Array]:
     """Observations to the likeliest `action` [b], the `probability` [b, actions] of each, and the `value` [b]."""
-    logits, value = self._apply(state.params['model'], jnp.asarray(inputs, jnp.float32))
+    logits, value = self._apply(state.params['model'], state.extra, jnp.asarray(inputs, jnp.float32))
     return {'action': logits.argmax(-1), 'probability': jax.nn.softmax(logits), 'value': value}
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """One episode: `episode`, a strip of pictures of it, and `trace`, a table of each step."""
-    env_states, found = jax.device_get(jax.jit(self._episode)(state, key))
-    length = int(np.argmax(found['done'])) + 1
+    env_states, seen = jax.device_get(jax.jit(self._episode)(state, key))
+    length = int(np.argmax(seen['done'])) + 1
     trace = [
       {
         'step': t,
-        **dict(zip(self.environment.observation_names, found['observation'][t].tolist(), strict=True)),
-        'action': int(found['action'][t]),
-        'probability': float(found['probability'][t]),
-        'value': float(found['value'][t]),
-        'reward': float(found['reward'][t]),
+        **dict(zip(self.environment.observation_names, seen['observation'][t].tolist(), strict=True)),
+        'action': int(seen['action'][t]),
+        'probability': float(seen['probability'][t]),
+        'value': float(seen['value'][t]),
+        'reward': float(seen['reward'][t]),
       }
       for t in range(length)
     ]
@@ -286,7 +287,7 @@ class PPO(Task):
       observation = self.environment.observe(env)
       action, probability, value = self._choose(state, observation[None], jax.random.fold_in(act_key, time))
       seen = self.environment.step(env, action[0])
-      found = {
+      step = {
         'observation': observation,
         'action': action[0],
         'probability': probability[0, action[0]],
@@ -294,7 +295,7 @@ class PPO(Task):
         'reward': seen.reward,
         'done': seen.terminated | seen.truncated,
       }
-      return seen.state, (env, found)
+      return seen.state, (env, step)
 
     return jax.lax.scan(act, self.environment.reset(reset_key), jnp.arange(self.environment.max_steps))[1]
 
@@ -302,14 +303,14 @@ class PPO(Task):
     self, state: State, observation: Float[Array, 'b o'], key: Key[Array, '']
   ) -> tuple[Int[Array, ' b'], Float[Array, 'b a'], Float[Array, ' b']]:
     """(action, probabilities, value)."""
-    logits, value = self._apply(state.params['model'], observation)
+    logits, value = self._apply(state.params['model'], state.extra, observation)
     action = logits.argmax(-1) if self.deterministic else jax.random.categorical(key, logits)
     return action, jax.nn.softmax(logits), value
 
   def _apply(
-    self, params: PyTree, observation: Float[Array, '*b o']
+    self, params: PyTree, extra: Any, observation: Float[Array, '*b o']
   ) -> tuple[Float[Array, '*b a'], Float[Array, '*b']]:
-    return self.model.apply({'params': params}, observation, train=False)
+    return network.apply(self.model, params, extra['model'], observation, False)[0]
 
 
 def advantages(

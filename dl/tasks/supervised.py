@@ -15,11 +15,12 @@ from dl import losses
 from dl.contract.metrics import Mean, average
 from dl.contract.task import Batch, Metrics, Task, as_float
 from dl.errors import ConfigError, first_line
+from dl.tasks import network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network(Task):
-  """A task with one model: `params` is {'model': ...}, `extra` its other collections (batch statistics).
+  """A task with one model, the player 'model'.
 
   Attributes:
     frozen_statistics: train the network in its evaluation mode: batch norm uses and keeps the statistics it has, and
@@ -36,8 +37,7 @@ class Network(Task):
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
     params_key, dropout_key = jax.random.split(key)
     rngs = {'params': params_key, 'dropout': dropout_key}
-    variables = dict(self.model.init(rngs, self.inputs(batch), train=False))
-    return {'model': variables.pop('params', {})}, variables
+    return network.variables(self.players, {'model': self.inputs(batch)}, {'model': rngs})
 
   def apply(
     self, params: dict[str, PyTree], extra: Any, inputs: Array, key: Key[Array, ''], train: bool
@@ -46,11 +46,9 @@ class Network(Task):
 
     A network with auxiliary heads gives a dict while training, {'out': ..., 'aux': ...}.
     """
-    variables = {'params': params['model'], **extra}
-    if not train or self.frozen_statistics:
-      return self.model.apply(variables, inputs, train=False).astype(jnp.float32), extra
-    outputs, changed = self.model.apply(variables, inputs, train=True, rngs={'dropout': key}, mutable=list(extra))
-    return jax.tree.map(lambda x: x.astype(jnp.float32), outputs), {**extra, **changed}
+    train = train and not self.frozen_statistics
+    outputs, changed = network.apply(self.model, params['model'], extra['model'], inputs, train, key)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), outputs), {**extra, 'model': changed}
 
   def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
     """The shape of the model's outputs for a batch, without computing anything.

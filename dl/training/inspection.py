@@ -55,8 +55,7 @@ def rows(parts: Parts) -> list[Row]:
 
   with nn.intercept_methods(record):
     work = flops.count(initialize, batch)
-  models = parts.task.model if isinstance(parts.task.model, Mapping) else {'model': parts.task.model}
-  players = {type(model).__name__: player for player, model in models.items()}
+  players = {type(model).__name__: player for player, model in parts.task.players.items()}
   found = []
   for path, (kind, shape) in calls.items():
     if path[0] not in players:

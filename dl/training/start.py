@@ -56,15 +56,13 @@ def tensors(
     exclude: regular expressions of tensors not to read and of variables to leave fresh, such as '^fc' (a new head).
     player: whose weights they are, where there are several networks.
   """
-  models = parts.task.model if isinstance(parts.task.model, Mapping) else {'model': parts.task.model}
+  models = parts.task.players
   if player not in models:
     raise ConfigError(f'config.init_from.player: there is none called {player!r}; {nearest(player, models)}')
-  extra = parts.state.extra if player == 'model' else parts.state.extra[player]
-  like = {'params': parts.state.params[player], **extra}
+  like = {'params': parts.state.params[player], **parts.state.extra.get(player, {})}
   found = convert(read(pathlib.Path(path)), like, model=type(models[player]).__name__, layout=layout, exclude=exclude)
-  prefix = 'extra' if player == 'model' else f'extra/{player}'
   leaves = jax.tree_util.tree_leaves_with_path(found)
-  under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'{prefix}/{name}'
+  under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'extra/{player}/{name}'
   return {under(state_path(p)): value for p, value in leaves}
 
 
@@ -86,8 +84,13 @@ def run(
   }
   mine, theirs = flat(parts.state), flat(theirs)
   # As `tensors` and `mask` of an optimizer have it: without the collection, and without the only network's name.
-  depth = {'params': 2, 'extra': 2} if not isinstance(parts.task.model, Mapping) else {'params': 1, 'extra': 1}
-  short = lambda k: '/'.join(k.split('/')[depth[k.partition('/')[0]] :])
+  depth = {'params': 2, 'extra': 3}  # params/PLAYER/..., extra/PLAYER/COLLECTION/...
+  only = not isinstance(parts.task.model, Mapping)
+
+  def short(path: str) -> str:
+    keys = path.split('/')
+    return '/'.join(([] if only else keys[1:2]) + keys[depth[keys[0]] :])
+
   left_out = _excluded(exclude, {short(k) for k in [*mine, *theirs]})
   mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
   wrong = [f'missing {short(k)}' for k in mine if k not in theirs]

@@ -85,12 +85,12 @@ def test_one_logit_learns_breast_cancer():
 
 def test_extra_is_there_only_with_batch_statistics():
   batch = next(batches(*digits(), 1))
-  assert jax.eval_shape(Classify(model=Perceptron(10), info=DIGITS).init, KEY, batch)[1] == {}
+  assert jax.eval_shape(Classify(model=Perceptron(10), info=DIGITS).init, KEY, batch)[1] == {'model': {}}
   task = Classify(model=MLP((8,), 10, batch_norm=True), info=DIGITS)
   state = init(task, batch, optax.sgd(0.1))
-  assert list(state.extra) == ['batch_stats']
+  assert list(state.extra['model']) == ['batch_stats']
   trained, _ = jax.jit(lambda s: task.step(s, batch, KEY, {'model': optax.sgd(0.1)}))(state)
-  assert not np.allclose(trained.extra['batch_stats']['norm_0']['mean'], 0)
+  assert not np.allclose(trained.extra['model']['batch_stats']['norm_0']['mean'], 0)
   _, (after, _) = jax.jit(lambda s: task.loss(s.params, s.extra, batch, KEY, False))(trained)
   jax.tree.map(np.testing.assert_array_equal, after, trained.extra)
 

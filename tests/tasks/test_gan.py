@@ -134,7 +134,7 @@ def test_losses_and_gradients_as_pytorch():
   torch = pytest.importorskip('torch')
   task, objective = make_task(objective='least_squares'), 'least_squares'
   state, batch, key = make_state(task, both(optax.sgd(0.1))), make_batch(), jax.random.key(3)
-  generator, discriminator, stats = *players(state), state.extra['batch_stats']
+  generator, discriminator, stats = *players(state), state.extra
 
   @jax.jit
   def run():
@@ -171,7 +171,7 @@ def test_penalties_as_pytorch():
   state, batch, key = make_state(task, both(optax.sgd(0.1))), make_batch(), jax.random.key(3)
   run = jax.jit(jax.value_and_grad(task.discriminator_loss, has_aux=True), static_argnums=5)
   (loss, (_, found)), grads = run(
-    state.params['discriminator'], state.params['generator'], state.extra['batch_stats'], batch, key, True
+    state.params['discriminator'], state.params['generator'], state.extra, batch, key, True
   )
   reference = Reference(state.params)
   real = torch.tensor(np.asarray(batch['image'], np.float64)).permute(0, 3, 1, 2) * 2 - 1
@@ -202,7 +202,7 @@ def test_a_step_is_one_update_of_each(simultaneous):
   @jax.jit
   def run(state):
     new, found = task.step(state, batch, key, optim)
-    generator, discriminator, stats = *players(state), state.extra['batch_stats']
+    generator, discriminator, stats = *players(state), state.extra
     d_key, g_key = jax.random.split(key)
     grads, (d_stats, _) = jax.grad(task.discriminator_loss, has_aux=True)(
       discriminator, generator, stats, batch, d_key, True
@@ -217,7 +217,7 @@ def test_a_step_is_one_update_of_each(simultaneous):
 
   new, found, expected, stats = run(state)
   close(new.params, expected, rtol=1e-5, atol=1e-6)
-  close(new.extra['batch_stats'], stats, rtol=1e-5, atol=1e-6)
+  close(new.extra, stats, rtol=1e-5, atol=1e-6)
   assert int(new.step) == 1
   assert set(found) == {'generator_loss', 'discriminator_loss', 'real_accuracy', 'fake_accuracy'}
 

@@ -90,7 +90,7 @@ def test_rollout_is_what_happened(rolled):
   assert rollout.truncated.any() and set(rollout.action.ravel()) == {0, 1}
   assert not np.allclose(rollout.next_observation[done], np.roll(rollout.observation, -1, 0)[done], atol=1e-3)
   np.testing.assert_array_equal(rollout.next_observation[:-1][~done[:-1]], rollout.observation[1:][~done[:-1]])
-  np.testing.assert_array_equal(rollout.observation[0], state.extra['observation'])
+  np.testing.assert_array_equal(rollout.observation[0], state.extra['env']['observation'])
   logits, _ = state_apply(task, state, rollout.observation)
   np.testing.assert_allclose(
     rollout.log_probability,
@@ -118,7 +118,7 @@ def test_rollout_is_what_happened(rolled):
         returns += [total] if fresh else []
       unfinished.append(0 if fresh else total)
   assert episodes == pytest.approx({'return': np.mean(returns), 'episode_length': np.mean(returns)})
-  assert extra['episode_length'].tolist() == extra['episode_return'].tolist() == unfinished
+  assert extra['env']['episode_length'].tolist() == extra['env']['episode_return'].tolist() == unfinished
 
 
 def state_apply(task, state, observation):
@@ -183,9 +183,10 @@ def test_loss_and_gradients_as_pytorch(rolled, value_clip):
   pytest.importorskip('torch')
   _, state, _, rollout, _ = rolled
   task = make_task(value_clip=value_clip)
-  examples = jax.jit(task.examples)(state.params['model'], rollout)
+  examples = jax.jit(task.examples)(state.params['model'], state.extra, rollout)
   moved = jax.tree.map(lambda x: x + 0.15 * jax.random.normal(jax.random.key(x.size), x.shape), state.params)
-  run = jax.jit(jax.value_and_grad(lambda p: task.loss(p, None, examples, jax.random.key(0), True), has_aux=True))
+  loss = lambda p: task.loss(p, state.extra, examples, jax.random.key(0), True)
+  run = jax.jit(jax.value_and_grad(loss, has_aux=True))
   (loss, (_, found)), grads = run(moved)
   reference = Reference(moved['model'])
   expected, parts = reference.loss(task, examples)
@@ -242,8 +243,8 @@ def test_each_pass_uses_each_example_once(rolled):
   @jax.jit
   def whole(state):
     _, rollout, _ = task.rollout(state.params['model'], state.extra, jax.random.split(jax.random.key(1))[0])
-    examples = task.examples(state.params['model'], rollout)
-    return task.loss(state.params, None, examples, jax.random.key(0), True)[0]
+    examples = task.examples(state.params['model'], state.extra, rollout)
+    return task.loss(state.params, state.extra, examples, jax.random.key(0), True)[0]
 
   loss = whole(state)
   assert numbers(found)['loss'] == pytest.approx(float(loss), rel=1e-4)

@@ -23,7 +23,7 @@ def config():
 def named(state):
   """The weights of a state as PyTorch would name and lay them out."""
   tensors = {}
-  for collection in ({'params': state.params['model']}, state.extra):
+  for collection in ({'params': state.params['model']}, state.extra['model']):
     for path, x in jax.tree_util.tree_leaves_with_path(collection):
       *modules, leaf = [str(k.key) for k in path][1:]
       name = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}.get(leaf, leaf)
