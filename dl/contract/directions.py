@@ -3,6 +3,8 @@
 import re
 from typing import Literal
 
+from dl.contract.metrics import Metric
+
 LOWER = re.compile(
   r'loss|error|perplexity|bits|divergence|distance|(^|_)(nll|mse|mae|rmse|fid|kl|ece|brier|[wc]er)(_|$)'
 )
@@ -15,3 +17,10 @@ HIGHER = re.compile(
 def direction(metric: str) -> Literal['min', 'max'] | None:
   """Whether less or more of a metric is better, by its name; None if that does not say."""
   return 'min' if LOWER.search(metric) else 'max' if HIGHER.search(metric) else None
+
+
+def of_metric(metric: Metric, name: str) -> Literal['min', 'max'] | None:
+  """Whether less or more is better: as the metric says, or else its name."""
+  if metric.better is None:
+    return direction(name)
+  return None if metric.better == 'neither' else metric.better

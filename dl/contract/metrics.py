@@ -1,20 +1,28 @@
 """Additive metrics: sums which add over batches, devices and hosts, and become numbers once, at the end.
 
-A metrics dict maps a plain name ('loss', 'accuracy') to a `Metric`. Adding two dicts leaf by leaf is exact
-aggregation, so a mean over a data set never depends on how the set was cut into batches.
+A metrics dict maps a plain name ('loss', 'accuracy') to a `Metric`. Adding two dicts is exact aggregation, so a mean
+over a data set never depends on how the set was cut into batches. Most sums add leaf by leaf; a metric for which that
+would lose digits says itself how two parts make one (`Metric.merge`). All zeros are the metric of no data.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 BY_SEED = '_by_seed'
 """How the name of a list of a number of each seed ends."""
+
+Better = Literal['min', 'max', 'neither'] | None
+"""Whether less or more of a metric is better; None if it does not say, so that its name may (`directions`)."""
+
+_LIMB = 30
+"""Bits of a count in its first part; the second counts the times that those were full."""
 
 
 @flax.struct.dataclass
@@ -23,13 +31,24 @@ class Metric:
 
   Attributes:
     is_number: whether `compute()` gives one number, and not a list of them.
+    better: whether less or more of it is better.
   """
 
   is_number: ClassVar[bool] = True
+  better: ClassVar[Better] = None
 
   def compute(self) -> float | list[float]:
     """The number (or list of numbers) that the sums stand for."""
     raise NotImplementedError
+
+  def merge(self, other: Self) -> Self:
+    """The sums of both, on the device or the host."""
+    return jax.tree.map(lambda x, y: x + y, self, other)
+
+  @classmethod
+  def total(cls, parts: Sequence[Self]) -> Self:
+    """The float64 sums of host metrics."""
+    return jax.tree.map(lambda *xs: np.sum(np.asarray(xs, np.float64), axis=0), *parts)
 
 
 @flax.struct.dataclass
@@ -38,17 +57,21 @@ class Mean(Metric):
 
   total: Any
   weight: Any
+  better: Better = flax.struct.field(pytree_node=False, default=None)
 
   @classmethod
-  def of(cls, values: Num[Array, '*shape'], mask: Num[Array, '...'] | None = None) -> Self:
-    """Mean of `values` where `mask`, which broadcasts from the left ([batch] for [batch, length]), is not 0."""
+  def of(cls, values: Num[Array, '*shape'], mask: Num[Array, '...'] | None = None, **better: Better) -> Self:
+    """Mean of `values` where `mask`, which broadcasts from the left ([batch] for [batch, length]), is not 0.
+
+    `better='min'`, 'max' or 'neither' says whether less or more of it is better.
+    """
     values = jnp.asarray(values, jnp.float32)
     if mask is None:
-      return cls(values.sum(), jnp.asarray(values.size, jnp.float32))
+      return cls(values.sum(), jnp.asarray(values.size, jnp.float32), **better)
     mask = jnp.asarray(mask, jnp.float32)
     mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
     # where, not a product: a padded row may hold inf or nan.
-    return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum())
+    return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum(), **better)
 
   def compute(self) -> float:
     return float(self.total) / float(self.weight) if float(self.weight) else float('nan')
@@ -56,7 +79,9 @@ class Mean(Metric):
 
 @flax.struct.dataclass
 class ExpMean(Mean):
-  """`base ** mean`: perplexity, from token losses in nats."""
+  """`e ** mean`: perplexity, from token losses in nats."""
+
+  better: Better = flax.struct.field(pytree_node=False, default='min')
 
   def compute(self) -> float:
     return float(np.exp(super().compute()))
@@ -66,6 +91,8 @@ class ExpMean(Mean):
 class RootMean(Mean):
   """Square root of a mean: RMSE, from squared errors."""
 
+  better: Better = flax.struct.field(pytree_node=False, default='min')
+
   def compute(self) -> float:
     return float(np.sqrt(super().compute()))
 
@@ -74,29 +101,55 @@ class RootMean(Mean):
 class R2(Metric):
   """Coefficient of determination over the whole set: 1 - residual sum of squares / total sum of squares.
 
-  Sums are of targets less a fixed `offset` (the training mean, say), which keeps float32 sums accurate.
+  The total is that about the mean of the targets seen so far, and two parts make one by their means ("Updating
+  formulae and a pairwise algorithm for computing sample variances", Chan, Golub and LeVeque 1982): sums of squares
+  about a fixed point would leave no digits where the targets are far from it.
+
+  Attributes:
+    residual: sum of squared errors.
+    mean: of the targets, less the offset.
+    spread: sum of squares of the targets about their mean.
+    weight: number of targets.
   """
 
+  better = 'max'
   residual: Any
-  target: Any
-  target_square: Any
+  mean: Any
+  spread: Any
   weight: Any
 
   @classmethod
   def of(
     cls, prediction: Float[Array, '*b'], target: Float[Array, '*b'], mask: Num[Array, '*b'], offset: float = 0.0
   ) -> Self:
+    """R2 of a batch; an `offset` near the mean of the targets, the same for all, saves the mean's own digits."""
     mask = jnp.asarray(mask, jnp.float32)
-    centred = jnp.where(mask > 0, target - offset, 0.0)
-    residual = jnp.where(mask > 0, (prediction - target) ** 2, 0.0)
-    return cls((residual * mask).sum(), (centred * mask).sum(), (centred**2 * mask).sum(), mask.sum())
+    weight = mask.sum()
+    of_real = lambda x: jnp.where(mask > 0, x * mask, 0.0).sum()
+    mean = of_real(target - offset) / jnp.where(weight > 0, weight, 1.0)
+    centred = target - offset - mean
+    left = of_real(centred)  # what the rounding of the mean has left
+    spread = of_real(centred**2) - left**2 / jnp.where(weight > 0, weight, 1.0)
+    return cls(of_real((prediction - target) ** 2), mean, spread, weight)
+
+  def merge(self, other: Self) -> Self:
+    weight = self.weight + other.weight
+    share = other.weight / (weight + (weight == 0))
+    apart = other.mean - self.mean
+    return type(self)(
+      self.residual + other.residual,
+      self.mean + apart * share,
+      self.spread + other.spread + apart**2 * self.weight * share,
+      weight,
+    )
+
+  @classmethod
+  def total(cls, parts: Sequence[Self]) -> Self:
+    return functools.reduce(cls.merge, [jax.tree.map(lambda x: np.asarray(x, np.float64), part) for part in parts])
 
   def compute(self) -> float:
-    weight = float(self.weight)
-    if not weight:
-      return float('nan')
-    spread = float(self.target_square) - float(self.target) ** 2 / weight
-    return 1.0 - float(self.residual) / spread if spread > 0 else float('nan')
+    spread = float(self.spread)
+    return 1.0 - float(self.residual) / spread if float(self.weight) and spread > 0 else float('nan')
 
 
 @flax.struct.dataclass
@@ -104,12 +157,13 @@ class Confusion(Metric):
   """Counts of (true class, predicted class), `[classes, classes]`; its number is the accuracy of each class."""
 
   is_number = False
+  better = 'max'
   counts: Any
 
   @classmethod
   def of(cls, predicted: Int[Array, ' b'], label: Int[Array, ' b'], num_classes: int, mask: Num[Array, ' b']) -> Self:
-    index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
-    counts = jnp.zeros(num_classes**2, jnp.float32).at[index].add(jnp.asarray(mask, jnp.float32), mode='drop')
+    index, inside = _cell(predicted, label, num_classes)
+    counts = jnp.zeros(num_classes**2, jnp.float32).at[index].add(inside * jnp.asarray(mask, jnp.float32))
     return cls(counts.reshape(num_classes, num_classes))
 
   def compute(self) -> list[float]:
@@ -120,22 +174,40 @@ class Confusion(Metric):
 
 @flax.struct.dataclass
 class IoU(Confusion):
-  """Intersection over union of each class, exact over a set of label maps; NaN for a class which is nowhere."""
+  """Intersection over union of each class, exact over a set of label maps; NaN for a class which is nowhere.
+
+  Attributes:
+    counts: of pixels, less those in `full`; int32, since float32 ones would stop at 2^24.
+    full: times that a count has passed 2^30, since int32 ones would turn negative at 2^31.
+  """
+
+  full: Any = 0
 
   @classmethod
   def of_maps(
     cls, predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int, weight: Num[Array, '*b']
   ) -> Self:
-    """Counts of the pixels whose weight is not 0; counted as integers, since float32 ones would stop at 2^24."""
-    index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
-    counts = jnp.zeros(num_classes**2, jnp.int32).at[index.ravel()].add((weight > 0).ravel().astype(jnp.int32))
-    return cls(counts.reshape(num_classes, num_classes))
+    """Counts of the pixels whose weight is not 0."""
+    index, inside = _cell(predicted, label, num_classes)
+    counted = (inside & (weight > 0)).ravel().astype(jnp.int32)
+    counts = jnp.zeros(num_classes**2, jnp.int32).at[index.ravel()].add(counted).reshape(num_classes, num_classes)
+    return cls(counts, jnp.zeros_like(counts))
+
+  def merge(self, other: Self) -> Self:
+    rest = 2**_LIMB - 1
+    counts = (self.counts & rest) + (other.counts & rest)
+    passed = (self.counts >> _LIMB) + (other.counts >> _LIMB) + (counts >> _LIMB)
+    return type(self)(counts & rest, self.full + other.full + passed)
+
+  def pixels(self) -> Float[np.ndarray, '*k classes classes']:
+    """The whole counts, exact up to 2^53."""
+    return np.asarray(self.counts, np.float64) + np.asarray(self.full, np.float64) * 2.0**_LIMB
 
   def compute(self) -> list[float]:
     return self._per_class().tolist()
 
   def _per_class(self) -> Float[np.ndarray, ' classes']:
-    counts = np.asarray(self.counts, np.float64)
+    counts = self.pixels()
     both = np.diagonal(counts)
     with np.errstate(invalid='ignore'):
       return both / (counts.sum(0) + counts.sum(1) - both)
@@ -162,6 +234,15 @@ class Dice(IoU):
     return _mean_of_present(2 * iou / (1 + iou))
 
 
+def _cell(
+  predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int
+) -> tuple[Int[Array, '*b'], Bool[Array, '*b']]:
+  """(index into flat counts, whether there is such a cell): a negative index would count from the end."""
+  predicted, label = predicted.astype(jnp.int32), label.astype(jnp.int32)
+  inside = (label >= 0) & (label < num_classes) & (predicted >= 0) & (predicted < num_classes)
+  return jnp.where(inside, label * num_classes + predicted, 0), inside
+
+
 def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:
   present = values[~np.isnan(values)]
   return float(present.mean()) if len(present) else float('nan')
@@ -177,6 +258,18 @@ class BySeed(Metric):
   def is_number(self) -> bool:
     return self.metric.is_number
 
+  @property
+  def better(self) -> Better:
+    return self.metric.better
+
+  def merge(self, other: Self) -> Self:
+    return type(self)(self.metric.merge(other.metric))
+
+  @classmethod
+  def total(cls, parts: Sequence[Self]) -> Self:
+    inner = [part.metric for part in parts]
+    return cls(type(inner[0]).total(inner))
+
   def each(self) -> list[Any]:
     """The number (or list) of each seed."""
     count = len(jax.tree.leaves(self.metric)[0])
@@ -191,14 +284,20 @@ def average(mean: Mean) -> Float[Array, '']:
   return mean.total / jnp.where(mean.weight > 0, mean.weight, 1.0)
 
 
-def add(a: Any, b: Any) -> Any:
-  """The sum of two metrics dicts of the same structure."""
-  return jax.tree.map(lambda x, y: x + y, a, b)
+def correct(logits: Float[Array, '*b classes'], label: Int[Array, '*b']) -> Bool[Array, '*b']:
+  """Whether the largest logit is that of the label: not where it is NaN, nor for a label outside of the classes."""
+  own = jnp.take_along_axis(logits, jnp.clip(label, 0, logits.shape[-1] - 1)[..., None], -1)[..., 0]
+  return (logits.argmax(-1) == label) & ~jnp.isnan(own)
 
 
-def total(parts: list[Any]) -> Any:
-  """The float64 sum of a list of host metrics dicts."""
-  return jax.tree.map(lambda *xs: np.sum(np.asarray(xs, np.float64), axis=0), *parts)
+def add(a: Mapping[str, Metric], b: Mapping[str, Metric]) -> dict[str, Metric]:
+  """The sum of two metrics dicts of the same names."""
+  return {name: metric.merge(b[name]) for name, metric in a.items()}
+
+
+def total(parts: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
+  """The float64 sum of host metrics dicts."""
+  return {name: type(metric).total([part[name] for part in parts]) for name, metric in parts[0].items()}
 
 
 def compute(metrics: Mapping[str, Metric]) -> dict[str, float | list[float]]:

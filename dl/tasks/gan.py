@@ -34,7 +34,7 @@ class GAN(Task):
   The generator maps noise `[b, latent_size]` (its attribute) to images `[b, h, w, c]` in [-1, 1], the discriminator
   such images to logits `[b]`. "Generative adversarial networks", arXiv 1406.2661.
 
-  Accuracies count logits above 0 as real (0.5 for 'least_squares'; a 'wasserstein' critic has no such point).
+  Less of a player's loss may be the fault of the other, so neither is better. Accuracies count logits above 0 as real (0.5 for 'least_squares'; a 'wasserstein' critic has no such point).
 
   A batch is cut into `discriminator_steps` parts, an update of the discriminator each, against as many fresh samples;
   then the generator makes one update with a part's worth of samples.
@@ -139,14 +139,14 @@ class GAN(Task):
     border = 0.5 if self.objective == 'least_squares' else 0.0
     loss = real_loss(real_logit) + fake_loss(fake_logit)
     metrics = {
-      'real_accuracy': Mean.of(real_logit > border, mask),
-      'fake_accuracy': Mean.of(fake_logit <= border, mask),
+      'real_accuracy': Mean.of(real_logit > border, mask, better='neither'),
+      'fake_accuracy': Mean.of(fake_logit <= border, mask, better='neither'),
     }
     if train and (self.gradient_penalty or self.r1):
       penalty = self._penalty(params, extra, real, fake, penalty_key)
-      metrics['penalty'] = Mean.of(penalty, mask)
+      metrics['penalty'] = Mean.of(penalty, mask, better='neither')
       loss = loss + penalty
-    metrics['discriminator_loss'] = Mean.of(loss, mask)
+    metrics['discriminator_loss'] = Mean.of(loss, mask, better='neither')
     return average(metrics['discriminator_loss']), (extra, metrics)
 
   def generator_loss(
@@ -156,7 +156,7 @@ class GAN(Task):
     latent_key, *keys = jax.random.split(key, 3)
     fake, extra = self._apply('generator', params, extra, self._latents(latent_key, len(mask)), train, keys[0])
     logit, extra = self._apply('discriminator', discriminator, extra, fake, train, keys[1])
-    loss = Mean.of(OBJECTIVES[self.objective][2](logit), mask)
+    loss = Mean.of(OBJECTIVES[self.objective][2](logit), mask, better='neither')
     return average(loss), (extra, {'generator_loss': loss})
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dl.contract.metrics import ExpMean, Mean, average
+from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
@@ -68,16 +68,16 @@ class LanguageModel(Network):
     balanced = isinstance(outputs, dict)
     logits = outputs['out'] if balanced else outputs
     nats = cross_entropy(logits, jnp.maximum(targets, 0))
-    loss = Mean.of(nats, weight)
+    loss = Mean.of(nats, weight, better='min')
     metrics = {
       'loss': loss,
       'perplexity': ExpMean(loss.total, loss.weight),
-      'accuracy': Mean.of(logits.argmax(-1) == targets, weight),
+      'accuracy': Mean.of(correct(logits, targets), weight, better='max'),
     }
     if by_character(self.info):
-      metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight)
+      metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight, better='min')
     if balanced:
-      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()))
+      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()), better='min')
       return average(loss) + self.balance_weight * outputs['balance'], (extra, metrics)
     return average(loss), (extra, metrics)
 

@@ -165,7 +165,7 @@ class PPO(Task):
       )
       done = seen.terminated | seen.truncated
       episode_return, episode_length = carry['episode_return'] + seen.reward, carry['episode_length'] + 1
-      ended = {'return': Mean.of(episode_return, done), 'episode_length': Mean.of(episode_length, done)}
+      ended = _episodes(episode_return, episode_length, done)
       happened = Rollout(
         observation=carry['observation'],
         action=action,
@@ -227,14 +227,15 @@ class PPO(Task):
     entropy = -(jnp.exp(log_probabilities) * log_probabilities).sum(-1)
     losses = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
     metrics = {
-      'loss': Mean.of(losses),
-      'policy_loss': Mean.of(policy_loss),
-      'value_loss': Mean.of(value_loss),
-      'entropy': Mean.of(entropy),
-      'approx_kl': Mean.of(ratio - 1 - change),
-      'clip_fraction': Mean.of(jnp.abs(ratio - 1) > self.clip),
+      'loss': losses,
+      'policy_loss': policy_loss,
+      'value_loss': value_loss,
+      'entropy': entropy,
+      'approx_kl': ratio - 1 - change,
+      'clip_fraction': jnp.abs(ratio - 1) > self.clip,
     }
-    return losses.mean(), (extra, metrics)
+    # On data that the policy makes, less loss is no better policy.
+    return losses.mean(), (extra, {k: Mean.of(v, better='neither') for k, v in metrics.items()})
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     """Mean return and length of `eval_episodes` episodes, each from its start to its end; `batch` is not looked at."""
@@ -253,7 +254,7 @@ class PPO(Task):
 
     carry = 0, env, zeros == 0, zeros, zeros
     *_, episode_return, episode_length = jax.lax.while_loop(lambda carry: carry[2].any(), act, carry)
-    return {'return': Mean.of(episode_return), 'episode_length': Mean.of(episode_length)}
+    return _episodes(episode_return, episode_length)
 
   def predict(self, state: State, inputs: Float[Array, 'b o'], key: Key[Array, '']) -> dict[str, Array]:
     """Observations to the likeliest `action` [b], the `probability` [b, actions] of each, and the `value` [b]."""
@@ -311,6 +312,13 @@ class PPO(Task):
     self, params: PyTree, extra: Any, observation: Float[Array, '*b o']
   ) -> tuple[Float[Array, '*b a'], Float[Array, '*b']]:
     return network.apply(self.model, params, extra['model'], observation, False)[0]
+
+
+def _episodes(episode_return: Float[Array, '*n'], episode_length: Float[Array, '*n'], *ended: Bool[Array, '*n']) -> Metrics:
+  return {
+    'return': Mean.of(episode_return, *ended, better='max'),
+    'episode_length': Mean.of(episode_length, *ended, better='neither'),
+  }
 
 
 def advantages(
