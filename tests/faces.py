@@ -25,5 +25,6 @@ def run(module: str, *arguments: object) -> None:
   finally:
     flags.FLAGS.unparse_flags()
     for name in set(flags.FLAGS) - before:
-      if not flags.FLAGS.find_module_defining_flag(name).startswith('absl'):
+      where = flags.FLAGS.find_module_defining_flag(name)  # those of libraries stay: they are defined once a process
+      if where == '__main__' or where.startswith(('dl.', str(ROOT))):
         delattr(flags.FLAGS, name)
