@@ -387,8 +387,8 @@ def test_the_page_has_a_chart_a_key_and_escapes_what_it_shows(tmp_path):
   text = (tmp_path / 'sweep.html').read_text()
   assert text.count('<svg viewBox') == 2 and '<b>x' not in text and '&lt;b&gt;x' in text
   assert text.count('class="seed"') == 16 and text.count('class="bar"') == 8
-  assert not re.search(r'https?:|url\(|@import', page)
-  assert all((tmp_path / href / '..').exists() for href in re.findall(r'href="([^"]+)/report.html"', page))
+  assert not re.search(r'https?:|url\(|@import', text)
+  assert all((tmp_path / href / '..').exists() for href in re.findall(r'href="([^"]+)/report.html"', text))
 
 
 @pytest.mark.parametrize(
