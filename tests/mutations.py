@@ -12,7 +12,7 @@ from typing import Any
 import optax
 
 from dl.config import build
-from dl.optim import chain
+from dl.optim import names
 
 Path = tuple[str | int, ...]
 DELETE = object()
@@ -135,7 +135,7 @@ def required(path: Path, node: Mapping[str, Any]) -> list[str]:
   if free_form(path) or 'name' not in node:
     return []
   if path[0] == 'optim':
-    target = getattr(optax.schedules, node['name'], None) or chain._resolve(node['name'], 'x')
+    target = getattr(optax.schedules, node['name'], None) or names.stage(node['name'], 'x')
     derived = ('decay_steps', 'transition_steps', 'warmup_steps', 'init_value', 'inner')
   else:
     package = {

@@ -48,6 +48,8 @@ class Range:
 
   def problem(self, value: float) -> str | None:
     """What is wrong with a number; None if nothing is."""
+    if isinstance(value, bool):
+      return f'must be a number, got {value!r}'
     if not math.isfinite(value):
       return f'must be a finite number, got {value!r}'
     return None if value in self else f'must be {self}, got {value!r}'
@@ -116,7 +118,7 @@ def _numbers(value: Any) -> Iterator[float]:
   if isinstance(value, list | tuple):
     for v in value:
       yield from _numbers(v)
-  elif isinstance(value, int | float) and not isinstance(value, bool):
+  elif isinstance(value, int | float):
     yield value
 
 

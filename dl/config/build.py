@@ -96,10 +96,24 @@ def makes(target: Any, kind: type) -> bool:
   return isinstance(made, type) and issubclass(made, kind)
 
 
-def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, given: Sequence[str] = ()) -> None:
-  """Checks names, types and bounds of `arguments` against the signature of `target`; raises ConfigError.
+def check_arguments(
+  target: Callable,
+  arguments: Mapping[str, Any],
+  where: str,
+  given: Sequence[str] = (),
+  hints: Mapping[str, Any] | None = None,
+) -> None:
+  """Checks names, types and bounds (`dl.config.bounds`) of arguments; a default passes, whatever it is.
 
-  A default passes, whatever it is.
+  Args:
+    target: a class or function.
+    arguments: what it is to be called with, as plain data.
+    where: the config path, for error lines.
+    given: names of arguments which the caller adds.
+    hints: type hints with bounds, where those that the target has itself do not say enough.
+
+  Raises:
+    ConfigError: an unknown argument, a missing one, or a value of a wrong type or out of its bounds.
   """
   if not callable(target):
     raise ConfigError(f'{where}: {target!r} cannot be called')
@@ -120,21 +134,12 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], where: str, 
   for name, p in valid.items():
     if p.default is p.empty and name not in arguments:
       raise ConfigError(f'{where}: {label} needs an argument {name!r}')
-  hints = type_hints(target)
+  hints = type_hints(target) if hints is None else hints
   for name, value in arguments.items():
     if name in hints and not matches(value, hints[name]):
       raise ConfigError(f'{where}.{name}: expected {describe(hints[name])}, got {value!r} ({type(value).__name__})')
     if not (name in valid and valid[name].default is value):
       _check_bounds(target, hints, name, value, f'{where}.{name}')
-
-
-def check_bounds(target: Callable, name: str, value: Any, where: str) -> None:
-  """Raises ConfigError for a number which an argument of `target` cannot be.
-
-  The bounds are those of its type hint (`dl.config.bounds`); if it states none, and `target` is of this code or of
-  optax, those that its name has there.
-  """
-  _check_bounds(target, type_hints(target), name, value, where)
 
 
 def _check_bounds(target: Callable, hints: Mapping[str, Any], name: str, value: Any, where: str) -> None:

@@ -8,22 +8,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from dl.config.bounds import BelowOne, Count, NotNegative, Number, PositiveShare, Size
 from dl.config.patterns import assign
 from dl.contract.state import ParamsEmaState
-from dl.errors import ConfigError
 
 
-def params_ema(decay: float, debias: bool = True) -> optax.GradientTransformation:
+def params_ema(decay: BelowOne, debias: bool = True) -> optax.GradientTransformation:
   """Keeps a running average of the parameters themselves; the last stage of a chain (Polyak and Juditsky, 1992).
 
   Evaluation, prediction and sampling use the average. With `debias` the decay of update t is at most
   (1 + t) / (10 + t), so that the average forgets the random start.
-
-  Raises:
-    ConfigError: `decay` is not in [0, 1).
   """
-  if not 0 <= decay < 1:
-    raise ConfigError(f'decay must be in [0, 1), got {decay}')
 
   def init(params):
     return ParamsEmaState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params))
@@ -40,13 +35,12 @@ def params_ema(decay: float, debias: bool = True) -> optax.GradientTransformatio
   return optax.GradientTransformation(init, update)
 
 
-def accumulate(inner: optax.GradientTransformation, steps: int) -> optax.GradientTransformation:
+def accumulate(inner: optax.GradientTransformation, steps: Size) -> optax.GradientTransformation:
   """Averages gradients over `steps` training steps before the later stages make one update of them.
 
-  The same as a batch `steps` times larger, in the memory of one (for losses that are means over the batch).
+  The same as a batch `steps` times larger, in the memory of one, for losses that are means over the batch and networks
+  whose examples know nothing of each other: batch norm takes its statistics of each small batch.
   """
-  if steps < 1:
-    raise ConfigError(f'steps must be at least 1, got {steps}')
   return optax.MultiSteps(inner, every_k_schedule=steps).gradient_transformation()
 
 
@@ -60,13 +54,11 @@ def freeze(inner: optax.GradientTransformation, mask: Callable[[PyTree], PyTree]
   return optax.partition({'frozen': optax.set_to_zero(), 'trained': inner}, labels)
 
 
-def unfreeze(after: int) -> optax.GradientTransformation:
+def unfreeze(after: Count) -> optax.GradientTransformation:
   """Passes updates on from update number `after`, and zeros before; after the optimizer (ULMFiT, arXiv 1801.06146).
 
   A list of [pattern, duration] pairs is gradual unfreezing: `after=[['^head', 0], ['^layer4', '30%'], ['.*', '60%']]`.
   """
-  if after < 0:
-    raise ConfigError(f'after must not be negative, got {after}')
 
   def update(updates, count, params=None):
     del params
@@ -75,15 +67,13 @@ def unfreeze(after: int) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda _: jnp.zeros([], jnp.int32), update)
 
 
-def layerwise_decay(decay: float, layers: tuple[str, ...]) -> optax.GradientTransformation:
+def layerwise_decay(decay: PositiveShare, layers: tuple[str, ...]) -> optax.GradientTransformation:
   """Multiplies the updates of layer i of n by `decay ** (n - 1 - i)`; after the optimizer (ELECTRA, arXiv 2003.10555).
 
   Args:
     decay: factor from one layer to the one below.
     layers: regular expressions of the parameters of each layer, from the input to the output; all must match.
   """
-  if not 0 < decay <= 1:
-    raise ConfigError(f'decay must be in (0, 1], got {decay}')
 
   def update(updates, state, params=None):
     del params
@@ -93,6 +83,6 @@ def layerwise_decay(decay: float, layers: tuple[str, ...]) -> optax.GradientTran
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def inverse_time_decay(init_value: float, decay_rate: float, transition_steps: int) -> Callable[[Any], Any]:
+def inverse_time_decay(init_value: Number, decay_rate: NotNegative, transition_steps: Size) -> Callable[[Any], Any]:
   """The schedule init_value / (1 + decay_rate * step / transition_steps) (Robbins and Monro, 1951)."""
   return lambda step: init_value / (1.0 + decay_rate * step / transition_steps)

@@ -91,6 +91,11 @@ class Parts:
     """Examples, or environment steps, that a training step uses, where that is known."""
     return _examples_per_step(self.task, self.config)
 
+  @property
+  def note(self) -> str | None:
+    """What is not as the config may promise, if anything."""
+    return None if getattr(self.task, 'frozen_statistics', False) else self.optimizer.note(self.state.extra)
+
   def record(self) -> dict[str, Any]:
     """What `run.json` keeps so that the parts can be assembled again without the data."""
     return {

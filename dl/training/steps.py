@@ -45,7 +45,7 @@ class Compiled:
     evaluate: (state, batch, index) -> metrics of one evaluation batch.
     finite: tree -> whether every number in it is finite.
     like: shapes and shardings of the (state, sums), to restore into.
-    note: what is not split as the config asks, if anything.
+    note: what is not split as the config asks, or not as it may promise, if anything.
   """
 
   init: Callable[[Mapping[str, Array]], State]
@@ -80,7 +80,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
     evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
-    note=weights.left_whole(rule, mesh, parts.state, parts.task.model),
+    note='; '.join(filter(None, (weights.left_whole(rule, mesh, parts.state, parts.task.model), parts.note))) or None,
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
   if 'sequence' in strategy.strategy(rule, mesh):  # whether it splits anything is known once the model is traced

@@ -237,6 +237,75 @@ def test_a_parameter_that_masks_leave_to_no_optimizer_is_named():
   make(adam=dict(name='adamw', learning_rate=0.1, mask='kernel$'))  # this mask is of its weight decay
 
 
+ADAM, SGD = dict(name='adam', learning_rate=0.1), dict(name='sgd', learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+  ('stages', 'says'),
+  [
+    (
+      dict(adam=ADAM, sgd=SGD),
+      "sgd: 'adam' has made steps of the gradients of Dense_0/bias, Dense_0/kernel, Dense_1/bias and 1 more, and 'sgd' "
+      'would turn their sign again',
+    ),
+    (
+      dict(adam=dict(name='adamw', learning_rate=0.1, mask='kernel$'), sgd=dict(SGD, mask='bias$')),
+      "sgd: 'adam' has made steps of the gradients of Dense_0/bias, Dense_1/bias, and 'sgd' would turn their sign "
+      'again, so that training went uphill; leave one of them out, or give them masks that share no parameter (the '
+      "mask of 'adam' says what decays, not what it takes)",
+    ),
+    (dict(a=dict(SGD, mask='kernel'), b=dict(SGD, mask='Dense_0')), "b: 'a' has made steps of .* Dense_0/kernel, and"),
+    (dict(adam=ADAM, rate=dict(name='scale_by_learning_rate', learning_rate=1.0)), "rate: 'adam' has made steps of"),
+    (dict(free=dict(name='prodigy'), sgd=SGD), "sgd: 'free' has made steps of"),  # a rate of its own
+    (dict(polyak=dict(name='polyak_sgd', max_learning_rate=0.1), sgd=SGD), "sgd: 'polyak' has made steps of"),
+    (dict(mean=dict(name='accumulate', steps=2), adam=ADAM, sgd=SGD), "sgd: 'adam' has made steps of"),
+    (dict(ok=dict(name='apply_if_finite', max_consecutive_errors=2), a=ADAM, b=SGD), "b: 'a' has made steps of"),
+    (dict(freeze=dict(name='freeze', mask='Dense_0'), adam=ADAM, sgd=SGD), "sgd: 'adam' .* of Dense_1/bias, Dense_1/k"),
+    (dict(adam=ADAM, freeze=dict(name='freeze', mask='Dense_0'), sgd=SGD), "sgd: 'adam' .* of Dense_1/bias, Dense_1/k"),
+  ],
+)
+def test_two_optimizers_of_one_parameter_are_refused(stages, says):
+  says = says.replace('(', '\\(').replace(')', '\\)')
+  with pytest.raises(ConfigError, match=rf'^config\.optim\.{says}'):
+    make(**stages)
+
+
+@pytest.mark.parametrize(
+  'stages',
+  [
+    dict(a=dict(ADAM, mask='kernel$'), b=dict(SGD, mask='bias$')),
+    dict(clip=dict(name='clip', max_delta=1.0), adam=ADAM, late=dict(name='unfreeze', after=1)),
+    dict(direction=dict(name='scale_by_adam'), rate=dict(name='scale_by_learning_rate', learning_rate=0.1)),
+    dict(adam=ADAM, less=dict(name='scale_by_learning_rate', learning_rate=0.1, flip_sign=False)),
+    dict(
+      rprop=dict(name='scale_by_rprop', learning_rate=0.1), rate=dict(name='scale_by_learning_rate', learning_rate=1.0)
+    ),
+    dict(ok=dict(name='apply_if_finite', max_consecutive_errors=2), mean=dict(name='accumulate', steps=2), adam=ADAM),
+    dict(freeze=dict(name='freeze', mask='bias$'), a=dict(ADAM, mask='Dense_0'), b=dict(SGD, mask='Dense_1')),
+  ],
+  ids=' '.join,
+)
+def test_one_optimizer_a_parameter_goes_downhill(stages):
+  loss = lambda params: sum((p**2).sum() for p in jax.tree.leaves(params))
+  chain, params = make(**stages), PARAMS
+  state = chain.init(params)
+  for _ in range(2):
+    updates, state = chain.update(jax.grad(loss)(params), state, params)
+    params = optax.apply_updates(params, updates)
+  assert loss(params) < loss(PARAMS)
+
+
+def test_accumulation_says_what_it_does_not_keep_of_a_larger_batch():
+  stages = dict(mean=dict(name='accumulate', steps=2), sgd=SGD)
+  length, normed = optim.Length(10), {'batch_stats': {'norm': {'mean': jnp.zeros(3)}}}
+  one = optim.make(stages, {'model': PARAMS}, length)
+  two = optim.make(dict(a=stages, b=dict(sgd=SGD)), {'a': PARAMS, 'b': PARAMS}, length)
+  for optimizer in (one, two):
+    assert 'batch norm takes its statistics of each batch' in optimizer.note(normed)
+    assert 'batch norm' in optimizer.note({'a': normed}) and optimizer.note({}) is None
+  assert optim.make(dict(sgd=SGD), {'model': PARAMS}, length).note(normed) is None
+
+
 @pytest.mark.parametrize(
   'stage, theirs',
   [
