@@ -48,7 +48,7 @@ TABLES = ('test_contract', 'test_parity')
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-  parser.addoption('--fuzz', type=int, default=12, help='mistakes to try in each bundled config (tests/test_fuzz.py)')
+  parser.addoption('--fuzz', type=int, default=25, help='mistakes to try in each config, with --thorough')
   parser.addoption('--thorough', action='store_true', help='the thorough tests, which are skipped otherwise, alone')
 
 

@@ -1,6 +1,7 @@
 """Every bundled config with mistakes in it: each is one line, exit code 2, before anything is compiled or written.
 
-A sample of the mistakes is part of the test command; `pytest tests/test_fuzz.py --fuzz=500` tries 500 a config.
+The test command tries some in a few configs, which have each task, model and source between them; with `--thorough` some
+in every config, and `--fuzz=500` tries 500 a config (`pytest tests/test_fuzz.py --thorough --fuzz=500`).
 """
 
 import collections
@@ -41,6 +42,35 @@ SPECS = [
   for path in sorted((ROOT / 'experiments').rglob('*.py'))
   for suffix in [f':{v}' for v in VARIANTS.get(str(path.relative_to(ROOT / 'experiments').with_suffix('')), [])] or ['']
 ]
+TOTAL = 90
+"""Mistakes which the test command tries, whatever the number of configs."""
+
+
+def parts_of(spec):
+  """The files of dl that a config names, each with what it is there: ('model', 'resnet')."""
+  plain = config.load(spec)
+
+  def names(node):
+    if isinstance(node, dict):
+      yield from [node['name']] if isinstance(node.get('name'), str) else []
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+      yield from names(child)
+
+  named = {(key, name.rpartition('.')[0]) for key in ('task', 'model', 'data') for name in names(plain[key])}
+  return named | {('init_from', '') for _ in range(bool(plain['init_from']))}
+
+
+def representatives():
+  """A few configs which name all that the others name, the large ones last."""
+  left = {spec: parts_of(spec) for spec in sorted(SPECS, key=lambda s: '/scale/' in s or '/imagenet' in s)}
+  missing, chosen = set().union(*left.values()), []
+  while missing:
+    chosen.append(max(left, key=lambda spec: len(left[spec] & missing)))
+    missing -= left.pop(chosen[-1])
+  return chosen
+
+
+FEW = representatives()
 PREPARED = {
   'mnist': ((28, 28, 1), 10),
   'fashion_mnist': ((28, 28, 1), 10),
@@ -229,14 +259,27 @@ def run_main(module, capsys, *arguments):
   return code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize('spec', SPECS, ids=lambda s: str(pathlib.Path(s).relative_to(ROOT / 'experiments')))
+named = lambda spec: str(pathlib.Path(spec).relative_to(ROOT / 'experiments'))
+
+
+@pytest.mark.parametrize('spec', FEW, ids=named)
+def test_some_mistakes_are_one_line(spec, neurons, tmp_path, monkeypatch, capsys):
+  assert_refuses_mistakes(spec, -(-TOTAL // len(FEW)), neurons, tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize('spec', SPECS, ids=named)
 def test_every_mistake_is_one_line(spec, neurons, tmp_path, monkeypatch, capsys, request):
+  assert_refuses_mistakes(spec, request.config.getoption('fuzz'), neurons, tmp_path, monkeypatch, capsys)
+
+
+def assert_refuses_mistakes(spec, count, neurons, tmp_path, monkeypatch, capsys):
   base = shortened(spec, neurons)
   trial = Trials(base, tmp_path, monkeypatch, capsys)
   code, err = trial(base)
   assert code == 'accepted', (code, err)  # without a mistake
   wrong, kinds = [], collections.Counter()
-  for mutation in mutations(base, request.config.getoption('fuzz'), spec.rpartition('experiments')[2]):
+  for mutation in mutations(base, count, spec.rpartition('experiments')[2]):
     kinds[mutation.kind] += 1
     trial.errors.clear()
     code, err = trial(mutation.apply(base))
@@ -271,6 +314,7 @@ def misreported(mutation, code, err, errors):
 # -- Real processes, and the command lines.
 
 
+@pytest.mark.thorough
 def test_mistakes_in_a_process_of_their_own(tmp_path, environment, request):
   """Some of each kind: exit code 2, one line, no traceback, no work directory."""
   count = 1 if request.config.getoption('fuzz') < 100 else 5
@@ -289,7 +333,7 @@ def test_mistakes_in_a_process_of_their_own(tmp_path, environment, request):
       pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
       running.append((mutation, subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, **pipes)))
     for mutation, process in running:
-      out, err = process.communicate(timeout=120)
+      out, err = process.communicate()
       assert not out and misreported(mutation, process.returncode, err, []) is None, (str(mutation), out, err)
   assert not (tmp_path / 'run').exists()
 
