@@ -24,6 +24,7 @@ import pathlib
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -171,6 +172,37 @@ def runs(request: pytest.FixtureRequest) -> Callable[..., pathlib.Path]:
     return workdir
 
   return trained
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+  """Compiles networks with few optimizations, in about half the time: they are run once, on small inputs."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', before or request.path.parent.name in ('models', 'nn'))
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
+class Clock:
+  """A clock that stands still."""
+
+  def __init__(self):
+    self.now = 1000.0
+
+  def __call__(self) -> float:
+    return self.now
+
+  def advance(self, seconds: float) -> None:
+    self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+  """In place of the clocks that durations are measured by, so that a busy machine changes none."""
+  made = Clock()
+  for name in ('monotonic', 'perf_counter'):
+    monkeypatch.setattr(time, name, made)
+  return made
 
 
 @pytest.fixture

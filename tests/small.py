@@ -8,6 +8,8 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from dl import config
 from dl.store import logs
 from dl.training import feed
@@ -74,6 +76,8 @@ SMALL = {
     ],
   ),
 }  # fmt: skip
+INPUTS = {'PPO': np.zeros((2, 4), np.float32)}
+"""Two inputs of what tasks predict from, where they have no data."""
 
 
 def small(kind: str, *overrides: str) -> dict[str, Any]:

@@ -390,6 +390,7 @@ UNRUN = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('name', UNRUN)
 def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
   """The whole recipe (augmentation, model, optimizer, precision) on a few random images, of 32 pixels at most."""

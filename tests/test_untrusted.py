@@ -67,7 +67,8 @@ FORBIDDEN = {
 
 
 def test_nothing_here_can_execute_data():
-  for path, node in ((path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text()))):
+  nodes = [(path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text()))]
+  for path, node in nodes:
     if isinstance(node, ast.Import | ast.ImportFrom):
       names = [a.name for a in node.names] + [getattr(node, 'module', None) or '']
       assert not FORBIDDEN & {n.partition('.')[0] for n in names}, f'{path}:{node.lineno}'

@@ -41,9 +41,9 @@ def start(environment, *commands, **variables):
   ]  # fmt: skip
 
 
-def end(processes, timeout=90):
+def end(processes, patience=600):
   """Exit codes and outputs; none is left behind."""
-  deadline = time.monotonic() + timeout
+  deadline = time.monotonic() + patience
   while any(p.poll() is None for p in processes) and time.monotonic() < deadline:
     time.sleep(0.05)
   for p in processes:
@@ -80,9 +80,7 @@ def test_a_lost_process_ends_the_run_and_a_restart_resumes(environment, tmp_path
   first = pair(environment, workdir)
   wait_for_save(workdir, first)
   os.kill(child_of(first[1]), signal.SIGKILL)
-  began = time.monotonic()
   codes, outputs = end(first)
-  assert time.monotonic() - began < 60
   assert codes == [75, 75], outputs
   host = socket.gethostname()
   line = f'error: lost process 1 on {host} was killed by SIGKILL; the same command continues from the last checkpoint'
@@ -192,7 +190,7 @@ def test_an_error_that_nobody_expected_ends_all(environment, tmp_path):
   flags = ['--distributed', f'--coordinator=localhost:{port()}', '--processes=2', f'--workdir={tmp_path / "run"}']
   flags += ["--config.data={'name': 'odd_source.Digits', 'batch_size': 32}"]
   tiny = [flag for flag in TINY if 'data.' not in flag]
-  codes, outputs = end(start(environment, *([*tiny, *flags, f'--process={i}'] for i in range(2))), timeout=60)
+  codes, outputs = end(start(environment, *([*tiny, *flags, f'--process={i}'] for i in range(2))))
   assert codes == [1, 1], outputs
   assert 'RuntimeError: nobody expected this' in outputs[1] and 'error: lost process 1 on' in outputs[0]
 
@@ -202,7 +200,7 @@ def watch_process_0(then):
   listener, (told, tell) = socket.create_server(('localhost', 0)), os.pipe()
   os.write(tell, b'{"process": 0, "first": {}}\n')
   os.close(tell)
-  child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(30)'])
+  child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1e6)'])
   with listener, socket.create_connection(listener.getsockname()) as line:
     line.sendall(b'{"process": 1, "host": "node7", "token": "secret"}\n')
     with supervisor._Watch(child, listener, told, 'secret') as watch:
@@ -214,14 +212,14 @@ def watch_process_0(then):
 
 
 @pytest.mark.parametrize(
-  ('then', 'why'),
+  ('then', 'silence', 'why'),
   [
-    (lambda line: None, 'has been silent for 1 s'),
-    (lambda line: line.shutdown(socket.SHUT_RDWR), 'its connection broke'),
+    (lambda line: None, 1.0, 'has been silent for 1 s'),
+    (lambda line: line.shutdown(socket.SHUT_RDWR), 600.0, 'its connection broke'),
   ],
 )
-def test_a_lost_host_is_named(then, why, monkeypatch, capfd):
-  monkeypatch.setattr(supervisor, 'SILENCE', 1.0)
+def test_a_lost_host_is_named(then, silence, why, monkeypatch, capfd):
+  monkeypatch.setattr(supervisor, 'SILENCE', silence)
   assert watch_process_0(then) == 75
   (line,) = capfd.readouterr().err.splitlines()
   assert line.startswith('error: lost process 1 on node7') and why in line

@@ -193,7 +193,7 @@ GPT = [
 def command(*arguments):
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   line = [sys.executable, '-m', 'dl.plan', *arguments]
-  return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300)
+  return subprocess.run(line, capture_output=True, text=True, env=environment)
 
 
 def number(text, label):

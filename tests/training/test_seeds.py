@@ -16,20 +16,12 @@ from dl.training import loop, restore, seeds
 
 
 @pytest.fixture(scope='module')
-def together(tmp_path_factory):
+def together(runs):
   """A function from a kind to the work directory of a run of the seeds 0 and 1."""
-  done = {}
-
-  def trained(kind):
-    if kind not in done:
-      done[kind] = tmp_path_factory.mktemp('seeds') / kind
-      loop.train(small(kind, 'seeds=2'), done[kind], show_progress=False)
-    return done[kind]
-
-  return trained
+  return lambda kind: runs(kind, 'seeds=2')
 
 
-@pytest.mark.parametrize('kind', ['digits', 'ppo'])
+@pytest.mark.parametrize('kind', ['digits', pytest.param('ppo', marks=pytest.mark.thorough)])
 def test_a_seed_among_others_equals_its_own_run(kind, together, tmp_path):
   loop.train(small(kind, 'seed=1'), tmp_path / 'alone', show_progress=False)
   both, alone = records(together(kind)), records(tmp_path / 'alone')

@@ -19,7 +19,10 @@ from dl.training.assemble import assemble
 @pytest.fixture(scope='module')
 def config():
   """A config of a network with batch statistics and an average of its parameters."""
-  return small('digits', 'train_for=3', 'log_every=3', 'eval_every=3', 'checkpoint_every=3', 'keep={}')
+  optim = "optim={'sgd': {'name': 'sgd', 'learning_rate': 0.1}, 'ema': {'name': 'params_ema', 'decay': 0.9}}"
+  return small(
+    'digits', optim, 'data.augment=[]', 'train_for=3', 'log_every=3', 'eval_every=3', 'checkpoint_every=3', 'keep={}'
+  )
 
 
 def named(state):
