@@ -71,7 +71,7 @@ class Turns:
     return [b / a for a, b in list(zip(self.seconds['dl'], self.seconds['bare'], strict=True))[1:-1]]
 
 
-def experiment(steps: int) -> dict:
+def experiment(steps: int) -> configs.Experiment:
   """The measured config."""
   return configs.resolve(
     dict(

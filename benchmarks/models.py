@@ -98,7 +98,7 @@ class Network:
     """The config of the model."""
     if not self.experiment:
       return {'name': self.name, 'num_classes': self.classes, **self.options}
-    spec = configs.load(str(ROOT / f'experiments/{self.experiment}.py'))['model']
+    spec = configs.load(str(ROOT / f'experiments/{self.experiment}.py')).model
     if spec['name'] != self.name:
       raise ConfigError(f'{self.experiment} trains {spec["name"]}, not {self.name}')
     return spec
@@ -409,17 +409,17 @@ def measured(records: Sequence[Mapping[str, Any]], rows: Sequence[Network]) -> d
     file, _, stage = experiment.partition(':')
     argument = f':{stage}' if stage else runs[0]['argument']
     config = configs.load(str(ROOT / f'experiments/{file}.py{argument}'))
-    same = [row for row in rows if row.name == config['model'].get('name')]
+    same = [row for row in rows if row.name == config.model.get('name')]
     if not same:
       continue
-    row = max(same, key=lambda row: _agreement(row, experiment, config['model']))
-    metrics = list(config['expect']) or [m for m in runs[0]['metrics'] if re.search('/(accuracy|mean_iou)$', m)]
+    row = max(same, key=lambda row: _agreement(row, experiment, config.model))
+    metrics = list(config.expect) or [m for m in runs[0]['metrics'] if re.search('/(accuracy|mean_iou)$', m)]
     seeds = len({r['seed'] for r in runs})
     size = f'{runs[0]["parameters"]:,} parameters, {seeds} seed{"s" if seeds > 1 else ""}'
     for metric in metrics:
       value = statistics.mean(r['metrics'][metric] for r in runs)
       link = f'[{pathlib.Path(file).name}{":" if stage else ""}{stage}](../experiments/{file}.py)'
-      found.setdefault(row.key, []).append(f'{_data_set(config["data"])} {metric} {value:.4f} ({link}; {size})')
+      found.setdefault(row.key, []).append(f'{_data_set(config.data)} {metric} {value:.4f} ({link}; {size})')
   return found
 
 

@@ -137,8 +137,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     if not rows:
       lines.append(f'| {link} | | | not yet run | | | | |')
       continue
-    config = configs.load(str(ROOT / file_of(name, arguments[0])))
-    for metric in [*config['expect'], *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
+    experiment = configs.load(str(ROOT / file_of(name, arguments[0])))
+    for metric in [*experiment.expect, *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
       seeds = [
         statistics.mean(r['metrics'][metric] for r in rows if r['seed'] == seed)
         for seed in sorted({r['seed'] for r in rows})
@@ -146,7 +146,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
       digits = 1 if max(seeds) > 10 else 4
       folds = f', mean of {len(arguments)} folds' if len(arguments) > 1 else ''
       each = ', '.join(f'{s:.{digits}f}' for s in seeds)
-      compared = '; '.join(f'{method} {value}' for method, value in config['baselines'].get(metric, {}).items())
+      compared = '; '.join(f'{method} {value}' for method, value in experiment.baselines.get(metric, {}).items())
       seconds = statistics.median(r['seconds'] for r in rows)
       lines.append(
         f'| {link} | {rows[0]["parameters"]:,} | {metric}{folds} | {statistics.mean(seeds):.{digits}f} | {each} '

@@ -73,7 +73,7 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
   for name, (path, overrides, rows, mesh_of) in MEASURED.items():
     more = [f'mesh={mesh_of(count)}', f'data.batch_size={rows * count}']
     parts = assemble(configs.load(str(ROOT / 'experiments' / path), [*overrides, *more]))
-    mesh = meshes.make_mesh(parts.config['mesh'], jax.devices())
+    mesh = meshes.make_mesh(parts.experiment.mesh, jax.devices())
     functions = steps.compiled(parts, mesh)
     batch = jax.device_put(parts.pipeline[0], meshes.batch_sharding(mesh))
     state, sums, times = functions.init({}), functions.new_sums(), []
@@ -96,11 +96,11 @@ def plan(count: int) -> Iterator[dict[str, Any]]:
   device = datasheet.device('h100')
   for name, (path, overrides, rows, stand_in) in PLANNED.items():
     batch = f'data.batch_size={rows * count}'
-    config = configs.load(str(ROOT / 'experiments' / path), [*overrides, batch, f"mesh={{'data': {count}}}"])
+    experiment = configs.load(str(ROOT / 'experiments' / path), [*overrides, batch, f"mesh={{'data': {count}}}"])
     given = record(**stand_in, rows=rows * count, steps_per_epoch=1000.0) if stand_in else None
-    found = plans.make(config, given, count)
-    times = found.times(device, config['precision'])
-    low, high = found.utilization(device, config['precision'])
+    found = plans.make(experiment, given, count)
+    times = found.times(device, experiment.precision)
+    low, high = found.utilization(device, experiment.precision)
     print(f'{name} on {count}: {found.seconds:.0f} s', file=sys.stderr, flush=True)
     yield {
       'name': name, 'devices': count, 'state': found.parameters + found.optimizer, 'peak': found.peak,

@@ -83,7 +83,7 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
       )
     )
   )
-  mesh = meshes.make_mesh(parts.config['mesh'])
+  mesh = meshes.make_mesh(parts.experiment.mesh)
   compiled = steps.compiled(parts, mesh)
   data = meshes.place(parts.pipeline[0], meshes.batch_sharding(mesh))
   carry = [compiled.init({}), compiled.new_sums()]

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected: {argv[1:]}')
   start = time.time()
-  data = config.load('experiments/vision/vnc_unet.py')['data']
+  data = config.load('experiments/vision/vnc_unet.py').data
   options = {k: data[k] for k in ('path', 'images', 'labels', 'splits')} | ({'path': PATH.value} if PATH.value else {})
   train, test = Pairs(split='train', **options).columns, Pairs(split='test', **options).columns
   rng = np.random.default_rng(0)

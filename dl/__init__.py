@@ -23,7 +23,7 @@ def load(
 
 
 def run(config: Any, workdir: str | os.PathLike, **options: Any) -> Any:
-  """Trains a config (a ConfigDict, or resolved plain data) in a work directory: see `dl.training.loop.train`."""
+  """Trains a config (a ConfigDict, an Experiment or plain data) in a work directory: see `dl.training.loop.train`."""
   from dl import config as configs
   from dl.training import loop
 

@@ -4,6 +4,7 @@ python tests/devices.py FOLDER CASE...                    on 8 virtual devices o
 python tests/devices.py FOLDER PROCESS COUNT PORT CASE...  on those of COUNT processes, of which this is one
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -129,7 +130,7 @@ def _evaluate_and_restore(folder: pathlib.Path, found: dict[str, Any]) -> None:
     mesh = meshes.make_mesh({'data': -1}, jax.devices()[:count])
     for batch_size in (56, 1000):
       parts, state = restore.load_parts(folder / 'mlp_fsdp', mesh=mesh)
-      spec = parts.config | {'data': parts.config['data'] | {'batch_size': batch_size}}
+      spec = dataclasses.replace(parts.experiment, data=parts.experiment.data | {'batch_size': batch_size})
       step = jax.jit(evaluation.make_eval_step(parts.task, 0), out_shardings=meshes.replicated(mesh))
       pipeline = assemble.make_eval_pipelines(spec)['test']
       found['evaluations'][f'{count}/{batch_size}'] = evaluation.evaluate(step, state, pipeline, mesh)

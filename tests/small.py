@@ -80,8 +80,8 @@ INPUTS = {'PPO': np.zeros((2, 4), np.float32)}
 """Two inputs of what tasks predict from, where they have no data."""
 
 
-def small(kind: str, *overrides: str) -> dict[str, Any]:
-  """The resolved config of a kind in `SMALL`, with further overrides."""
+def small(kind: str, *overrides: str) -> config.Experiment:
+  """The config of a kind in `SMALL`, with further overrides."""
   path, first = SMALL[kind]
   return config.load(str(ROOT / 'experiments' / path), [*first, *overrides])
 

@@ -356,11 +356,11 @@ def test_an_experiment_assembles_and_names_its_command(path):
   docstring = re.sub(r'\\\n\s*', '', config_docstring(path))
   relative = path.relative_to(ROOT)
   assert re.search(rf'python -m dl\.train --config={re.escape(str(relative))}(:\w+)? --workdir=\S+', docstring)
-  resolved = config.load(str(path))
-  assert resolved['eval'] or path.parent.name == 'scale', 'it is never evaluated'
-  assert all(tolerance > 0 and np.isfinite(value) for value, tolerance in resolved['expect'].values())
-  data = resolved['data']
-  parts = assemble.assemble(resolved, mock_record(data))
+  experiment = config.load(str(path))
+  assert experiment.eval or path.parent.name == 'scale', 'it is never evaluated'
+  assert all(tolerance > 0 and np.isfinite(value) for value, tolerance in experiment.expect.values())
+  data = experiment.data
+  parts = assemble.assemble(experiment, mock_record(data))
   if data is not None:
     augment.make(data.get('augment', ()))
     transforms.make(data.get('transform', ()))
@@ -368,7 +368,7 @@ def test_an_experiment_assembles_and_names_its_command(path):
   evaluate = evaluation.make_eval_step(parts.task, 0)
   found = jax.eval_shape(evaluate, parts.state, parts.batch, jax.ShapeDtypeStruct((), np.int32))
   numbers = [name for name, metric in found.items() if metric.is_number]
-  policy.check_claims(resolved, dict.fromkeys(resolved['eval'], numbers))
+  policy.check_claims(experiment, dict.fromkeys(experiment.eval, numbers))
 
 
 # Sets which a user prepares: name -> (shape of an image, classes, training examples).
@@ -394,20 +394,19 @@ UNRUN = (
 @pytest.mark.parametrize('name', UNRUN)
 def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
   """The whole recipe (augmentation, model, optimizer, precision) on a few random images, of 32 pixels at most."""
-  resolved = config.load(str(ROOT / f'experiments/vision/{name}.py'))
-  shape, classes, _ = PREPARED[resolved['data']['dataset']]
+  experiment = config.load(str(ROOT / f'experiments/vision/{name}.py'))
+  shape, classes, _ = PREPARED[experiment.data['dataset']]
   size = min(shape[0], 32)
   source = dict(name='synthetic.Images', size=size, channels=shape[-1], num_classes=classes, count=8)
-  resolved['data'] = source | dict(batch_size=4, augment=resolved['data'].get('augment', []))
-  resolved['data']['augment'] = [
-    a | ({'size': (size, size)} if 'size' in a else {}) for a in resolved['data']['augment']
-  ]
-  resolved |= dict(eval={}, expect={}, baselines={}, train_for='100 steps', eval_every=None)
+  stages = [a | ({'size': (size, size)} if 'size' in a else {}) for a in experiment.data.get('augment', [])]
+  data = source | dict(batch_size=4, augment=stages)
+  short = dict(eval={}, expect={}, baselines={}, train_for='100 steps', eval_every=None)
+  experiment = dataclasses.replace(experiment, data=data, **short)
   record = mock_record({'name': 'tfds.Tfds', 'dataset': 'cifar10' if shape[-1] == 3 else 'mnist', 'batch_size': 4})
   record['info']['num_classes'] = classes
   record['batch']['image'][0][1:] = [size, size, shape[-1]]
-  parts = assemble.assemble(resolved, record)
-  parts = dataclasses.replace(parts, pipeline=data_make.make(resolved['data'], split='train'))
+  parts = assemble.assemble(experiment, record)
+  parts = dataclasses.replace(parts, pipeline=data_make.make(data, split='train'))
   jax.config.update('jax_disable_most_optimizations', True)
   try:
     functions = steps.compiled(parts, meshes.make_mesh({'data': 1}, jax.devices()[:1]))

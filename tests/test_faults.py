@@ -1,6 +1,7 @@
 """What machines do to a run: damaged files, full disks, signals, unreadable data, NaN gradients, odd clocks."""
 
 import contextlib
+import dataclasses
 import errno
 import gc
 import itertools
@@ -476,7 +477,9 @@ def nan_gradients(step: int) -> optax.GradientTransformation:
 def test_a_nan_gradient_with_a_finite_loss_reaches_no_checkpoint(tmp_path, every, says):
   """The loss of step 21 is finite; its gradient is not, and so neither are the parameters after it."""
   optimizer = {'nan': {'name': f'{__name__}.nan_gradients', 'step': 21}, 'sgd': {'name': 'sgd', 'learning_rate': 0.1}}
-  config = small('perceptron', f'checkpoint_every={every}', 'eval={}') | {'optim': optimizer, 'eval_every': None}
+  config = dataclasses.replace(
+    small('perceptron', f'checkpoint_every={every}', 'eval={}'), optim=optimizer, eval_every=None
+  )
   with pytest.raises(TrainingError) as e:
     train(config, tmp_path / 'run')
   last = 20 // every * every
@@ -630,7 +633,8 @@ def test_a_run_counts_what_it_skips(pictures, tmp_path, capfd):
   folder, bad = pictures
   data = {'name': 'images.Folder', 'path': str(folder), 'image_size': [8, 8], 'channels': 1, 'batch_size': 16}
   config = small('perceptron', 'train_for=12', 'eval_every=6', 'log_every=3', 'checkpoint_every=5')
-  config |= {'data': data | {'split': 'all', 'on_error': 'skip'}, 'eval': {'test': {'split': 'all'}}}
+  data = data | {'split': 'all', 'on_error': 'skip'}
+  config = dataclasses.replace(config, data=data, eval={'test': {'split': 'all'}})
   train(config, tmp_path / 'whole')
   names = {(split, p.name) for split in ('train', 'test') for p in bad}
   paths = Folder(str(folder), (8, 8), channels=1).paths
@@ -645,7 +649,8 @@ def test_a_run_counts_what_it_skips(pictures, tmp_path, capfd):
   train(config, tmp_path / 'cut')
   assert_same_run(tmp_path / 'cut', tmp_path / 'whole')
   assert sorted(map(str, skips('cut'))) == sorted(map(str, skips('whole')))
-  good = config | {'eval': {'test': {'split': 'all', 'name': 'images.Folder', 'path': str(folder.with_name('good'))}}}
+  own = {'split': 'all', 'name': 'images.Folder', 'path': str(folder.with_name('good'))}
+  good = dataclasses.replace(config, eval={'test': own})
   good['eval']['test'] |= {'image_size': [8, 8], 'channels': 1}
   train(good, tmp_path / 'good')
   a, b = (records(tmp_path / name, 'test')[-1] for name in ('whole', 'good'))
@@ -659,7 +664,8 @@ def test_a_run_counts_what_it_skips(pictures, tmp_path, capfd):
 def broken(path):
   """A config whose source raises in the middle of the first epoch."""
   config = small('perceptron', 'log_every=1', 'checkpoint_every=2', 'eval={}')
-  return config | {'data': {'name': path, 'batch_size': 8, 'shuffle': False, 'bad': [60]}, 'eval_every': None}
+  data = {'name': path, 'batch_size': 8, 'shuffle': False, 'bad': [60]}
+  return dataclasses.replace(config, data=data, eval_every=None)
 
 
 class BrokenAt60(Broken):

@@ -48,7 +48,7 @@ TOTAL = 90
 
 def parts_of(spec):
   """The files of dl that a config names, each with what it is there: ('model', 'resnet')."""
-  plain = config.load(spec)
+  plain = config.load(spec).to_json()
 
   def names(node):
     if isinstance(node, dict):
@@ -147,15 +147,15 @@ def neurons(tmp_path_factory):
 
 def shortened(spec, neurons):
   """A config in which all that a trial reads is here and small."""
-  plain = config.load(spec)
-  data = plain['data'] or {}
+  experiment = config.load(spec)
+  data = experiment.data or {}
   if data.get('name') == 'tfds.Tfds':
     data['batch_size'] = 16
-    for evaluation in plain['eval'].values():
+    for evaluation in experiment.eval.values():
       evaluation['batch_size'] = 16
   if data.get('name') == 'segmentation.Pairs':
     data |= dict(path=neurons, tile=32)
-  return plain
+  return experiment
 
 
 class Trials:
@@ -174,7 +174,7 @@ class Trials:
 
   def _patch(self, patch):
     real_open, real_load, abstractly, assembled = tfds._open, restore.load, assemble.abstractly, loop.assemble
-    data = self._base['data'] or {}
+    data = self._base.data or {}
 
     def open_set(dataset, data_dir, builder_kwargs, split, decoders):
       if data.get('dataset') == dataset and (data_dir, builder_kwargs) == (data['data_dir'], data['builder_kwargs']):
@@ -182,7 +182,7 @@ class Trials:
       return real_open(dataset, data_dir, builder_kwargs, split, decoders)
 
     def load_run(path, step=None, averaged=True):
-      if path != self._base['init_from']['path']:
+      if path != self._base.init_from['path']:
         return real_load(path, step, averaged)
       parts = assembled(self._base)
       zeros = lambda tree: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
@@ -197,7 +197,7 @@ class Trials:
       parts = ['task', 'model', 'precision', 'data'] + (
         ['optim', 'train_for', 'seed', 'eval'] if self._stage > 2 else []
       )
-      key = self._stage, where, json.dumps([self._now[p] for p in parts])
+      key = self._stage, where, json.dumps([getattr(self._now, p) for p in parts])
       if key not in self._kept:
         found = abstractly(function, *arguments, where=where)
         if self._stage > 4:
@@ -276,13 +276,13 @@ def test_every_mistake_is_one_line(spec, neurons, tmp_path, monkeypatch, capsys,
 def assert_refuses_mistakes(spec, count, neurons, tmp_path, monkeypatch, capsys):
   base = shortened(spec, neurons)
   trial = Trials(base, tmp_path, monkeypatch, capsys)
-  code, err = trial(base)
+  code, err = trial(base.to_json())
   assert code == 'accepted', (code, err)  # without a mistake
   wrong, kinds = [], collections.Counter()
-  for mutation in mutations(base, count, spec.rpartition('experiments')[2]):
+  for mutation in mutations(base.to_json(), count, spec.rpartition('experiments')[2]):
     kinds[mutation.kind] += 1
     trial.errors.clear()
-    code, err = trial(mutation.apply(base))
+    code, err = trial(mutation.apply(base.to_json()))
     problem = misreported(mutation, code, err, trial.errors)
     if trial.directory.exists():
       problem = 'wrote'
@@ -318,7 +318,7 @@ def misreported(mutation, code, err, errors):
 def test_mistakes_in_a_process_of_their_own(tmp_path, environment, request):
   """Some of each kind: exit code 2, one line, no traceback, no work directory."""
   count = 1 if request.config.getoption('fuzz') < 100 else 5
-  base = config.load(str(ROOT / 'experiments/vision/digits_lenet.py'))
+  base = config.load(str(ROOT / 'experiments/vision/digits_lenet.py')).to_json()
   other = base | {'data': {'name': 'arrays.Npz', 'path': 'x', 'batch_size': 8}}
   found = {'file': [(other, m) for m in mutations(other, 2000, 'files') if m.kind == 'file']}
   for mutation in mutations(base, 400, 'processes'):

@@ -6,6 +6,7 @@ weights, data sets, images, artifacts) is data.
 
 import ast
 import csv
+import dataclasses
 import html.parser
 import json
 import os
@@ -21,7 +22,7 @@ from small import ROOT, small
 from test_fuzz import run_main
 
 import dl
-from dl import report
+from dl import config, report
 from dl.commands import cli
 from dl.config import build
 from dl.data.make import is_source
@@ -207,13 +208,13 @@ def test_a_name_calls_nothing_but_what_makes_its_part(place, tmp_path, mark, mon
   for name, arguments in HOSTILE.items():
     arguments = json.loads(json.dumps(arguments).replace('FILE', str(mark)))
     spec = {'name': name} | arguments | ({'batch_size': 8} if place == 'data' else {})
-    plain = small('perceptron')
+    plain = small('perceptron').to_json()
     node = plain
     for key in PLACES[place][:-1]:
       node = node[key]
     node[PLACES[place][-1]] = [spec] if place == 'augment' else spec
     with pytest.raises(ConfigError) as e:
-      parts = assemble.assemble(plain)
+      parts = assemble.assemble(config.resolve(plain))
       assert place == 'init_from'
       start.load(plain['init_from'], parts)
     assert '\n' not in str(e.value)
@@ -307,10 +308,9 @@ def test_links_out_of_a_folder(tmp_path):
 def test_names_are_no_paths(name, tmp_path):
   with pytest.raises(ValueError, match='a name that a file can have'):
     artifacts.write(tmp_path, 1, {name: 'text'})
-  plain = small('perceptron')
-  plain['eval'] = {name: {'split': 'test'}}
+  experiment = dataclasses.replace(small('perceptron'), eval={name: {'split': 'test'}})
   with pytest.raises(ConfigError) as e:
-    assemble.make_eval_pipelines(plain)
+    assemble.make_eval_pipelines(experiment)
   assert '\n' not in str(e.value) and 'config.eval' in str(e.value)
 
 

@@ -43,16 +43,16 @@ def evaluate(
   from dl.training import evaluation, restore
   from dl.training.assemble import make_eval_pipelines
 
-  config = workdirs.read_config(workdir)
-  if batch_size is not None and config['data'] is not None:
-    config['data']['batch_size'] = batch_size
-    for spec in config['eval'].values():
+  experiment = workdirs.read_config(workdir)
+  if batch_size is not None and experiment.data is not None:
+    experiment.data['batch_size'] = batch_size
+    for spec in experiment.eval.values():
       spec.pop('batch_size', None)
-  pipelines = make_eval_pipelines(config, list(names) or None)
-  mesh = meshes.make_mesh(meshes.fitting(config['mesh'], jax.device_count()))
+  pipelines = make_eval_pipelines(experiment, list(names) or None)
+  mesh = meshes.make_mesh(meshes.fitting(experiment.mesh, jax.device_count()))
   meshes.check_evals(pipelines, mesh)
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
-  eval_step = evaluation.make_eval_step(parts.task, config['seed'], config['seeds'])
+  eval_step = evaluation.make_eval_step(parts.task, experiment.seed, experiment.seeds)
   eval_step = jax.jit(eval_step, out_shardings=meshes.replicated(mesh))
   found = {name: evaluation.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
   for name, pipeline in pipelines.items():

@@ -37,7 +37,7 @@ def augmented_batch(parts: Any, step: int = 0) -> Mapping[str, Any]:
   batch = to_float(parts.pipeline[step], parts.task.info)
   if parts.pipeline.augment is None:
     return batch
-  key = jax.random.fold_in(jax.random.key(parts.config['seed']), step)
+  key = jax.random.fold_in(jax.random.key(parts.experiment.seed), step)
   return jax.jit(parts.pipeline.augment)(jax.random.split(key)[1], batch)
 
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
   print(f'\n{parts.total_steps:,} steps', end='')
   if parts.steps_per_epoch:
     print(
-      f' of {parts.config["data"]["batch_size"]:,} examples, {parts.total_steps / parts.steps_per_epoch:.3g} epochs'
+      f' of {parts.experiment.data["batch_size"]:,} examples, {parts.total_steps / parts.steps_per_epoch:.3g} epochs'
     )
   else:
     print()

@@ -6,10 +6,11 @@ Nothing is trained, and with --batch no data set is needed: --batch=image=224x22
 Exit codes: 0 it fits (or no --device was given), 1 it does not, 2 a mistake in the command or the config.
 """
 
+import dataclasses
 import itertools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -77,33 +78,33 @@ def main(argv: Sequence[str]) -> int:
   from dl.parallel import datasheet
   from dl.planning import plans
 
-  config = configs.load(spec, FLAGS.override)
+  experiment = configs.load(spec, FLAGS.override)
   device = datasheet.device(FLAGS.device) if FLAGS.device else None
 
-  def shapes(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    rows = (config['data'] or {}).get('batch_size')
+  def shapes(experiment: configs.Experiment) -> dict[str, Any] | None:
+    rows = (experiment.data or {}).get('batch_size')
     return record(FLAGS.batch, FLAGS.classes, rows, FLAGS.steps_per_epoch) if FLAGS.batch and rows else None
 
   try:
-    plan = plans.make(config, shapes(config), FLAGS.devices)
+    plan = plans.make(experiment, shapes(experiment), FLAGS.devices)
   except ConfigError as e:
     if FLAGS.batch or 'not prepared' not in str(e):
       raise
     raise ConfigError(f'{e}; or, to plan without the data, give the shapes of an example: --batch, see --help') from e
-  print(describe(plan, config, device), flush=True)
+  print(describe(plan, experiment, device), flush=True)
   if device is None or plan.peak <= device.memory:
     return 0
   print()
   if plan.state > device.memory:
     print(f'parameters and optimizer alone take {size(plan.state)} of each device')
-  tried = itertools.chain(*(search(config, shapes, plan, device.memory) for search in (plans.fit, plans.more)))
+  tried = itertools.chain(*(search(experiment, shapes, plan, device.memory) for search in (plans.fit, plans.more)))
   for text, changed, found in tried:
     print(f'with {text}: {size(found.peak)}, {_verdict(found, device)}', flush=True)
     if found.peak <= device.memory:
       print('\n' + describe(found, changed, device))
-      fewer = config['data']['batch_size'] // changed['data']['batch_size'] if config['data'] else 1
+      fewer = experiment.data['batch_size'] // changed.data['batch_size'] if experiment.data else 1
       if fewer > 1:
-        summing = changed | {'optim': plans.accumulating(changed['optim'], fewer)}
+        summing = dataclasses.replace(changed, optim=plans.accumulating(changed.optim, fewer))
         whole = plans.make(summing, shapes(summing), found.devices)
         stage = f"dict(name='accumulate', steps={fewer})"
         print(f'for updates of as many examples, with {stage} as the first stage of optim: ', end='')
@@ -113,17 +114,17 @@ def main(argv: Sequence[str]) -> int:
   return 1
 
 
-def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
+def describe(plan: Any, experiment: Any, device: Any) -> str:
   """The plan as a text."""
   name = device.name if device else 'device'
-  model = config['model'].get('name', ' and '.join(config['model'])) if config['model'] else 'no model'
+  model = experiment.model.get('name', ' and '.join(experiment.model)) if experiment.model else 'no model'
   mesh = ' x '.join(f'{axis} {n}' for axis, n in plan.mesh.items())
-  rule = config['sharding'] if isinstance(config['sharding'], str) else 'rules'
-  rows = f', batch {config["data"]["batch_size"]:,}' if config['data'] else ''
+  rule = experiment.sharding if isinstance(experiment.sharding, str) else 'rules'
+  rows = f', batch {experiment.data["batch_size"]:,}' if experiment.data else ''
   again = plan.program.flops * plan.devices / plan.model_flops
   lines = [
     f'{model}, {plan.total_parameters:,} parameters, on {plan.devices} x {name}: mesh {mesh}, {rule}, '
-    f'{config["precision"]}{rows}',
+    f'{experiment.precision}{rows}',
     '',
     'one device holds',
     f'  parameters                  {size(plan.parameters):>12}',
@@ -153,8 +154,8 @@ def describe(plan: Any, config: dict[str, Any], device: Any) -> str:
   if plan.note:
     lines.append(f'  {plan.note}')
   if device:
-    times = plan.times(device, config['precision'])
-    low, high = plan.utilization(device, config['precision'])
+    times = plan.times(device, experiment.precision)
+    low, high = plan.utilization(device, experiment.precision)
     lines += [
       '',
       f'by the data sheet of the {name}, without fused kernels',

@@ -31,11 +31,11 @@ def main(argv: Sequence[str]) -> int:
     return code
   from dl import config  # after the flags are parsed, so that --help is fast
   from dl.parallel.processes import is_first
-  from dl.training import loop  # after the flags are parsed, so that --help is fast
+  from dl.training import loop
 
-  resolved = config.load(cli.required('config'), FLAGS.override)
+  experiment = config.load(cli.required('config'), FLAGS.override)
   workdir = pathlib.Path(cli.required('workdir'))
-  result = loop.train(resolved, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
+  result = loop.train(experiment, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
   for name, values in result.metrics.items() if is_first() else ():
     numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
     print(f'{name}: {numbers}')

@@ -15,6 +15,7 @@ from typing import Any
 
 import dl
 from dl.config.build import resolve
+from dl.config.experiment import Experiment
 from dl.errors import ConfigError, nearest
 
 _CITE = re.compile(r'\bCite:\s*([\w-]+(?:\s*,\s*[\w-]+)*)')
@@ -141,25 +142,25 @@ def entries() -> dict[str, str]:
   return found
 
 
-def keys(config: Mapping[str, Any], docstring: str = '') -> list[str]:
+def keys(experiment: Experiment, docstring: str = '') -> list[str]:
   """What an experiment should cite: BibTeX keys, each once, in a stable order.
 
   Args:
-    config: a resolved config (`dl.config.load`).
+    experiment: a config (`dl.config.load`).
     docstring: of the config file.
 
   Raises:
     ConfigError: a name in the config which does not exist.
   """
-  found = [_CODEBASE, *(config.get('cite') or ()), *cited(docstring)]
+  found = [_CODEBASE, *experiment.cite, *cited(docstring)]
   for part in ('model', 'task', 'data'):
-    spec = config.get(part) or {}
+    spec = getattr(experiment, part) or {}
     players = {part: spec} if 'name' in spec or part != 'model' else {f'{part}.{k}': s for k, s in spec.items()}
     for where, player in players.items():
       if isinstance(player, Mapping) and 'name' in player:
         found += _of_object(resolve(player['name'], _PACKAGES[part][0], f'config.{where}'))
     found += [key for name, value in _items(spec) for key in _of_item(name, value, part)]
-  for name, value in _items(config.get('optim') or {}):
+  for name, value in _items(experiment.optim):
     if name == 'name' and isinstance(value, str):
       found += _OPTIMIZERS.get(value.rpartition('.')[2], ())
     elif name == 'momentum' and value:

@@ -20,7 +20,9 @@ Duration = str | int
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """The top-level keys of a config, their types and defaults.
+  """A config, resolved: its top-level keys, their types and defaults; what lies below them is plain data.
+
+  Raises ConfigError for a value of a wrong type, also where `dataclasses.replace` makes it of another.
 
   Attributes:
     task: what is learned: `name` below `dl.tasks`, and its hyperparameters.
@@ -70,7 +72,14 @@ class Experiment:
   sharding: str | list = 'replicated'
   expect: dict = dataclasses.field(default_factory=dict)
   baselines: dict = dataclasses.field(default_factory=dict)
-  cite: tuple[str, ...] = ()
+  cite: Sequence[str] = ()
+
+  def __post_init__(self):
+    check_arguments(type(self), vars(self), 'config')
+
+  def to_json(self) -> dict[str, Any]:
+    """All keys as plain data, a copy: `resolve` of it is this experiment again."""
+    return dataclasses.asdict(self)
 
 
 def config(**keys: Any) -> ml_collections.ConfigDict:
@@ -85,13 +94,10 @@ def config(**keys: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(keys | defaults)
 
 
-def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
   """Loads `FILE[:ARGUMENT]`, applies 'a.b=value' overrides, and checks the top-level keys.
 
   The file is Python, and is executed; `config.json` of a work directory is data, and is not.
-
-  Returns:
-    The resolved config: nested dicts, lists and values which JSON can hold.
 
   Raises:
     ConfigError: no such file, a file that fails or is no config, an unknown key or a wrong type.
@@ -121,22 +127,27 @@ def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
   if not isinstance(result, Mapping | ml_collections.ConfigDict):
     raise ConfigError(f'--config: get_config() of {path} returned a {type(result).__name__}, not a config')
   try:
-    plain = resolve(result)
+    experiment = resolve(result)
   except RecursionError as e:
     raise ConfigError(f'--config: get_config() of {path} returned a dict which holds itself') from e
-  for text in overrides:
-    override(plain, text)
-  check_arguments(Experiment, plain, 'config')
-  return plain
+  return override(experiment, overrides)
 
 
-def resolve(value: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
-  """A config as plain data with its top-level keys checked and their defaults filled in; raises ConfigError."""
-  return to_plain(config(**to_plain(value)))
+def resolve(value: Mapping[str, Any] | ml_collections.ConfigDict | Experiment) -> Experiment:
+  """The experiment that a config is, with its top-level keys checked and defaults filled in; raises ConfigError."""
+  value = value.to_json() if isinstance(value, Experiment) else value
+  return Experiment(**to_plain(config(**to_plain(value))))
 
 
-def override(plain: dict[str, Any], text: str) -> None:
-  """Applies 'a.b=value' in place; the last name may be new (the part it belongs to checks it), the others not."""
+def override(experiment: Experiment, texts: Sequence[str]) -> Experiment:
+  """The experiment with each 'a.b=value'; the last name may be new (the part it belongs to checks it), others not."""
+  plain = experiment.to_json()
+  for text in texts:
+    _assign(plain, text)
+  return Experiment(**plain)
+
+
+def _assign(plain: dict[str, Any], text: str) -> None:
   path, separator, value = text.partition('=')
   if not separator:
     raise ConfigError(f'--config.{path}: needs a value, as in --config.{path}=VALUE')
@@ -215,9 +226,9 @@ def flatten(plain: Any, prefix: str = '') -> dict[str, Any]:
   return {k: v for name, child in items for k, v in flatten(child, f'{prefix}.{name}'.lstrip('.')).items()}
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(a: Experiment, b: Experiment) -> dict[str, tuple[Any, Any]]:
   """Dotted path -> (value in a, value in b) where two configs differ; None where one has no such key."""
-  a, b = flatten(a), flatten(b)
+  a, b = flatten(a.to_json()), flatten(b.to_json())
   return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
 
 

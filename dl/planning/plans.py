@@ -15,6 +15,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from dl.config import Experiment
 from dl.errors import ConfigError
 from dl.parallel import meshes
 from dl.parallel.datasheet import Device
@@ -119,11 +120,11 @@ def speed(collective: hlo.Collective, device: Device) -> float:
   return min(device.link, rings * device.network)
 
 
-def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: int) -> Plan:
+def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int) -> Plan:
   """Plans the training step of a config.
 
   Args:
-    config: a resolved config.
+    experiment: a config.
     record: `Parts.record()`, in place of the data set; None to look at the data.
     devices: how many to compile for; there must be as many virtual ones.
 
@@ -131,10 +132,10 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
     ConfigError: anything in the config that cannot be used, or that the devices cannot share.
   """
   began = time.perf_counter()
-  if config['seeds'] is not None:
+  if experiment.seeds is not None:
     raise ConfigError('config.seeds: a plan is of one seed; leave seeds out')
-  parts = assemble(config, record)
-  mesh = meshes.make_mesh(config['mesh'], jax.devices()[:devices])
+  parts = assemble(experiment, record)
+  mesh = meshes.make_mesh(experiment.mesh, jax.devices()[:devices])
   if mesh.size < devices:
     raise ConfigError(
       f'config.mesh: {dict(mesh.shape)} takes {mesh.size} of {devices} devices; -1 is what others leave'
@@ -168,75 +169,76 @@ def make(config: Mapping[str, Any], record: Mapping[str, Any] | None, devices: i
 
 
 def fit(
-  config: Mapping[str, Any], record: Callable[[Mapping[str, Any]], Any], plan: Plan, memory: float
-) -> Iterator[tuple[str, dict[str, Any], Plan]]:
-  """(what is changed, the config, its plan) of settings which take less memory, until one fits.
+  experiment: Experiment, record: Callable[[Experiment], Any], plan: Plan, memory: float
+) -> Iterator[tuple[str, Experiment, Plan]]:
+  """(what is changed, the experiment, its plan) of settings which take less memory, until one fits.
 
   The least intrusive come first, and each keeps those before it. The batch, last, is halved as often as its share of
   the memory says. Where the state alone takes more than there is, only what makes it smaller is tried: 'offload' does
   not, since a step brings all of it back.
 
   Args:
-    config: a resolved config.
-    record: config -> what `make` takes in place of the data.
+    experiment: a config.
+    record: experiment -> what `make` takes in place of the data.
     plan: its plan, which does not fit.
     memory: bytes of a device.
   """
-  now, said = dict(config), []
+  now, said = experiment, []
 
-  def attempt(text: str, **keys: Any) -> tuple[str, dict[str, Any], Plan]:
-    now.update(keys)
+  def attempt(text: str, **keys: Any) -> tuple[str, Experiment, Plan]:
+    nonlocal now
+    now = dataclasses.replace(now, **keys)
     said.append(text)
-    return ', '.join(said), dict(now), make(now, record(now), plan.devices)
+    return ', '.join(said), now, make(now, record(now), plan.devices)
 
   ways = math.prod(plan.mesh.get(axis, 1) for axis in meshes.BATCH_AXES)
 
   def changes() -> Iterator[tuple[str, dict[str, Any]]]:
-    if ways > 1 and (rule := _with_fsdp(now['sharding'])) != now['sharding']:
+    if ways > 1 and (rule := _with_fsdp(now.sharding)) != now.sharding:
       yield f'sharding={rule}', dict(sharding=rule)
-    narrow, large = _narrow_moments(now['optim']), plan.state > memory
-    moments = [("mu_dtype='bfloat16'", dict(optim=narrow))] if narrow != now['optim'] else []
+    narrow, large = _narrow_moments(now.optim), plan.state > memory
+    moments = [("mu_dtype='bfloat16'", dict(optim=narrow))] if narrow != now.optim else []
     yield from moments if large else []
     if plan.state > memory:
       return
-    if now['precision'] == 'float32':
+    if now.precision == 'float32':
       yield 'precision=bfloat16', dict(precision='bfloat16')
     for name, value in plan.savings.items():
-      yield f'model.{name}={value}', dict(model=now['model'] | {name: value})
+      yield f'model.{name}={value}', dict(model=now.model | {name: value})
     yield from moments if not large and plan.state > memory / 8 else []
 
   for change, keys in changes():
-    before = dict(now)
+    before = now
     text, changed, found = attempt(change, **keys)
     if found.peak >= plan.peak:  # of no use here
-      now.update(before)
+      now = before
       said.pop()
       continue
     plan = found
     yield text, changed, plan
     if plan.peak <= memory:
       return
-  rows = now['data']['batch_size'] if now['data'] else 1
+  rows = now.data['batch_size'] if now.data else 1
   while memory < plan.peak and plan.state <= memory and rows % (2 * ways) == 0:
     before = rows
     while rows % (2 * ways) == 0 and (rows == before or plan.peak - plan.temporary * (1 - rows / before) > memory):
       rows //= 2
     said[:] = [s for s in said if not s.startswith('data.batch_size')]
-    text, changed, plan = attempt(f'data.batch_size={rows}', data=now['data'] | {'batch_size': rows})
+    text, changed, plan = attempt(f'data.batch_size={rows}', data=now.data | {'batch_size': rows})
     yield text, changed, plan
 
 
 def more(
-  config: Mapping[str, Any], record: Callable[[Mapping[str, Any]], Any], plan: Plan, memory: float
-) -> Iterator[tuple[str, dict[str, Any], Plan]]:
+  experiment: Experiment, record: Callable[[Experiment], Any], plan: Plan, memory: float
+) -> Iterator[tuple[str, Experiment, Plan]]:
   """What `fit` finds under 'fsdp' on ever more devices, the best of each number, until one fits.
 
   The numbers are powers of two, up to the batch and to how many virtual devices there are. Arguments: those of `fit`.
   """
-  rows = config['data']['batch_size'] if config['data'] else 1
+  rows = experiment.data['batch_size'] if experiment.data else 1
   count = 1 << plan.devices.bit_length()
   while count <= jax.device_count() and rows % count == 0:
-    changed = dict(config) | {'sharding': 'fsdp', 'mesh': {'data': count}}
+    changed = dataclasses.replace(experiment, sharding='fsdp', mesh={'data': count})
     text, found = f'sharding=fsdp on {count} devices', make(changed, record(changed), count)
     best = text, changed, found
     if found.peak > memory:

@@ -12,12 +12,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from dl.config import differences, resolve
+from dl.config import Experiment, differences, resolve
 from dl.errors import ConfigError, TrainingError
 from dl.parallel import processes
 from dl.store import atomic
@@ -35,7 +35,7 @@ FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'baselines', 'cite')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
 
 
-def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+def check(workdir: pathlib.Path, experiment: Experiment) -> None:
   """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing."""
   try:
     names = {path.name for path in workdir.iterdir()}
@@ -46,7 +46,7 @@ def check(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   except (OSError, ValueError) as e:  # a name that is too long, a directory that may not be read
     raise ConfigError(f'--workdir: {str(workdir)[:200]} cannot be used: {getattr(e, "strerror", e)}') from e
   if CONFIG in names:
-    changed = differences(read_config(workdir), config)
+    changed = differences(read_config(workdir), experiment)
     changed = {k: v for k, v in changed.items() if k.split('.')[0] not in FREE_TO_CHANGE}
     if changed:
       shown = ', '.join(f'{k} ({a!r}, now {b!r})' for k, (a, b) in list(changed.items())[:3])
@@ -103,20 +103,20 @@ def holder(workdir: pathlib.Path) -> str | None:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[None]:
+def claim(workdir: pathlib.Path, experiment: Experiment) -> Iterator[None]:
   """Locks the directory of a run (`locked`) and writes `config.json` into it."""
   with locked(workdir):
     try:
-      if not (workdir / CONFIG).exists() or read_config(workdir) != config:
-        atomic.write(workdir / CONFIG, json.dumps(config, indent=2) + '\n')
+      if not (workdir / CONFIG).exists() or read_config(workdir) != experiment:
+        atomic.write(workdir / CONFIG, json.dumps(experiment.to_json(), indent=2) + '\n')
     except OSError as e:
       raise ConfigError(f'--workdir: cannot write to {workdir}: {e.strerror}') from e
     yield
 
 
-def check_same(config: Mapping[str, Any]) -> None:
+def check_same(experiment: Experiment) -> None:
   """Raises ConfigError unless every process has the config of the first one; to be called by all."""
-  mine = {k: hashlib.sha256(json.dumps(v).encode()).hexdigest()[:16] for k, v in config.items()}
+  mine = {k: hashlib.sha256(json.dumps(v).encode()).hexdigest()[:16] for k, v in experiment.to_json().items()}
   theirs = processes.of_first(mine)
   keys = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
   if keys:
@@ -150,8 +150,8 @@ def writing(workdir: pathlib.Path) -> Iterator[None]:
     raise TrainingError(f'cannot write {what}: {e.strerror or e}; {intact(workdir / "checkpoints")}') from e
 
 
-def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-  """The resolved config of a run, with today's defaults for keys which are newer than it."""
+def read_config(workdir: pathlib.Path) -> Experiment:
+  """The config of a run, with today's defaults for keys which are newer than it."""
   return resolve(_read(workdir, CONFIG))
 
 
@@ -172,15 +172,15 @@ def update_run(workdir: pathlib.Path, **fields: Any) -> None:
   atomic.write(path, json.dumps(values, indent=2) + '\n')
 
 
-def begin_session(workdir: pathlib.Path, config: Mapping[str, Any], **facts: Any) -> None:
+def begin_session(workdir: pathlib.Path, experiment: Experiment, **facts: Any) -> None:
   """Says in `run.json` that a run begins or goes on: the fields are of its first session, `sessions` has them all."""
-  now = session(config)
+  now = session(experiment)
   first = json.loads((workdir / RUN).read_text()) if (workdir / RUN).exists() else now
   sessions = [*first.get('sessions', []), now]
   update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
 
 
-def session(config: Mapping[str, Any]) -> dict[str, Any]:
+def session(experiment: Experiment) -> dict[str, Any]:
   """What `run.json` says of the command, code, versions and devices that a run (or its latest part) used."""
   return {
     'command': shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]]),
@@ -194,7 +194,7 @@ def session(config: Mapping[str, Any]) -> dict[str, Any]:
       'host': platform.platform(),
       'cpus': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
     },
-    'seed': config['seed'],
+    'seed': experiment.seed,
     'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
   }
 

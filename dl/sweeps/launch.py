@@ -49,7 +49,7 @@ def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
     if not seen or not values <= seen:
       seen |= values | {('', '')}
       try:
-        made = schedule.make(assemble(run.config), make_eval_pipelines(run.config))
+        made = schedule.make(assemble(run.experiment), make_eval_pipelines(run.experiment))
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
       for split, names in made.metrics.items():

@@ -9,9 +9,10 @@ import pathlib
 import statistics
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from dl.config import Experiment
 from dl.contract.metrics import BY_SEED
 from dl.errors import ConfigError, nearest
 from dl.report import page, runs, scatter
@@ -131,7 +132,7 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   workdir = pathlib.Path(workdir)
   rows, loaded = [], []
   keys = [key for key in sweep.keys if key not in ('seed', 'seeds')]
-  if 'seed' in sweep.keys or any(run.config['seeds'] for run in sweep.runs):
+  if 'seed' in sweep.keys or any(run.experiment.seeds for run in sweep.runs):
     keys.append('seed')
   for run in sweep.runs:
     folder = workdir / run.name
@@ -143,7 +144,7 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   for metric in metrics:
     if valid and metric not in valid:
       raise ConfigError(f'--metric: no run has {metric!r}; {nearest(metric, valid)}')
-  judge = runs.Run(workdir, workdir.name, sweep.base, {}, [])
+  judge = runs.Run(workdir, workdir.name, sweep.base.to_json(), {}, [])
   mode = judge.mode(*chosen[0].split('/', 1)) if chosen else None
   groups: dict[str, list[Row]] = {}
   for row in rows:
@@ -166,8 +167,8 @@ def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Run, met
 
 def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> list[Row]:
   """A row for each seed of a run, of which most have one."""
-  seeds = run.config['seeds']
-  values = {key: sweeping.value(run.config, key) for key in keys}
+  seeds = run.experiment.seeds
+  values = {key: sweeping.value(run.experiment.to_json(), key) for key in keys}
   row = Row(run.name, values, 'waiting', 0, None, {})
   if known is not None:
     metrics = {'/'.join(key): v.value for key, v in known.final().items() if v.value is not None}
@@ -176,13 +177,13 @@ def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> lis
     return [row]
   lists = {'/'.join(key): found for key, (_, found) in (known.lists() if known else {}).items()}
   of = lambda i: {m: each[i] for m in row.metrics if (each := lists.get(m + BY_SEED)) and each[i] is not None}
-  seed = run.config['seed']
+  seed = run.experiment.seed
   return [dataclasses.replace(row, values=values | {'seed': seed + i}, metrics=of(i)) for i in range(seeds)]
 
 
-def _metrics(base: Mapping[str, Any], loaded: Sequence[runs.Run]) -> list[str]:
+def _metrics(base: Experiment, loaded: Sequence[runs.Run]) -> list[str]:
   """What the config claims, keeps or stops by; else the metrics of evaluations, those with a better side first."""
-  said = [*base['expect'], base['keep'].get('metric'), (base['early_stop'] or {}).get('metric')]
+  said = [*base.expect, base.keep.get('metric'), (base.early_stop or {}).get('metric')]
   if any(said):
     return list(dict.fromkeys(metric for metric in said if metric))
   found = runs.rows(loaded)

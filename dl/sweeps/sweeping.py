@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from dl import config as configs
+from dl.config import Experiment
 from dl.errors import ConfigError, first_line, nearest
 from dl.store import atomic
 from dl.store.workdir import FREE_TO_CHANGE
@@ -37,12 +38,12 @@ class Run:
   Attributes:
     name: of its work directory below the sweep's: a function of `overrides` alone.
     overrides: dotted config key -> value.
-    config: the resolved config.
+    experiment: the config with them.
   """
 
   name: str
   overrides: dict[str, Any]
-  config: dict[str, Any]
+  experiment: Experiment
 
   def flags(self) -> list[str]:
     """The overrides as flags of `dl.train`."""
@@ -52,9 +53,9 @@ class Run:
   def trains(self) -> set[str]:
     """What it trains, a config of one seed each: equal for a run of several `seeds` and the runs of each."""
     swept = {key.split('.')[0] for key in self.overrides}
-    config = {k: v for k, v in self.config.items() if k not in FREE_TO_CHANGE or k in swept}
-    seeds = range(config['seed'], config['seed'] + (config['seeds'] or 1))
-    return {json.dumps(config | {'seed': seed, 'seeds': None}) for seed in seeds}
+    config = {k: v for k, v in self.experiment.to_json().items() if k not in FREE_TO_CHANGE or k in swept}
+    first, count = self.experiment.seed, self.experiment.seeds or 1
+    return {json.dumps(config | {'seed': seed, 'seeds': None}) for seed in range(first, first + count)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +65,13 @@ class Sweep:
   Attributes:
     path: the config file, as `dl.config.load` takes it.
     shared: overrides ('a.b=value') of all runs.
-    base: the resolved config with the shared overrides.
+    base: the config with the shared overrides.
     runs: in the order in which they were added, which is what an index counts.
   """
 
   path: str
   shared: tuple[str, ...]
-  base: dict[str, Any]
+  base: Experiment
   runs: tuple[Run, ...]
 
   @property
@@ -120,13 +121,13 @@ def make(path: str, shared: Sequence[str], points: Sequence[Point]) -> Sweep:
   return Sweep(path, tuple(shared), base, runs)
 
 
-def _run(base: Mapping[str, Any], point: Point) -> Run:
+def _run(base: Experiment, point: Point) -> Run:
   # In the order of the names, `model` comes before `model.hidden`, and the order of the flags means nothing.
-  plain, overrides = copy.deepcopy(dict(base)), {}
+  experiment, overrides = base, {}
   for key in sorted(point):
-    configs.override(plain, f'{key}={point[key]}')
-    overrides[key] = value(plain, key)
-  return Run(name(overrides), overrides, configs.resolve(plain))
+    experiment = configs.override(experiment, [f'{key}={point[key]}'])
+    overrides[key] = value(experiment.to_json(), key)
+  return Run(name(overrides), overrides, experiment)
 
 
 def value(config: Mapping[str, Any], key: str) -> Any:
@@ -167,7 +168,7 @@ def _cleaned(text: str) -> str:
   return re.sub(r'[^A-Za-z0-9._+-]+', '-', text).strip('-')
 
 
-def _vectorized(base: Mapping[str, Any], runs: Sequence[Run]) -> tuple[Run, ...]:
+def _vectorized(base: Experiment, runs: Sequence[Run]) -> tuple[Run, ...]:
   """The runs, those whose seeds follow one another as one."""
   rows: dict[str, list[Run]] = {}
   for run in runs:
@@ -175,11 +176,11 @@ def _vectorized(base: Mapping[str, Any], runs: Sequence[Run]) -> tuple[Run, ...]
     rows.setdefault(json.dumps(rest), []).append(run)
   result = []
   for rest, row in rows.items():
-    row.sort(key=lambda run: run.config['seed'])
-    follows = lambda a, b: b.config['seed'] == a.config['seed'] + 1 and a.config['seeds'] is b.config['seeds'] is None
-    starts = [i for i, run in enumerate(row) if i == 0 or not follows(row[i - 1], run)]
+    row.sort(key=lambda run: run.experiment.seed)
+    follows = lambda a, b: b.seed == a.seed + 1 and a.seeds is b.seeds is None
+    starts = [i for i, run in enumerate(row) if i == 0 or not follows(row[i - 1].experiment, run.experiment)]
     for start, end in zip(starts, [*starts[1:], len(row)]):
-      several = {'seed': str(row[start].config['seed']), 'seeds': str(end - start)}
+      several = {'seed': str(row[start].experiment.seed), 'seeds': str(end - start)}
       result.append(_run(base, json.loads(rest) | several) if end - start > 1 else row[start])
   return tuple(result)
 
@@ -322,7 +323,7 @@ def write(workdir: pathlib.Path, sweep: Sweep) -> None:
   record = {
     'config': sweep.path,
     'shared': list(sweep.shared),
-    'base': sweep.base,
+    'base': sweep.base.to_json(),
     'runs': [{'name': run.name, 'overrides': run.overrides} for run in sweep.runs],
   }
   try:
@@ -356,7 +357,7 @@ def read(workdir: pathlib.Path) -> Sweep:
     raise ConfigError(f'{path} is damaged: {type(e).__name__}: {first_line(e)}') from e
 
 
-def check_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_base(before: Experiment, now: Experiment) -> None:
   """Raises ConfigError, which names the keys, if a directory's sweep has another base config."""
   changed = {k: v for k, v in configs.differences(before, now).items() if k.split('.')[0] not in FREE_TO_CHANGE}
   if changed:

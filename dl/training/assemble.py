@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax.errors import FlaxError
 
 from dl import optim
-from dl.config import build
+from dl.config import Experiment, build
 from dl.config.duration import to_steps
 from dl.contract.info import Info, to_float
 from dl.contract.state import State
@@ -32,7 +32,7 @@ class Parts:
   """The parts of a run.
 
   Attributes:
-    config: the resolved config.
+    experiment: the config.
     task: the learning problem, with its model.
     optimizer: one chain a player.
     batch: shapes of one global training batch; empty for a task without data.
@@ -42,7 +42,7 @@ class Parts:
     pipeline: the training data; None where there is none, or where the parts come from a work directory.
   """
 
-  config: dict[str, Any]
+  experiment: Experiment
   task: Task
   optimizer: optim.Optimizer
   batch: dict[str, jax.ShapeDtypeStruct]
@@ -54,20 +54,21 @@ class Parts:
   def init(self, given: Mapping[str, Any] | None = None) -> State:
     """The initial state, a pure function of the seed and of given arrays (path -> array); meant to be jitted."""
     init = lambda seed: initial_state(self.task, self.optimizer.chains, seed, self.batch, given)
-    return seeds.over(init, self.config['seed'], self.config['seeds'], ())()
+    return seeds.over(init, self.experiment.seed, self.experiment.seeds, ())()
 
   def steps(self, key: str) -> int | None:
     """The duration under a top-level config key, in steps; None where it is None.
 
     Durations which are rounded anyway become multiples of `steps_per_call`.
     """
-    if self.config[key] is None:
+    value = getattr(self.experiment, key)
+    if value is None:
       return None
-    steps = self.duration(self.config[key], f'config.{key}')
+    steps = self.duration(value, f'config.{key}')
     if steps < 1:
-      raise ConfigError(f'config.{key}: must be at least one step, got {self.config[key]!r}')
-    fused = self.config['steps_per_call']
-    if isinstance(self.config[key], int) or 'step' in self.config[key]:
+      raise ConfigError(f'config.{key}: must be at least one step, got {value!r}')
+    fused = self.experiment.steps_per_call
+    if isinstance(value, int) or 'step' in value:
       if steps < fused:
         raise ConfigError(
           f'config.{key}: {steps} steps is less than steps_per_call, {fused}, so no steps could be fused; '
@@ -82,14 +83,14 @@ class Parts:
       value,
       where,
       steps_per_epoch=self.steps_per_epoch,
-      examples_per_step=_examples_per_step(self.task, self.config),
+      examples_per_step=_examples_per_step(self.task, self.experiment),
       total_steps=self.total_steps,
     )
 
   @property
   def examples_per_step(self) -> int | None:
     """Examples, or environment steps, that a training step uses, where that is known."""
-    return _examples_per_step(self.task, self.config)
+    return _examples_per_step(self.task, self.experiment)
 
   @property
   def note(self) -> str | None:
@@ -105,19 +106,19 @@ class Parts:
     }
 
 
-def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> Parts:
+def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) -> Parts:
   """Builds and checks every part of a run.
 
   Args:
-    config: a resolved config, as `dl.config.load` returns.
+    experiment: a config, as `dl.config.load` returns it.
     record: `Parts.record()` of an earlier run; then the data set is not touched.
 
   Raises:
     ConfigError: anything in the config that cannot be used.
   """
-  if config['steps_per_call'] < 1:
-    raise ConfigError(f'config.steps_per_call: must be at least 1, got {config["steps_per_call"]}')
-  seeds.check(config)
+  if experiment.steps_per_call < 1:
+    raise ConfigError(f'config.steps_per_call: must be at least 1, got {experiment.steps_per_call}')
+  seeds.check(experiment)
   pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
   if record is not None:
     try:
@@ -125,25 +126,27 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
       info, steps_per_epoch = Info.from_json(record['info'], find_kind), record['steps_per_epoch']
     except (TypeError, ValueError, AttributeError, LookupError) as e:
       raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
-  elif config['data'] is not None:
+  elif experiment.data is not None:
     pipeline = make_pipeline(
-      config['data'],
+      experiment.data,
       split=None,
-      seed=config['seed'],
+      seed=experiment.seed,
       train=True,
-      **_share(config),
+      **_share(experiment),
     )
     pipeline.check_memory()
-    rows = config['data']['batch_size']
+    rows = experiment.data['batch_size']
     batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
     info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch
-  task = _build_task(config, info)
+  task = _build_task(experiment, info)
   if task.needs_data and not batch:
-    raise ConfigError(f'config.data: {config["task"]["name"]} learns from data; name a source, such as sklearn.Digits')
-  if not task.needs_data and config['data'] is not None:
-    raise ConfigError(f'config.data: {config["task"]["name"]} makes its own data; leave data out')
-  examples = _examples_per_step(task, config)
-  total = to_steps(config['train_for'], 'config.train_for', steps_per_epoch=steps_per_epoch, examples_per_step=examples)
+    raise ConfigError(f'config.data: {experiment.task["name"]} learns from data; name a source, such as sklearn.Digits')
+  if not task.needs_data and experiment.data is not None:
+    raise ConfigError(f'config.data: {experiment.task["name"]} makes its own data; leave data out')
+  examples = _examples_per_step(task, experiment)
+  total = to_steps(
+    experiment.train_for, 'config.train_for', steps_per_epoch=steps_per_epoch, examples_per_step=examples
+  )
   if total < 1:
     raise ConfigError('config.train_for: must be at least one step')
   float_batch = jax.eval_shape(lambda b: to_float(b, info), batch)
@@ -151,10 +154,10 @@ def assemble(config: Mapping[str, Any], record: Mapping[str, Any] | None = None)
   abstractly(lambda: task.check(float_batch))
   params, _ = abstractly(task.init, key, float_batch)
   length = optim.Length(total, steps_per_epoch, examples)
-  optimizer = optim.make(config['optim'], params, length, task.updates_per_step)
-  state = abstractly(lambda: initial_state(task, optimizer.chains, config['seed'], float_batch))
+  optimizer = optim.make(experiment.optim, params, length, task.updates_per_step)
+  state = abstractly(lambda: initial_state(task, optimizer.chains, experiment.seed, float_batch))
   abstractly(lambda s, b, k: task.step(s, b, k, optimizer.chains), state, float_batch, key, where='config.task')
-  return Parts(dict(config), task, optimizer, batch, state, total, steps_per_epoch, pipeline)
+  return Parts(experiment, task, optimizer, batch, state, total, steps_per_epoch, pipeline)
 
 
 def initial_state(
@@ -203,36 +206,36 @@ def abstractly(function: Callable, *arguments: Any, where: str = 'config.model')
     ) from e
 
 
-def _build_task(config: Mapping[str, Any], info: Info) -> Task:
-  spec = config['model']
+def _build_task(experiment: Experiment, info: Info) -> Task:
+  spec = experiment.model
   if spec is None:
     raise ConfigError("config.model: expected a dict with a 'name', such as dict(name='lenet.LeNet5', num_classes=10)")
-  given = {} if config['precision'] == 'float32' else {'dtype': jnp.dtype(config['precision'])}
+  given = {} if experiment.precision == 'float32' else {'dtype': jnp.dtype(experiment.precision)}
   make = functools.partial(build.build, package='dl.models', kind=nn.Module, **given)
   if 'name' in spec:
     model = make(spec, where='config.model')
   else:
     model = {player: make(s, where=f'config.model.{player}') for player, s in spec.items()}
-  return build.build(config['task'], 'dl.tasks', 'config.task', Task, model=model, info=info)
+  return build.build(experiment.task, 'dl.tasks', 'config.task', Task, model=model, info=info)
 
 
-def _examples_per_step(task: Task, config: Mapping[str, Any]) -> int | None:
-  return task.examples_per_step or (config['data'] or {}).get('batch_size')
+def _examples_per_step(task: Task, experiment: Experiment) -> int | None:
+  return task.examples_per_step or (experiment.data or {}).get('batch_size')
 
 
-def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = None) -> dict[str, Pipeline | None]:
+def make_eval_pipelines(experiment: Experiment, names: list[str] | None = None) -> dict[str, Pipeline | None]:
   """Evaluation name -> its data; None for a task without data.
 
   Raises:
     ConfigError: an evaluation that the config does not have, or data which cannot be read.
   """
-  chosen = list(config['eval']) if names is None else names
+  chosen = list(experiment.eval) if names is None else names
   result = {}
   for name in chosen:
     where = f'config.eval.{name}'
-    if name not in config['eval']:
-      raise ConfigError(f'config.eval: no evaluation is called {name!r}; {nearest(name, config["eval"])}')
-    spec = config['eval'][name]
+    if name not in experiment.eval:
+      raise ConfigError(f'config.eval: no evaluation is called {name!r}; {nearest(name, experiment.eval)}')
+    spec = experiment.eval[name]
     if not isinstance(spec, Mapping):
       raise ConfigError(f"{where}: expected a dict, such as dict(split='test'), got {spec!r}")
     if not re.fullmatch(r'\w[\w.-]*', name):
@@ -241,19 +244,19 @@ def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = Non
       )
     if name == 'train':
       raise ConfigError(f"{where}: 'train' is the name of the training's own metrics; take another name")
-    if config['data'] is None:
+    if experiment.data is None:
       if spec:
         raise ConfigError(f'{where}: the task makes its own data, so this must be an empty dict, got {dict(spec)!r}')
       result[name] = None
       continue
-    base = {k: v for k, v in config['data'].items() if k != 'augment'}
+    base = {k: v for k, v in experiment.data.items() if k != 'augment'}
     base = ({k: base[k] for k in ('batch_size',)} if 'name' in spec else base) | dict(spec)
     result[name] = make_pipeline(
       base,
       split=base.get('split', name) if 'split' in spec else name,
-      seed=config['seed'],
+      seed=experiment.seed,
       train=False,
-      **_share(config),
+      **_share(experiment),
       where=where,
       own_data='name' in spec,
     )
@@ -261,10 +264,10 @@ def make_eval_pipelines(config: Mapping[str, Any], names: list[str] | None = Non
   return result
 
 
-def _share(config: Mapping[str, Any]) -> dict[str, int]:
+def _share(experiment: Experiment) -> dict[str, int]:
   """Which part of each batch this process reads."""
   if jax.process_count() == 1:
     return {}
-  mesh = meshes.make_mesh(meshes.fitting(config['mesh'], jax.device_count()))
+  mesh = meshes.make_mesh(meshes.fitting(experiment.mesh, jax.device_count()))
   index, count = meshes.share(mesh, jax.process_index())
   return dict(process_index=index, process_count=count)

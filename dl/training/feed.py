@@ -56,7 +56,7 @@ def device_batches(parts: Parts, mesh: Mesh, start: int, lengths: Iterator[int])
   """(number of steps, batch on the devices) of each compiled call from a step on; a batch of several is stacked."""
   batches = itertools.repeat({})
   if parts.pipeline is not None:
-    batches = seeds.batches(parts.pipeline, start, parts.config['seed'], parts.config['seeds'])
+    batches = seeds.batches(parts.pipeline, start, parts.experiment.seed, parts.experiment.seeds)
   one, many = (meshes.batch_sharding(mesh, leading) for leading in (0, 1))
 
   def place(host: list[Any]) -> tuple[int, Any]:

@@ -6,13 +6,12 @@ import functools
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 
 from dl import report
-from dl.config import flatten
+from dl.config import Experiment, flatten
 from dl.contract.state import State
 from dl.contract.task import Task
 from dl.errors import ConfigError, TrainingError
@@ -49,12 +48,12 @@ class Result:
 
 
 def train(
-  config: Mapping[str, Any], directory: str | pathlib.Path, *, show_progress: bool = True, profile: str | None = None
+  experiment: Experiment, directory: str | pathlib.Path, *, show_progress: bool = True, profile: str | None = None
 ) -> Result:
   """Trains a config in a work directory, or continues the run which is there, bit for bit.
 
   Args:
-    config: a resolved config (`dl.config.load`).
+    experiment: a config (`dl.config.load`).
     directory: the work directory; made if needed, and refused if it holds a run of another config.
     show_progress: whether to show progress on stderr.
     profile: 'first:last', steps to trace into `profile/` (`dl.training.profiler`).
@@ -65,17 +64,17 @@ def train(
   """
   # -- Build: every part is checked by shape; nothing is compiled or written yet.
   directory, first = pathlib.Path(directory), processes.is_first()
-  workdir.check_same(config)
-  workdir.check(directory, config)
-  parts = assemble(config)
-  mesh = meshes.make_mesh(config['mesh'])
-  evals = make_eval_pipelines(config)
+  workdir.check_same(experiment)
+  workdir.check(directory, experiment)
+  parts = assemble(experiment)
+  mesh = meshes.make_mesh(experiment.mesh)
+  evals = make_eval_pipelines(experiment)
   plan = schedule.make(parts, evals)
   profiler = Profiler(directory, profile if first else None, plan.total)
   functions = steps.compiled(parts, mesh)
   meshes.check_evals(evals, mesh)
   memory.check_state(functions.like, mesh.local_devices)
-  given = functools.cache(lambda: start.load(config['init_from'], parts))
+  given = functools.cache(lambda: start.load(experiment.init_from, parts))
   if not (directory / workdir.CONFIG).exists():
     given()  # a mistake in it is found before anything is written
 
@@ -83,7 +82,7 @@ def train(
     # -- Restore or initialize.
     stack.enter_context(workdir.writing(directory))
     if first:
-      stack.enter_context(workdir.claim(directory, config))
+      stack.enter_context(workdir.claim(directory, experiment))
     workdir.check_shared(directory)
     saved = Checkpoints(directory / 'checkpoints', last=plan.keep.last, best=plan.keep.best, mode=plan.keep.mode)
     stack.enter_context(saved)
@@ -110,7 +109,7 @@ def train(
     if not already_complete and first:
       workdir.begin_session(
         directory,
-        config,
+        experiment,
         total_steps=plan.total,
         parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
         data=parts.record(),
@@ -194,9 +193,9 @@ def train(
     saved.wait()
     status = 'complete' if step == plan.total or stopped else 'interrupted'
     if status == 'complete' and not already_complete:
-      averaged = seeds.one(state.averaged().replace(opt={}), config['seeds'])
+      averaged = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
       for name, pipeline in evals.items():
-        found = evaluation.findings(parts.task, averaged, pipeline, mesh, config['seed'])
+        found = evaluation.findings(parts.task, averaged, pipeline, mesh, experiment.seed)
         if first:
           artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete and first:
@@ -217,14 +216,14 @@ def _failed(directory: pathlib.Path) -> None:
 
 
 def _artifacts(parts: Parts, averaged: State) -> dict[str, Any]:
-  key = jax.random.fold_in(jax.random.key(parts.config['seed']), 2**31 - 2)
-  return parts.task.artifacts(seeds.one(averaged, parts.config['seeds']), key)
+  key = jax.random.fold_in(jax.random.key(parts.experiment.seed), 2**31 - 2)
+  return parts.task.artifacts(seeds.one(averaged, parts.experiment.seeds), key)
 
 
 def _not_finite(parts: Parts, what: str, step: int, saved: Checkpoints) -> str:
   """One line: what, when, the last good checkpoint, and which config key to look at."""
   saved.wait()
-  found = [k.split('.learning_rate')[0] for k in flatten(parts.config['optim']) if 'learning_rate' in k]
+  found = [k.split('.learning_rate')[0] for k in flatten(parts.experiment.optim) if 'learning_rate' in k]
   keys = [f'config.optim.{k}.learning_rate' for k in found] or ['config.optim']
   last = f'the last good checkpoint is of step {saved.latest}' if saved.latest else 'there is no checkpoint yet'
   return f'{what} is not finite at step {step}; {last}; look at {keys[0]} or clip gradients'

@@ -29,11 +29,11 @@ class Meter:
       mesh: which they run on; model FLOP utilization is known where `dl.parallel.datasheet` has its devices.
     """
     tokens = parts.batch.get('tokens')
-    seeds = parts.config['seeds'] or 1
+    seeds = parts.experiment.seeds or 1
     self._examples = parts.examples_per_step and parts.examples_per_step * seeds
     self._tokens = tokens.shape[0] * (tokens.shape[1] - 1) * seeds if tokens is not None else None
     device = datasheet.of_kind(mesh.devices.flat[0].device_kind)
-    self._peak = device and device.rate(parts.config['precision']) * mesh.size
+    self._peak = device and device.rate(parts.experiment.precision) * mesh.size
     self._flops = model_flops(parts) * seeds if device else None  # traces the model: a second, where it is of use alone
     self._device = mesh.local_devices[0]
     self._waited = self._aside = 0.0

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dl.config import Experiment
 from dl.config.build import check_arguments, matches
 from dl.contract.directions import direction
 from dl.errors import ConfigError, nearest
@@ -92,15 +93,15 @@ def check_metric(metric: str, metrics: Mapping[str, Sequence[str]], where: str) 
     raise ConfigError(f'{where}: no evaluation has {metric!r}; {nearest(metric, valid)}')
 
 
-def check_claims(config: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
+def check_claims(experiment: Experiment, metrics: Mapping[str, Sequence[str]]) -> None:
   """Raises ConfigError unless `expect` and `baselines` fit the metrics that the evaluations have."""
   for part in ('expect', 'baselines'):
-    for name in config[part] if metrics else ():
+    for name in getattr(experiment, part) if metrics else ():
       check_metric(name, metrics, f'config.{part}')
-  for name, claim in config['expect'].items():
+  for name, claim in experiment.expect.items():
     if not matches(claim, tuple[float, float]) or claim[1] < 0:
       raise ConfigError(f'config.expect: {name!r} needs (value, tolerance), got {claim!r}')
-  for name, methods in config['baselines'].items():
+  for name, methods in experiment.baselines.items():
     if not isinstance(methods, Mapping) or not all(matches(value, float) for value in methods.values()):
       raise ConfigError(f'config.baselines: {name!r} needs a dict method -> value, got {methods!r}')
 

@@ -35,7 +35,7 @@ def load(
     ConfigError: not a work directory, no such checkpoint, or code which no longer fits the config.
   """
   parts, state = load_parts(workdir, step)
-  first, count = parts.config['seed'], parts.config['seeds']
+  first, count = parts.experiment.seed, parts.experiment.seeds
   seed = first if seed is None else seed
   if seed not in range(first, first + (count or 1)):
     last = f' to {first + count - 1}' if count else ''
@@ -54,9 +54,9 @@ def load_parts(
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: here, parts.state)
   else:
-    shardings = weights.state_shardings(parts.config['sharding'], mesh, parts.state, parts.task.model)
-  state = seeds.shapes(parts.state, parts.config['seeds'])
-  keep = Keep(**parts.config['keep'])
+    shardings = weights.state_shardings(parts.experiment.sharding, mesh, parts.state, parts.task.model)
+  state = seeds.shapes(parts.state, parts.experiment.seeds)
+  keep = Keep(**parts.experiment.keep)
   with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
     found = saved.find(step, f'{workdir}/checkpoints')
     return parts, saved.restore(found, {'state': abstract(state, shardings)})['state']

@@ -66,21 +66,21 @@ def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
   Raises:
     ConfigError: a duration which cannot be, or a metric that no evaluation has.
   """
-  config = parts.config
+  experiment = parts.experiment
   every = {kind: parts.steps(f'{kind}_every') for kind in KINDS}
   names = _metric_names(parts, evals)
-  policy.check_claims(config, names)
-  keep, stop = policy.make(policy.Keep, config['keep'], 'config.keep', names), None
-  if config['early_stop'] is not None:
-    rule = policy.make(policy.EarlyStop, config['early_stop'], 'config.early_stop', names)
+  policy.check_claims(experiment, names)
+  keep, stop = policy.make(policy.Keep, experiment.keep, 'config.keep', names), None
+  if experiment.early_stop is not None:
+    rule = policy.make(policy.EarlyStop, experiment.early_stop, 'config.early_stop', names)
     stop = (rule, parts.duration(rule.patience, 'config.early_stop.patience'))
   every = {kind: n for kind, n in every.items() if n is not None}
-  return Schedule(parts.total_steps, config['steps_per_call'], every, keep, stop, names)
+  return Schedule(parts.total_steps, experiment.steps_per_call, every, keep, stop, names)
 
 
 def _metric_names(parts: Parts, evals: Mapping[str, Any]) -> dict[str, list[str]]:
   """Evaluation name -> names of its metrics which are numbers, by shapes alone."""
-  step = evaluation.make_eval_step(parts.task, parts.config['seed'])
+  step = evaluation.make_eval_step(parts.task, parts.experiment.seed)
   names = {}
   for name, pipeline in evals.items():
     batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])

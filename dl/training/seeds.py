@@ -6,30 +6,31 @@ a loss that is not finite ends all of them. Where `seeds` is None there is no su
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from dl.config import Experiment
 from dl.contract.metrics import BySeed
 from dl.contract.task import Metrics
 from dl.errors import ConfigError
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(experiment: Experiment) -> None:
   """Raises ConfigError for seeds which cannot be, or not with the rest of the config."""
-  count = config['seeds']
+  count = experiment.seeds
   if count is None:
     return
   if isinstance(count, bool) or count < 1:
     raise ConfigError(f'config.seeds: expected a number of seeds, 1 or more, or None, got {count!r}')
-  if config['seed'] + count > 2**31:
-    raise ConfigError(f'config.seeds: the last seed is {config["seed"] + count - 1}, more than 32 bits hold')
-  if config['early_stop'] is not None:
+  if experiment.seed + count > 2**31:
+    raise ConfigError(f'config.seeds: the last seed is {experiment.seed + count - 1}, more than 32 bits hold')
+  if experiment.early_stop is not None:
     raise ConfigError('config.seeds: seeds in one program stop together; leave early_stop out, or seeds, see dl.sweep')
-  if config['sharding'] != 'replicated':
+  if experiment.sharding != 'replicated':
     raise ConfigError("config.seeds: seeds in one program need sharding='replicated'; leave seeds out, see dl.sweep")
 
 

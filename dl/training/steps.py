@@ -61,11 +61,11 @@ class Compiled:
 def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   """The functions of a run on a mesh; raises ConfigError for rules which do not fit, or rows it cannot share."""
   if parts.batch:
-    meshes.check_batch(parts.config['data']['batch_size'], mesh, 'config.data.batch_size')
+    meshes.check_batch(parts.experiment.data['batch_size'], mesh, 'config.data.batch_size')
   for key, rows in parts.task.shared.items():
     meshes.check_batch(rows, mesh, f'config.task.{key}')
   whole = meshes.replicated(mesh)
-  rule, seed, count = (parts.config[key] for key in ('sharding', 'seed', 'seeds'))
+  rule, seed, count = parts.experiment.sharding, parts.experiment.seed, parts.experiment.seeds
   shardings = weights.state_shardings(rule, mesh, parts.state, parts.task.model)
   train = activations.split(make_train_step(parts), mesh, 2, rule)
   train = weights.onto_devices(train, rule, shardings)
@@ -77,7 +77,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     init=jax.jit(parts.init, out_shardings=shardings, compiler_options=_for_once(mesh)),
     new_sums=jax.jit(new_sums, out_shardings=whole),
     train=jit_train(train),
-    train_fused=jit_train(fuse(train, parts.config['steps_per_call'])),
+    train_fused=jit_train(fuse(train, parts.experiment.steps_per_call)),
     evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
     note='; '.join(filter(None, (weights.left_whole(rule, mesh, parts.state, parts.task.model), parts.note))) or None,
@@ -99,7 +99,7 @@ def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, S
   The third result is a flag to wait for: the others are donated to the next step. With several seeds, all but the
   batch have a leading axis of them.
   """
-  task, chains, count = parts.task, parts.optimizer.chains, parts.config['seeds']
+  task, chains, count = parts.task, parts.optimizer.chains, parts.experiment.seeds
   augment = parts.pipeline.augment if parts.pipeline is not None else None
 
   def train_step(seed: Any, state: State, sums: Sums, batch: Any) -> tuple[State, Sums, Array]:
@@ -114,7 +114,7 @@ def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, S
     bad_step = jnp.where((sums.bad_step < 0) & ~finite, new.step, sums.bad_step)
     return new, Sums(metrics.add(sums.metrics, found), bad_step), finite
 
-  return seeds.over(train_step, parts.config['seed'], count, (0, 0, 1))
+  return seeds.over(train_step, parts.experiment.seed, count, (0, 0, 1))
 
 
 def all_finite(tree: Any) -> Bool[Array, '']:
@@ -138,7 +138,7 @@ def fuse(train_step: Callable, length: int) -> Callable:
 
 def zero_sums(parts: Parts) -> Sums:
   """Sums of no steps; meant to be jitted."""
-  key, count = jax.random.key(0), parts.config['seeds']
+  key, count = jax.random.key(0), parts.experiment.seeds
   found = jax.eval_shape(
     lambda s, b: parts.task.step(s, to_float(b, parts.task.info), key, parts.optimizer.chains)[1],
     parts.state,

@@ -11,6 +11,7 @@ import yaml
 
 import dl
 from dl.config import citations
+from dl.config.experiment import Experiment
 from dl.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -114,8 +115,13 @@ def test_cited_reads_lists_sentences_and_continued_lines():
   assert citations.cited(None) == citations.cited('To cite this: see below') == []
 
 
+def resolved(**keys):
+  """An experiment of these parts."""
+  return Experiment(**{'task': {}, 'optim': {}, 'train_for': 1} | keys)
+
+
 def test_keys_come_from_every_part_once_and_in_order(nets):
-  config = {
+  keys = {
     'cite': ['lecun1998gradient'],
     'model': {'name': 'my_nets.Deep', 'dropout': 0.1, 'batch_norm': False, 'activation': 'gelu'},
     'task': {'name': 'my_nets.Gelu', 'label_smoothing': 0.1, 'loss': 'focal'},
@@ -124,7 +130,7 @@ def test_keys_come_from_every_part_once_and_in_order(nets):
       'adam': {'name': 'adamw', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 1e-3}},
     },
   }
-  assert citations.keys(config, 'A config. Cite: cybenko1989approximation, lecun1998gradient.') == [
+  assert citations.keys(resolved(**keys), 'A config. Cite: cybenko1989approximation, lecun1998gradient.') == [
     'dl2026', 'lecun1998gradient', 'cybenko1989approximation',
     'he2016deep', 'srivastava2014dropout', 'hendrycks2016gaussian',
     'vaswani2017attention', 'szegedy2016rethinking', 'lin2017focal',
@@ -134,14 +140,14 @@ def test_keys_come_from_every_part_once_and_in_order(nets):
 
 
 def test_players_have_their_own_models_and_optimizers(nets):
-  config = {
+  keys = {
     'model': {'generator': {'name': 'my_nets.Deep'}, 'discriminator': {'name': 'my_nets.Gelu'}},
     'optim': {
       'generator': {'a': {'name': 'rmsprop', 'learning_rate': 1e-3}},
       'discriminator': {'b': {'name': 'sgd', 'momentum': 0.9, 'nesterov': True, 'learning_rate': 1e-3}},
     },
   }
-  keys = citations.keys(config)
+  keys = citations.keys(resolved(**keys))
   assert keys[1:4] == ['he2016deep', 'hendrycks2016gaussian', 'vaswani2017attention']
   assert keys[4:9] == [
     'tieleman2012rmsprop', 'robbins1951stochastic', 'polyak1964some', 'sutskever2013importance', 'nesterov1983method',
@@ -150,9 +156,9 @@ def test_players_have_their_own_models_and_optimizers(nets):
 
 def test_data_is_cited_by_name(monkeypatch):
   monkeypatch.setattr(citations, 'resolve', lambda name, package, where: object())
-  one = citations.keys({'data': {'name': 'sklearn.BreastCancer', 'batch_size': 64}})
+  one = citations.keys(resolved(data={'name': 'sklearn.BreastCancer', 'batch_size': 64}))
   assert one[1:3] == ['street1993nuclear', 'pedregosa2011scikit']
-  two = citations.keys({'data': {'name': 'tfds.Tfds', 'dataset': 'fashion_mnist:3.0.1'}})
+  two = citations.keys(resolved(data={'name': 'tfds.Tfds', 'dataset': 'fashion_mnist:3.0.1'}))
   assert two[1:3] == ['tfds', 'xiao2017fashion']
 
 
@@ -160,9 +166,9 @@ def test_unknown_keys_and_names_are_one_line(nets):
   with pytest.raises(ConfigError, match=r"'lecun1998gradiant'; did you mean 'lecun1998gradient'"):
     citations.bibtex(['lecun1998gradiant'])
   with pytest.raises(ConfigError, match=r"config\.model: .*'my_nets' has no 'Dep'.*'Deep'"):
-    citations.keys({'model': {'name': 'my_nets.Dep'}})
+    citations.keys(resolved(model={'name': 'my_nets.Dep'}))
   with pytest.raises(ConfigError, match='nobody1999nothing'):
-    citations.bibtex(citations.keys({'model': {'name': 'my_nets.Wrong'}}))
+    citations.bibtex(citations.keys(resolved(model={'name': 'my_nets.Wrong'})))
 
 
 def test_bibtex_prints_each_entry_once_with_versions():

@@ -1,5 +1,8 @@
 """Configs: loading, overriding, comparing, and mistakes as one line."""
 
+import dataclasses
+import json
+
 import ml_collections
 import pytest
 
@@ -28,17 +31,18 @@ def path(tmp_path):
 
 
 def test_load_fills_defaults_and_passes_the_argument(path):
-  plain = config.load(path + ':16')
-  assert plain['model']['hidden'] == [16, 4]
-  assert plain['seed'] == 0 and plain['mesh'] == {'data': -1}
-  assert isinstance(config.config(**plain), ml_collections.ConfigDict)
-  assert config.resolve(config.config(**plain)) == plain
+  experiment = config.load(path + ':16')
+  assert experiment.model['hidden'] == [16, 4]
+  assert experiment.seed == 0 and experiment.mesh == {'data': -1}
+  made = config.config(**experiment.to_json())
+  assert isinstance(made, ml_collections.ConfigDict)
+  assert config.resolve(made) == config.resolve(experiment) == experiment
 
 
 def test_a_config_is_made_of_another(path):
-  plain = config.load(path + ':16')
-  changed = config.config(**{**config.config(**plain), 'seed': 1})
-  assert config.resolve(changed) == plain | {'seed': 1}
+  experiment = config.load(path + ':16')
+  changed = config.config(**{**config.config(**experiment.to_json()), 'seed': 1})
+  assert config.resolve(changed) == dataclasses.replace(experiment, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_a_config_is_made_of_another(path):
   ],
 )  # fmt: skip
 def test_overrides(path, text, path_, value):
-  node = config.load(path, [text])
+  node = config.load(path, [text]).to_json()
   for name in path_.split('.'):
     node = node[int(name)] if isinstance(node, list) else node[name]
   assert node == value and type(node) is type(value)
@@ -115,12 +119,32 @@ def test_missing_file_names_the_near_ones(path):
 def test_the_order_of_stages_is_kept():
   stages = dict(l2=dict(name='add_decayed_weights'), clip=dict(name='clip'), adam=dict(name='adam'))
   kept = config.resolve(config.config(task={}, optim=stages, train_for=1))
-  assert list(kept['optim']) == list(config.resolve(kept)['optim']) == ['l2', 'clip', 'adam']
+  assert list(kept.optim) == list(config.resolve(kept.to_json()).optim) == ['l2', 'clip', 'adam']
 
 
 def test_differences():
-  a, b = {'x': {'y': 1, 'z': [1, 2]}, 'w': 1}, {'x': {'y': 2, 'z': [1, 2]}}
-  assert config.differences(a, b) == {'x.y': (1, 2), 'w': (1, None)}
+  a = config.Experiment(task={'name': 'x', 'y': 1, 'z': [1, 2], 'w': 1}, optim={}, train_for=1)
+  b = dataclasses.replace(a, task={'name': 'x', 'y': 2, 'z': [1, 2]}, seed=3)
+  assert config.differences(a, b) == {'task.y': (1, 2), 'task.w': (1, None), 'seed': (0, 3)}
+
+
+def test_an_experiment_survives_json_and_is_a_copy_there(path):
+  experiment = config.load(path, ["sharding=[('kernel', 'model')]", 'cite=["x"]'])
+  plain = json.loads(json.dumps(experiment.to_json()))
+  assert config.resolve(plain) == experiment and not config.differences(config.resolve(plain), experiment)
+  experiment.to_json()['data']['batch_size'] = 1
+  assert experiment.data['batch_size'] == 64
+
+
+def test_an_override_leaves_the_experiment_as_it_was(path):
+  experiment = config.load(path)
+  changed = config.override(experiment, ['data.batch_size=8', 'seed=1'])
+  assert (changed.data['batch_size'], changed.seed) == (8, 1) and experiment == config.load(path)
+
+
+def test_an_experiment_of_another_is_checked(path):
+  with pytest.raises(ConfigError, match=r'config\.seed: expected int'):
+    dataclasses.replace(config.load(path), seed='x')
 
 
 def test_durations():

@@ -126,7 +126,7 @@ def test_evaluation_is_exact_on_any_number_of_devices(many):
   test = part(Digits(), 'test').columns
   probability = np.asarray(task.predict(state, test['image'], jax.random.key(0))['probability'], np.float64)
   nats = -np.log(probability)
-  smoothing = config('mlp')['task']['label_smoothing']
+  smoothing = config('mlp').task['label_smoothing']
   loss = (1 - smoothing) * nats[np.arange(360), test['label']] + smoothing * nats.mean(1)
   lines = found['evaluations'] | {'recorded': records(folder / 'mlp_fsdp', 'test')[-1]}
   assert len(lines) == 7

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from dl.commands import plan
+from dl.config import Experiment
 from dl.errors import ConfigError
 from dl.parallel import datasheet
 from dl.planning import hlo, plans
@@ -258,21 +259,23 @@ def test_accumulation_comes_first():
 def nearest(search, monkeypatch, devices, sharding, memory, **model):
   """What a search finds for a model of 12 GB of state and 1 GB of activations for each of 64 examples."""
 
-  def make(config, record, count):
-    ways = count if 'fsdp' in config['sharding'] else 1
-    narrow = config['optim']['adam'].get('mu_dtype')
-    state, rows = (10 if narrow else 12) / ways, config['data']['batch_size'] / count
-    temporary = rows / (4 if config['model'].get('remat') else 1)
-    empty, savings = hlo.Program((), ()), {} if config['model'] else {'remat': 'full'}
+  def make(experiment, record, count):
+    ways = count if 'fsdp' in experiment.sharding else 1
+    narrow = experiment.optim['adam'].get('mu_dtype')
+    state, rows = (10 if narrow else 12) / ways, experiment.data['batch_size'] / count
+    temporary = rows / (4 if experiment.model.get('remat') else 1)
+    empty, savings = hlo.Program((), ()), {} if experiment.model else {'remat': 'full'}
     return plans.Plan(
       count, {'data': count}, 1, 4 / ways, state - 4 / ways, 0, 0, temporary, state + temporary, empty, 1, savings, 0
     )
 
   monkeypatch.setattr(plans, 'make', make)
   monkeypatch.setattr(jax, 'device_count', lambda: 16)
-  config = dict(sharding=sharding, precision='bfloat16', model=model, data={'batch_size': 64}, mesh={'data': -1})
-  config |= {'optim': {'adam': {'name': 'adam'}}}
-  found = search(config, lambda _: None, make(config, None, devices), memory)
+  experiment = Experiment(
+    task={}, model=model, data={'batch_size': 64}, optim={'adam': {'name': 'adam'}}, train_for=1,
+    sharding=sharding, precision='bfloat16',
+  )  # fmt: skip
+  found = search(experiment, lambda _: None, make(experiment, None, devices), memory)
   return [(text, plan.devices, plan.peak) for text, _, plan in found]
 
 

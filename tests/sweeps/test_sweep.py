@@ -46,8 +46,8 @@ def test_a_grid_is_the_product_of_its_keys_with_values_as_overrides_have_them():
   assert len(sweep.runs) == 8 and sweep.keys == ['model.hidden', RATE, 'seed']
   run = sweep.runs[-1]
   assert run.overrides == {'model.hidden': [8, 4], RATE: 0.01, 'seed': 1}
-  assert run.config['model']['hidden'] == [8, 4] and run.config['train_for'] == 20 and run.config['seed'] == 1
-  assert sweep.runs[0].config['optim']['adam']['learning_rate']['peak_value'] == 0.001
+  assert run.experiment.model['hidden'] == [8, 4] and run.experiment.train_for == 20 and run.experiment.seed == 1
+  assert sweep.runs[0].experiment.optim['adam']['learning_rate']['peak_value'] == 0.001
 
 
 def test_names_are_stable_readable_safe_and_different():
@@ -140,7 +140,7 @@ def test_seeds_which_follow_one_another_become_one_run_which_later_sweeps_know(t
   assert [run.name for run in sweep.runs][:3] == [
     f'{RATE}=0.001,seed=0,seeds=3', f'{RATE}=0.001,seed=4', f'{RATE}=0.001,seed=7',
   ]  # fmt: skip
-  assert len(sweep.runs) == 6 and sweep.runs[0].config['seeds'] == 3
+  assert len(sweep.runs) == 6 and sweep.runs[0].experiment.seeds == 3
   assert sweep.chosen(grid('1').runs) == [sweep.runs[0], sweep.runs[3]]
   assert sweep.joined(grid('0,1,4')) == sweep
   more = sweep.joined(grid('1,2,3,5,6'), vectorize=True)
@@ -343,7 +343,7 @@ def fake(workdir, *grid, skip=(), value=lambda overrides: 0.5, config=CONFIG):
     if i not in skip:
       folder = workdir / run.name
       folder.mkdir()
-      (folder / 'config.json').write_text(json.dumps(run.config))
+      (folder / 'config.json').write_text(json.dumps(run.experiment.to_json()))
       (folder / 'run.json').write_text(json.dumps({'status': 'complete', 'total_steps': 900}))
       with logs.Logs(folder, tensorboard=False) as log:
         log.write(900, 'test', {'accuracy': value(run.overrides), 'loss': 1.0})
@@ -369,7 +369,7 @@ def test_each_seed_of_a_vectorized_run_is_told(tmp_path):
   sweep = made(f'{RATE}=1e-3,1e-2', 'seeds=3')
   for run in sweep.runs[1:]:
     (tmp_path / run.name).mkdir()
-    (tmp_path / run.name / 'config.json').write_text(json.dumps(run.config))
+    (tmp_path / run.name / 'config.json').write_text(json.dumps(run.experiment.to_json()))
     (tmp_path / run.name / 'run.json').write_text(json.dumps({'status': 'complete'}))
     with logs.Logs(tmp_path / run.name, tensorboard=False) as log:
       log.write(900, 'test', {'accuracy': 0.8, 'accuracy_by_seed': [0.7, 0.8, 0.9], 'by_class': [0.5, 0.5, 0.5]})

@@ -315,13 +315,13 @@ def trained():
   Three seeds of the experiment itself, trained side by side: which one of several ends in a dip differs from processor
   to processor by what it rounds, and a broken agent has none that learns.
   """
-  plain = config.load(str(ROOT / 'experiments/rl/cartpole_ppo.py'))
-  task = build(plain['task'], 'dl.tasks', 'config.task', model=build(plain['model'], 'dl.models', 'config.model'))
+  experiment = config.load(str(ROOT / 'experiments/rl/cartpole_ppo.py'))
+  task = build(experiment.task, 'dl.tasks', 'config.task', model=build(experiment.model, 'dl.models', 'config.model'))
   keys = jax.vmap(jax.random.key)(jnp.arange(3))
   params, extra = jax.jit(jax.vmap(lambda key: task.init(key, {})))(keys)
   one = jax.tree.map(lambda x: x[0], params)
-  steps = int(plain['train_for'].split()[0])
-  chain = optim.make(plain['optim'], one, optim.Length(steps), task.updates_per_step).chains['model']
+  steps = int(experiment.train_for.split()[0])
+  chain = optim.make(experiment.optim, one, optim.Length(steps), task.updates_per_step).chains['model']
   step = jax.jit(jax.vmap(lambda s, key: task.step(s, {}, jax.random.fold_in(key, s.step), {'model': chain})))
   opt = {'model': jax.vmap(chain.init)(params['model'])}
   first = state = State(step=jnp.zeros([3], jnp.int32), params=params, opt=opt, extra=extra)

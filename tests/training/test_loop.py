@@ -1,6 +1,7 @@
 """The loop: what it leaves, that it resumes bit for bit, stops, averages, accumulates, and evaluates exactly."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -73,7 +74,8 @@ def test_the_work_directory_holds_what_the_design_says(runs):
   assert {p.name for p in workdir.iterdir()} - {'tensorboard', '.lock'} == {
     'config.json', 'run.json', 'metrics.jsonl', 'checkpoints', 'artifacts', 'report.html',
   }  # fmt: skip
-  assert json.loads((workdir / 'config.json').read_text()) == config == workdirs.read_config(workdir)
+  assert json.loads((workdir / 'config.json').read_text()) == config.to_json()
+  assert workdirs.read_config(workdir) == config
   run = workdirs.read_run(workdir)
   assert {'command', 'commit', 'versions', 'devices', 'seed', 'started', 'finished', 'data'} <= run.keys()
   assert run['status'] == 'complete' and run['step'] == run['total_steps'] == 60 and run['seed'] == 0
@@ -132,7 +134,7 @@ def test_other_kinds_of_learning_leave_their_numbers_and_artifacts(runs, kind, n
   assert {p.name for p in (workdir / 'artifacts').iterdir()} == names
   assert all(p.stat().st_size > 0 for p in (workdir / 'artifacts').iterdir())
   assert metrics <= records(workdir, 'train')[-1].keys()
-  evaluation = next(iter(small(kind)['eval']))
+  evaluation = next(iter(small(kind).eval))
   assert [r['step'] for r in records(workdir, evaluation)] == [r['step'] for r in records(workdir, evaluation)][:2]
   page = (workdir / 'report.html').read_text()
   assert ('data:image/png;base64' in page) == any(n.endswith('.png') for n in names)
@@ -373,7 +375,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32(runs, tmp_path):
 def exploding(factor, **changes):
   """A perceptron whose learning rate is multiplied after 20 updates."""
   rate = {'name': 'piecewise_constant_schedule', 'init_value': 0.1, 'boundaries_and_scales': {'20 steps': factor}}
-  return small('perceptron') | {'optim': {'sgd': {'name': 'sgd', 'learning_rate': rate}}} | changes
+  changes = {'optim': {'sgd': {'name': 'sgd', 'learning_rate': rate}}} | changes
+  return dataclasses.replace(small('perceptron'), **changes)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
@@ -398,8 +401,8 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
 def test_no_checkpoint_holds_numbers_that_are_not_finite(tmp_path):
   """The update of step 21 overflows while its loss is still finite, and a checkpoint is due then."""
   config = exploding(1e30, checkpoint_every=1, keep={'last': 50}, eval={}, eval_every=None)
-  again = {'name': 'scale_by_schedule', 'step_size_fn': config['optim']['sgd']['learning_rate']}
-  config['optim'] = {'again': again} | config['optim']
+  again = {'name': 'scale_by_schedule', 'step_size_fn': config.optim['sgd']['learning_rate']}
+  config = dataclasses.replace(config, optim={'again': again} | config.optim)
   with pytest.raises(TrainingError, match='not finite at step 21; the last good checkpoint is of step 20'):
     train(config, tmp_path / 'run')
   assert saved(tmp_path / 'run') == list(range(1, 21))

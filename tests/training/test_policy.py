@@ -1,15 +1,21 @@
 import pytest
 
+from dl.config import Experiment
 from dl.errors import ConfigError
 from dl.training import policy
 
 METRICS = {'test': ['loss', 'accuracy']}
 
 
+def claiming(**claims):
+  """An experiment which claims this."""
+  return Experiment(task={}, optim={}, train_for=1, **claims)
+
+
 def test_claims_that_fit_are_accepted():
   claims = {'expect': {'test/accuracy': (0.9, 0.01)}, 'baselines': {'test/accuracy': {'a forest': 0.8, 'chance': 0}}}
-  policy.check_claims(claims, METRICS)
-  policy.check_claims(claims, {})  # an experiment without evaluations is judged elsewhere
+  policy.check_claims(claiming(**claims), METRICS)
+  policy.check_claims(claiming(**claims), {})  # an experiment without evaluations is judged elsewhere
 
 
 @pytest.mark.parametrize(
@@ -25,4 +31,4 @@ def test_claims_that_fit_are_accepted():
 )
 def test_claims_that_do_not_fit_are_refused(claims, message):
   with pytest.raises(ConfigError, match=message):
-    policy.check_claims({'expect': {}, 'baselines': {}} | claims, METRICS)
+    policy.check_claims(claiming(**claims), METRICS)

@@ -95,4 +95,4 @@ def test_a_batch_has_each_seeds_own_order_on_its_second_axis():
   for i in range(2):
     alone = assemble(small('digits', f'seed={4 + i}')).pipeline[70]
     assert all(np.array_equal(both[k][:, i], alone[k]) for k in alone)
-  assert config.resolve(small('digits'))['seeds'] is None
+  assert config.resolve(small('digits')).seeds is None

@@ -1,5 +1,6 @@
 """Weights from elsewhere."""
 
+import dataclasses
 import io
 import zipfile
 from typing import ClassVar
@@ -45,7 +46,9 @@ def test_a_run_starts_from_a_file_of_tensors(config, tmp_path, runs):
   initial = jax.jit(assemble(config).init)(given)
   jax.tree.map(np.testing.assert_array_equal, (initial.params, initial.extra), (state.params, state.extra))
   jax.tree.map(np.testing.assert_array_equal, initial.averaged().params, state.params)  # an average starts there too
-  loop.train(config | {'init_from': {'name': 'tensors', 'path': str(file)}}, tmp_path / 'run', show_progress=False)
+  loop.train(
+    dataclasses.replace(config, init_from={'name': 'tensors', 'path': str(file)}), tmp_path / 'run', show_progress=False
+  )
 
 
 def test_a_run_starts_from_another_with_a_new_head(config, tmp_path, runs):
@@ -57,7 +60,7 @@ def test_a_run_starts_from_another_with_a_new_head(config, tmp_path, runs):
     expected = fresh if name == 'out' else state
     jax.tree.map(np.testing.assert_array_equal, initial.params['model'][name], expected.params['model'][name])
   # The whole of it: resumed, it does not read the weights again.
-  started = config | {'init_from': dict(spec, path=str(tmp_path / 'copy'))}
+  started = dataclasses.replace(config, init_from=dict(spec, path=str(tmp_path / 'copy')))
   (tmp_path / 'copy').symlink_to(runs('digits'))
   loop.train(started, tmp_path / 'run', show_progress=False)
   (tmp_path / 'copy').unlink()
@@ -107,7 +110,7 @@ def test_a_bad_source_writes_nothing(config, tmp_path):
     ({'name': 'run', 'path': str(tmp_path)}, 'not the work directory'),
   ):
     with pytest.raises(ConfigError, match=line):
-      loop.train(config | {'init_from': spec}, tmp_path / 'run', show_progress=False)
+      loop.train(dataclasses.replace(config, init_from=spec), tmp_path / 'run', show_progress=False)
     assert not (tmp_path / 'run').exists()
 
 
