@@ -15,11 +15,15 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from dl.commands import cli
 from dl.errors import FAILURE, RESUME, ConfigError
+
+if TYPE_CHECKING:
+  from dl.sweeps import sweeping
 
 
 def define_flags() -> None:
