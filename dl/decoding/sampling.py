@@ -1,11 +1,14 @@
-"""Sampling token by token from a causal model with a key-value cache, as one compiled scan."""
+"""Sampling token by token, as one compiled scan."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
+
+from dl.decoding.decoder import Decoder
 
 
 def choose(
@@ -22,11 +25,12 @@ def choose(
 
 @functools.partial(jax.jit, static_argnames=('model', 'length', 'top_k', 'vocab_size'))
 def generate(
-  model: nn.Module,
+  model: Decoder,
   variables: PyTree,
   prompt: Int[Array, 'b p'],
   key: Key[Array, ''],
   temperature: float = 1.0,
+  given: Mapping[str, Any] | None = None,
   *,
   length: int,
   top_k: int | None = None,
@@ -38,44 +42,39 @@ def generate(
   any length and each token is predicted from half a context or more.
 
   Args:
-    model: called as `model.apply(variables, tokens, train=False, decode=True, mutable=['cache'])`; it has a `length`
-      of at least 2 positions, and its cache has an entry 'index', the number of positions read.
+    model: what is sampled from.
     variables: the model's variables.
     prompt: one token or more a row; the last `model.length` count.
     key: random key.
     temperature: softmax temperature; 0 takes the likeliest token.
+    given: what `model.prefill` takes besides; None for nothing.
     length: tokens to add.
     top_k: draw among the k likeliest tokens alone.
     vocab_size: ids from here on are never drawn (a model may have more than the data).
   """
   temperature = jnp.asarray(temperature, jnp.float32)
-  prompt = prompt[:, -model.length :]
+  context = model.length or prompt.shape[1] + length
+  prompt = prompt[:, -context:]
   batch, begin = prompt.shape
-  half = model.length // 2
-  apply = functools.partial(model.apply, train=False, decode=True, mutable=['cache'])
-
-  def read(cache, tokens):
-    logits, changed = apply({**variables, 'cache': cache}, tokens)
-    return logits[:, -1, :vocab_size], changed['cache']
-
-  shapes = jax.eval_shape(lambda: apply(variables, prompt)[1]['cache'])
-  logits, cache = read(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), prompt)
+  read = functools.partial(model.prefill, variables, **(given or {}))
+  logits, cache = read(prompt)
   tokens = jnp.concatenate([prompt, jnp.zeros((batch, length), prompt.dtype)], axis=1)
 
   def step(carry, i):
-    cache, logits, tokens = carry
+    cache, held, logits, tokens = carry
     at = begin + i
-    token = choose(logits, jax.random.fold_in(key, i), temperature, top_k)
+    token = choose(logits[:, :vocab_size], jax.random.fold_in(key, i), temperature, top_k)
     tokens = jax.lax.dynamic_update_slice(tokens, token[:, None].astype(tokens.dtype), (0, at))
 
-    def read_again(cache):
-      recent = jax.lax.dynamic_slice(tokens, (0, at - half), (batch, half))
-      return read({**cache, 'index': jnp.zeros_like(cache['index'])}, recent)[1]
+    def read_again(_):
+      recent = jax.lax.dynamic_slice(tokens, (0, at - context // 2), (batch, context // 2))
+      return read(recent)[1], jnp.int32(context // 2)
 
-    if begin + length > model.length:
-      cache = jax.lax.cond(cache['index'] == model.length, read_again, lambda c: c, cache)
-    logits, cache = read(cache, token[:, None])
-    return (cache, logits, tokens), None
+    if begin + length > context:
+      cache, held = jax.lax.cond(held == context, read_again, lambda kept: kept, (cache, held))
+    logits, cache = model.step(variables, cache, token)
+    return (cache, held + 1, logits, tokens), None
 
-  (_, _, tokens), _ = jax.lax.scan(step, (cache, logits, tokens), jnp.arange(length))
+  carry = cache, jnp.int32(begin), logits, tokens
+  (*_, tokens), _ = jax.lax.scan(step, carry, jnp.arange(length))
   return tokens[:, begin:]

@@ -1,75 +1,25 @@
 """GPT-2 (Radford et al., Language Models are Unsupervised Multitask Learners, 2019)."""
 
-import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
-from dl.errors import ConfigError
-from dl.nn import activations
-from dl.nn.attention import CausalSelfAttention
+from dl.nn import activations, products
+from dl.nn.attention import Attention, Projections, rotary
+from dl.nn.context import Context
 from dl.nn.experts import Experts
+from dl.nn.feed_forward import FeedForward
 from dl.nn.ngrams import HashedNgrams
 from dl.nn.stack import Remat, stack
+from dl.nn.transformer import Block, Branch, begin, dropout
 
-
-class Block(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)), beside the sum of load-balancing losses; attributes as `GPT`."""
-
-  layers: int
-  heads: int
-  length: int
-  dropout: float
-  use_bias: bool
-  rope: bool
-  attention_chunk: int
-  activation: activations.Activation
-  experts: int
-  experts_per_token: int
-  capacity_factor: float
-  dtype: Any
-
-  @nn.compact
-  def __call__(
-    self, carry: tuple[Float[Array, 'b n width'], Float[Array, '']], train: bool, start: Int[Array, ''] | None
-  ) -> tuple[Float[Array, 'b n width'], Float[Array, '']]:
-    x, balance = carry
-    width = x.shape[-1]
-    init = nn.initializers.normal(0.02)
-    # Each layer adds twice to the residual stream, whose variance should not grow with depth.
-    out_init = nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
-    norm = lambda name: nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
-    drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else lambda y: y
-    x = Axes(('batch', 'length', None))(x)
-    y = CausalSelfAttention(
-      self.heads,
-      self.length,
-      self.dropout,
-      self.use_bias,
-      self.rope,
-      self.attention_chunk,
-      init,
-      out_init,
-      self.dtype,
-      name='attention',
-    )(norm('norm_0')(x), train, start)
-    x = Axes(('batch', 'length', None))(x + drop(y))
-    if self.experts:
-      y, unevenness = Experts(
-        self.experts, self.experts_per_token, self.capacity_factor, 4 * width, self.activation, init, out_init,
-        self.dtype, name='experts',
-      )(norm('norm_1')(x))  # fmt: skip
-      return x + drop(y), balance + unevenness
-    y = nn.Dense(4 * width, self.use_bias, self.dtype, kernel_init=init, name='up')(norm('norm_1')(x))
-    y = Axes(('batch', 'query', 'hidden'))(activations.get(self.activation)(y))
-    y = nn.Dense(width, self.use_bias, self.dtype, kernel_init=out_init, name='down')(y)
-    return x + drop(y), balance
-
+_INIT = nn.initializers.normal(0.02)
 
 _HUGGINGFACE: Table = [
   (r'(?:transformer\.)?h\.\d+\.attn\.(?:masked_)?bias', None),  # which keys a query sees
@@ -174,42 +124,74 @@ class GPT(nn.Module):
     """
     n = tokens.shape[1]
     if n > self.length:
-      raise ConfigError(f'config.model.length is {self.length}, but there are {n} tokens to read')
-    if self.width % self.heads:
-      raise ConfigError(f'config.model.heads: {self.heads} heads do not divide a width of {self.width}')
+      raise ValueError(f'a length of {self.length}, but there are {n} tokens to read')
     if self.rope and (self.width // self.heads) % 2:
-      raise ConfigError(f'config.model.rope: needs an even head width, got {self.width // self.heads}')
-    init = nn.initializers.normal(0.02)
-    start = None
+      raise ValueError(f'rope needs an even head width, got {self.width // self.heads}')
+    start = 0
     if decode:
       index = self.variable('cache', 'index', jnp.zeros, (), jnp.int32)
       start = index.value
       index.value = start + n
-    embed = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name='token')
+    context = Context(train=train, decode=decode, positions=jnp.arange(n) + start)
+    embed = nn.Embed(self.vocab_size, self.width, embedding_init=_INIT, dtype=self.dtype, name='token')
     x = embed(tokens)
     if self.ngrams:
-      if min(self.ngrams) < 2:
-        raise ConfigError(f'config.model.ngrams: orders start at 2, got {min(self.ngrams)}')
-      x = x + HashedNgrams(tuple(self.ngrams), self.ngram_buckets, self.width, self.dtype, name='ngrams')(tokens, start)
+      ngrams = HashedNgrams(tuple(self.ngrams), self.ngram_buckets, self.width, self.dtype, name='ngrams')
+      x = x + ngrams(tokens, context)
     if not self.rope:
-      positions = jnp.arange(n) + (0 if start is None else start)
-      x = x + nn.Embed(self.length, self.width, embedding_init=init, dtype=self.dtype, name='position')(positions)
+      position = nn.Embed(self.length, self.width, embedding_init=_INIT, dtype=self.dtype, name='position')
+      x = x + position(context.positions)
     if self.dropout:
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    block = functools.partial(
-      Block, self.layers, self.heads, self.length, self.dropout, self.use_bias, self.rope, self.attention_chunk,
-      self.activation, self.experts, self.experts_per_token, self.capacity_factor, self.dtype,
-    )  # fmt: skip
-    carry = (x, jnp.zeros((), jnp.float32))
-    x, balance = stack(
-      lambda name: block(name=name), self.layers, carry, train, start, scan=self.scan, remat=self.remat
-    )
-    x = nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name='norm')(x)
+    block = lambda name, _: Block(self._branches, name=name)
+    x, balance = stack(block, self.layers, begin(x), context, scan=self.scan, remat=self.remat)
+    x = self._norm('norm')(x)
     of_vocab = Axes(('batch', 'query', 'vocab'))
     if self.tie_embeddings:
-      table = embed.embedding.astype(self.dtype)
-      logits = of_vocab(jnp.einsum('bnw,vw->bnv', x, table, preferred_element_type=jnp.float32))
+      logits = of_vocab(products.einsum('bnw,vw->bnv', x, embed.embedding.astype(self.dtype)))
     else:
-      out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=init, name='out')
+      out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=_INIT, name='out')
       logits = of_vocab(out(x).astype(jnp.float32))
     return {'out': logits, 'balance': balance / self.layers} if self.experts and train else logits
+
+  @nn.nowrap
+  def _norm(self, name: str) -> nn.Module:
+    return nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
+
+  @nn.nowrap
+  def _branches(self) -> Sequence[Branch]:
+    """Attention and a feed-forward layer, or experts; made inside of a block."""
+    # Each layer adds twice to the residual stream, whose variance should not grow with depth.
+    out_init = nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
+    after = dropout(self.dropout)
+    attention = Attention(
+      project=lambda: Projections(self.heads, self.use_bias, self.dtype, _INIT, name='qkv'),
+      causal=True,
+      length=self.length,
+      process_heads=rotary if self.rope else None,
+      dropout=self.dropout,
+      chunk=self.attention_chunk,
+      use_bias=self.use_bias,
+      out_init=out_init,
+      dtype=self.dtype,
+      name='attention',
+    )
+    common = dict(
+      hidden=4 * self.width, activation=self.activation, kernel_init=_INIT, out_init=out_init, dtype=self.dtype
+    )
+    if self.experts:
+      each = Experts(self.experts, self.experts_per_token, self.capacity_factor, **common, name='experts')
+    else:
+      each = FeedForward(**common, use_bias=self.use_bias, names=('up', 'down'), parent=None).layers
+    return Branch(self._norm('norm_0'), attention, after), Branch(self._norm('norm_1'), each, after)
+
+  @nn.nowrap
+  def prefill(self, variables: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b vocab'], PyTree]:
+    """(logits of the token after the last one, cache); see `dl.decoding.decoder.Decoder`."""
+    logits, changed = self.apply(variables, tokens, decode=True, mutable=['cache'])
+    return logits[:, -1], changed['cache']
+
+  @nn.nowrap
+  def step(self, variables: PyTree, cache: PyTree, tokens: Int[Array, ' b']) -> tuple[Float[Array, 'b vocab'], PyTree]:
+    """(logits of the token after one more a row, cache)."""
+    return self.prefill({**variables, 'cache': cache}, tokens[:, None])

@@ -8,7 +8,9 @@ from jaxtyping import Array, Float
 
 from dl.contract.weights import Rules, inputs, outputs
 from dl.models.variants import size_of
-from dl.nn.patches import FeedForward, Patches
+from dl.nn.context import Context
+from dl.nn.feed_forward import FeedForward
+from dl.nn.patches import Patches
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 
@@ -85,12 +87,13 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, 'b n width'], train: bool) -> Float[Array, 'b n width']:
     norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
     mlp = lambda hidden, name: FeedForward(
-      hidden, self.dropout, bias_init=nn.initializers.normal(1e-6), dtype=self.dtype, name=name
+      hidden, dropout=self.dropout, bias_init=nn.initializers.normal(1e-6), dtype=self.dtype, name=name
     )
     skip = lambda y: StochasticDepth(self.stochastic_depth)(y, train)
-    y = mlp(self.tokens_hidden, 'mlp_tokens')(norm('norm1')(x).swapaxes(1, 2), train)
+    context = Context(train=train)
+    y = mlp(self.tokens_hidden, 'mlp_tokens')(norm('norm1')(x).swapaxes(1, 2), context)
     x = x + skip(y.swapaxes(1, 2))
-    return x + skip(mlp(self.channels_hidden, 'mlp_channels')(norm('norm2')(x), train))
+    return x + skip(mlp(self.channels_hidden, 'mlp_channels')(norm('norm2')(x), context))
 
 
 @size_of(MLPMixer, patch=16)

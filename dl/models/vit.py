@@ -1,23 +1,24 @@
 """Vision transformers (An Image is Worth 16x16 Words, arXiv 2010.11929)."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
-from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import position
-from dl.nn.attention import Projections, attend
-from dl.nn.patches import FeedForward, Patches
-from dl.nn.stack import Remat, remat
+from dl.nn.attention import Attention, Projections
+from dl.nn.context import Context
+from dl.nn.feed_forward import FeedForward
+from dl.nn.patches import Patches
+from dl.nn.stack import Remat, stack
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
+from dl.nn.transformer import Block, Branch, begin, dropout
 
 _INIT = nn.initializers.truncated_normal(0.02)
-
 
 _HUGGINGFACE: Table = [
   (r'(?:vit\.)?pooler\..*', None),  # a layer for pre-training alone
@@ -116,9 +117,7 @@ class ViT(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     class_token = self.pool == 'token' if self.class_token is None else self.class_token
     if self.pool == 'token' and not class_token:
-      raise ConfigError("config.model.class_token: pool='token' reads it; pool='average' does without")
-    if self.width % self.heads:
-      raise ConfigError(f'config.model.heads: {self.heads} heads do not divide a width of {self.width}')
+      raise ValueError("pool='token' reads the class token; pool='average' does without")
     # Each patch is one dense layer's input, so that its initialization is that of a dense layer.
     x = Patches(self.patch, self.width, 'ViT', dtype=self.dtype, name='patch_embed')(x)
     b, *grid, _ = x.shape
@@ -128,14 +127,14 @@ class ViT(nn.Module):
       x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (b, 1, self.width)), x], axis=1)
     x = x + self._positions(tuple(grid), int(class_token)).astype(x.dtype)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    for i, rate in enumerate(linear_rates(self.stochastic_depth, self.depth)):
-      block = remat(Block, self.remat)(
-        self.heads, int(self.width * self.mlp_ratio), self.dropout, rate, self.dtype, name=f'blocks_{i}'
-      )
-      x = block(x, train)
-    norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
+    rates = linear_rates(self.stochastic_depth, self.depth)
+    block = lambda name, i: Block(lambda: self._branches(rates[i]), name=name)
+    x, _ = stack(block, self.depth, begin(x), Context(train=train), remat=self.remat, prefix='blocks')
     # As in timm, an average is taken before the last norm, which then has another name.
-    x = norm('norm')(x[:, 0]) if self.pool == 'token' else norm('fc_norm')(x[:, int(class_token) :].mean(axis=1))
+    if self.pool == 'token':
+      x = self._norm('norm')(x[:, 0])
+    else:
+      x = self._norm('fc_norm')(x[:, int(class_token) :].mean(axis=1))
     init = nn.initializers.zeros if self.zero_head else _INIT
     return nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init, name='head')(x).astype(jnp.float32)
 
@@ -146,60 +145,36 @@ class ViT(nn.Module):
     if self.has_variable('params', 'pos_embed') and not self.grid:
       tokens = jnp.shape(self.get_variable('params', 'pos_embed'))[1]
       if tokens != shape[1]:
-        raise ConfigError(
-          f'config.model.grid: position embeddings of {tokens} tokens do not fit the {shape[1]} of these images; '
+        raise ValueError(
+          f'position embeddings of {tokens} tokens do not fit the {shape[1]} of these images; '
           'give the (rows, columns) of the embeddings, and they are resampled'
         )
     embedding = self.param('pos_embed', _INIT, shape)
     return position.resample(embedding, (rows, columns), grid, prefix)
 
+  @nn.nowrap
+  def _norm(self, name: str) -> nn.Module:
+    return nn.LayerNorm(1e-6, self.dtype, name=name)
 
-class Block(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)).
-
-  Attributes:
-    heads: attention heads; must divide the width.
-    hidden: hidden features of the MLP.
-    dropout: rate after the attention and each dense layer of the MLP.
-    stochastic_depth: rate at which a branch is left out.
-    dtype: compute type.
-  """
-
-  heads: int
-  hidden: int
-  dropout: float = 0.0
-  stochastic_depth: float = 0.0
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b n width'], train: bool) -> Float[Array, 'b n width']:
-    norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
-    drop = nn.Dropout(self.dropout, deterministic=not train)
-    skip = lambda y: StochasticDepth(self.stochastic_depth)(y, train)
-    x = Axes(('batch', 'length', None))(x)
-    x = x + skip(drop(SelfAttention(self.heads, self.dtype, name='attn')(norm('norm1')(x))))
-    x = Axes(('batch', 'length', None))(x)
-    mlp = FeedForward(self.hidden, self.dropout, _INIT, dtype=self.dtype, name='mlp')
-    return x + skip(mlp(norm('norm2')(x), train))
-
-
-class SelfAttention(nn.Module):
-  """Attention of all tokens to all (Attention Is All You Need, arXiv 1706.03762).
-
-  Attributes:
-    heads: attention heads; must divide the width.
-    dtype: compute type; scores and softmax are float32.
-  """
-
-  heads: int
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b n width']) -> Float[Array, 'b n width']:
-    b, n, width = x.shape
-    query, key, value = Projections(self.heads, dtype=self.dtype, kernel_init=_INIT, name='qkv')(x)
-    y = Axes(('batch', 'query', 'heads'))(attend(query, key, value, None).reshape(b, n, width))
-    return nn.Dense(width, dtype=self.dtype, kernel_init=_INIT, name='proj')(y)
+  @nn.nowrap
+  def _branches(self, rate: float) -> Sequence[Branch]:
+    """Attention and an MLP, left out at a rate; made inside of a block."""
+    attention = Attention(
+      project=lambda: Projections(self.heads, dtype=self.dtype, kernel_init=_INIT, name='qkv'),
+      out_init=_INIT,
+      out='proj',
+      dtype=self.dtype,
+      name='attn',
+    )
+    mlp = FeedForward(
+      int(self.width * self.mlp_ratio), dropout=self.dropout, kernel_init=_INIT, dtype=self.dtype, name='mlp'
+    )
+    drop = dropout(self.dropout)
+    skip = lambda y, context: StochasticDepth(rate)(y, context.train)
+    return (
+      Branch(self._norm('norm1'), attention, lambda y, context: skip(drop(y, context), context)),
+      Branch(self._norm('norm2'), mlp, skip),
+    )
 
 
 @size_of(ViT, patch=16, width=192, heads=3)

@@ -1,5 +1,7 @@
-"""Multi-head attention; that of a sequence seen from the left, with a key-value cache for generation."""
+"""Multi-head attention: the product of queries with keys, its parts, and a cache for generation."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,30 +10,43 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dl.contract.axes import Axes
-from dl.errors import ConfigError
+from dl.nn import products
+from dl.nn.context import Context
+
+Heads = Float[Array, 'b n h d']
+"""Features of each head at each position."""
 
 
 def attend(
   query: Float[Array, 'b q h d'],
-  key: Float[Array, 'b k h d'],
-  value: Float[Array, 'b k h d'],
-  mask: Bool[Array, '#b #h q k'] | None,
-  drop: nn.Module | None = None,
+  key: Float[Array, 'b k g d'],
+  value: Float[Array, 'b k g d'],
+  mask: Bool[Array, '#b #h #q k'] | None = None,
+  bias: Float[Array, '#b #h q k'] | None = None,
+  drop: Callable[[Array], Array] | None = None,
+  scale: float | None = None,
 ) -> Float[Array, 'b q h d']:
-  """Scaled dot-product attention (Attention Is All You Need, arXiv 1706.03762); the softmax is in float32.
+  """Scaled dot-product attention (Attention Is All You Need, arXiv 1706.03762); scores and softmax are float32.
 
   Written out because `jax.nn.dot_product_attention` takes a fifth to a third longer on CPU, and has no dropout.
 
   Args:
     query: queries.
-    key: keys.
+    key: keys; with fewer heads, each is shared by as many query heads that follow each other (arXiv 2305.13245).
     value: values.
     mask: which keys a query sees; at least one each. None: all.
+    bias: what is added to the scores.
     drop: dropout for the attention weights.
+    scale: of the queries; None for 1 / sqrt(d).
   """
-  query = Axes(('batch', 'query', 'heads', None))(query) * query.shape[-1] ** -0.5
+  heads, groups = query.shape[2], key.shape[2]
+  query = Axes(('batch', 'query', 'heads', None))(query) * (query.shape[-1] ** -0.5 if scale is None else scale)
+  if groups != heads:
+    key, value = (jnp.repeat(x, heads // groups, axis=2) for x in (key, value))
   key, value = (Axes(('batch', 'key', 'heads', None))(x) for x in (key, value))
-  scores = jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=jnp.float32)
+  scores = products.einsum('bqhd,bkhd->bhqk', query, key)
+  if bias is not None:
+    scores = scores + bias
   if mask is not None:
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(scores)
@@ -42,10 +57,12 @@ def attend(
 
 def attend_in_chunks(
   query: Float[Array, 'b q h d'],
-  key: Float[Array, 'b k h d'],
-  value: Float[Array, 'b k h d'],
-  mask: Bool[Array, '#b #h q k'],
+  key: Float[Array, 'b k g d'],
+  value: Float[Array, 'b k g d'],
+  mask: Bool[Array, '#b #h #q k'] | None,
+  bias: Float[Array, '#b #h q k'] | None,
   size: int,
+  scale: float | None = None,
 ) -> Float[Array, 'b q h d']:
   """`attend`, for `size` queries at a time, whose scores are computed again for the gradient.
 
@@ -54,12 +71,19 @@ def attend_in_chunks(
   """
   b, q, h, d = query.shape
   chunks = query.reshape(b, q // size, size, h, d).swapaxes(0, 1)
-  masks = jnp.moveaxis(mask.reshape(*mask.shape[:2], q // size, size, -1), 2, 0)
-  part = jax.checkpoint(lambda x: attend(x[0], key, value, x[1]), prevent_cse=False)
-  return jax.lax.map(part, (chunks, masks)).swapaxes(0, 1).reshape(b, q, h, d)
+
+  def rows(x: Array | None) -> Array | None:
+    """[chunks, #b, #h, size, k] of what there is for each query and key."""
+    if x is None:
+      return None
+    x = jnp.broadcast_to(x, (*x.shape[:2], q, x.shape[3]))
+    return jnp.moveaxis(x.reshape(*x.shape[:2], q // size, size, -1), 2, 0)
+
+  part = jax.checkpoint(lambda x: attend(x[0], key, value, x[1], x[2], scale=scale), prevent_cse=False)
+  return jax.lax.map(part, (chunks, rows(mask), rows(bias))).swapaxes(0, 1).reshape(b, q, h, d)
 
 
-def rotate(x: Float[Array, 'b n h d'], positions: Int[Array, ' n'], base: float = 10_000.0) -> Float[Array, 'b n h d']:
+def rotate(x: Heads, positions: Int[Array, ' n'], base: float = 10_000.0) -> Heads:
   """Rotary position embedding, halves paired (RoFormer, arXiv 2104.09864): scores then depend on distance alone."""
   half = x.shape[-1] // 2
   angles = positions[:, None] * base ** (-jnp.arange(half) / half)
@@ -68,8 +92,13 @@ def rotate(x: Float[Array, 'b n h d'], positions: Int[Array, ' n'], base: float 
   return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
 
 
+def rotary(query: Heads, key: Heads, positions: Int[Array, ' n'], base: float = 10_000.0) -> tuple[Heads, Heads]:
+  """Queries and keys turned by their positions: a hook for `Attention.process_heads`."""
+  return rotate(query, positions, base), rotate(key, positions, base)
+
+
 class Projections(nn.Module):
-  """Queries, keys and values [b, n, heads, head_dim], by one product.
+  """Queries, keys and values [b, n, heads, head_dim] of the same features, by one product.
 
   The kernel is [width, 3 width], queries first, as published weights have it. Its heads are what a mesh may split:
   where devices have other columns of it, the weights are moved and not what they give.
@@ -87,10 +116,10 @@ class Projections(nn.Module):
   kernel_init: Any = nn.initializers.lecun_normal()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, 'b n width']
-  ) -> tuple[Float[Array, 'b n h d'], Float[Array, 'b n h d'], Float[Array, 'b n h d']]:
+  def __call__(self, x: Float[Array, 'b n width']) -> tuple[Heads, Heads, Heads]:
     width = x.shape[-1]
+    if width % self.heads:
+      raise ValueError(f'{self.heads} heads do not divide a width of {width}')
     shape = (3, self.heads, width // self.heads)
     kernel = self.param('kernel', self.kernel_init, (width, 3 * width))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -102,54 +131,153 @@ class Projections(nn.Module):
     return y[:, :, 0], y[:, :, 1], y[:, :, 2]
 
 
-class CausalSelfAttention(nn.Module):
-  """Self-attention in which each position sees itself and those before it (arXiv 1706.03762).
+class Projection(nn.Module):
+  """One of queries, keys or values [b, n, heads, head_dim], with a kernel [width, heads head_dim] of its own.
 
   Attributes:
-    heads: attention heads; must divide the width of the input.
-    length: positions the cache holds.
-    dropout: rate, on the attention weights.
-    use_bias: whether the projections have biases.
-    rope: whether queries and keys are rotated by their positions.
-    chunk: queries that attend at a time, where it divides them (`attend_in_chunks`); 0 for all.
-    kernel_init: initializer of the query, key and value projection.
-    out_init: initializer of the output projection.
-    dtype: compute type; scores and softmax are float32.
+    heads: how many.
+    head_dim: features of each.
+    use_bias: whether there is a bias.
+    dtype: compute type.
+    kernel_init: initializer of the kernel.
   """
 
   heads: int
-  length: int
-  dropout: float = 0.0
+  head_dim: int
   use_bias: bool = True
-  rope: bool = False
-  chunk: int = 0
+  dtype: Any = jnp.float32
   kernel_init: Any = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n width']) -> Heads:
+    shape, width = (self.heads, self.head_dim), x.shape[-1]
+    kernel = self.param('kernel', self.kernel_init, (width, self.heads * self.head_dim))
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    y = jnp.einsum('bnw,whd->bnhd', x, Axes((None, 'heads', None))(kernel.reshape(width, *shape)))
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.heads * self.head_dim,)).astype(self.dtype)
+      y = y + Axes(('heads', None))(bias.reshape(shape))
+    return y
+
+
+def separate(
+  heads: int, head_dim: int, groups: int | None = None, names: tuple[str, str, str] = ('q', 'k', 'v'), **options: Any
+) -> Callable[[], tuple[nn.Module, nn.Module, nn.Module]]:
+  """What makes three `Projection`s, for `Attention.project`.
+
+  Args:
+    heads: of the queries.
+    head_dim: features of a head.
+    groups: heads of keys and values, a divisor of `heads` (arXiv 2305.13245); None for as many.
+    names: of the three.
+    **options: further attributes of each `Projection`.
+  """
+  if groups is not None and heads % groups:
+    raise ValueError(f'{groups} heads of keys do not divide {heads} of queries')
+  counts = (heads, groups or heads, groups or heads)
+  return lambda: tuple(Projection(n, head_dim, name=name, **options) for n, name in zip(counts, names, strict=True))
+
+
+class Attention(nn.Module):
+  """Attention of positions to one another or, across, to `Context.memory` (arXiv 1706.03762).
+
+  Its parts are passed in: what differs between networks is no flag here. They are called inside of the module, so they
+  may make modules with parameters of their own.
+
+  Attributes:
+    project: makes the projections: one module x -> (queries, keys, values), or three, one for each.
+    causal: whether each position sees itself and those before it alone.
+    across: whether keys and values are those of `Context.memory`; `project` then makes three modules.
+    length: positions the cache holds.
+    process_heads: hook of (queries, keys, positions), before they meet: `rotary`, or norms.
+    bias: hook of (positions of queries, positions of keys) -> what is added to the scores [#b, #h, q, k].
+    scale: of the scores; None for 1 / sqrt(head_dim).
+    dropout: rate, on the attention weights.
+    chunk: queries that attend at a time, where it divides them (`attend_in_chunks`); 0 for all.
+    use_bias: whether the output projection has a bias.
+    out_init: initializer of the output projection.
+    out: its name.
+    dtype: compute type; scores and softmax are float32.
+  """
+
+  project: Callable[[], Any]
+  causal: bool = False
+  across: bool = False
+  length: int | None = None
+  process_heads: Callable[[Heads, Heads, Array], tuple[Heads, Heads]] | None = None
+  bias: Callable[[Array, Array], Array] | None = None
+  scale: float | None = None
+  dropout: float = 0.0
+  chunk: int = 0
+  use_bias: bool = True
   out_init: Any = nn.initializers.lecun_normal()
+  out: str = 'out'
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, 'b n width'], train: bool, start: Int[Array, ''] | None = None
-  ) -> Float[Array, 'b n width']:
-    """Attends among the positions of `x`; with `start`, `x` begins at that position and earlier ones are cached."""
+  def __call__(self, x: Float[Array, 'b n width'], context: Context) -> Float[Array, 'b n width']:
+    """Attends among the positions of `x`, and to those that the cache remembers while decoding."""
     b, n, width = x.shape
-    query, key, value = Projections(self.heads, self.use_bias, self.dtype, self.kernel_init, name='qkv')(x)
-    at = jnp.arange(n) + (0 if start is None else start)
-    if self.rope:
-      query, key = rotate(query, at), rotate(key, at)
-    if start is not None:
-      shape = (b, self.length, *key.shape[2:])
-      keys = self.variable('cache', 'key', jnp.zeros, shape, key.dtype)
-      values = self.variable('cache', 'value', jnp.zeros, shape, value.dtype)
-      key = keys.value = jax.lax.dynamic_update_slice(keys.value, key, (0, start, 0, 0))
-      value = values.value = jax.lax.dynamic_update_slice(values.value, value, (0, start, 0, 0))
-    mask = jnp.arange(key.shape[1]) <= at[:, None]
-    drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else None
-    if self.chunk and drop is not None:
-      raise ConfigError('config.model.attention_chunk: attention in chunks has no dropout; leave one of the two at 0')
+    if self.chunk and self.dropout:
+      raise ValueError('attention in chunks has no dropout; leave one of the two at 0')
+    positions = jnp.arange(n) if context.positions is None else context.positions
+    read = self._memory if self.across else self._itself
+    query, key, value, seen, mask = read(x, positions, context)
+    bias = None if self.bias is None else self.bias(positions, seen)
     if self.chunk and n > self.chunk and n % self.chunk == 0:
-      y = attend_in_chunks(query, key, value, mask[None, None], self.chunk).reshape(b, n, width)
+      y = attend_in_chunks(query, key, value, mask, bias, self.chunk, self.scale)
     else:
-      y = attend(query, key, value, mask[None, None], drop).reshape(b, n, width)
-    y = Axes(('batch', 'query', 'heads'))(y)
-    return nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name='out')(y)
+      drop = nn.Dropout(self.dropout, deterministic=not context.train) if self.dropout else None
+      y = attend(query, key, value, mask, bias, drop, self.scale)
+    y = Axes(('batch', 'query', 'heads'))(y.reshape(b, n, -1))
+    return nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name=self.out)(y)
+
+  @nn.nowrap
+  def _itself(
+    self, x: Array, positions: Array, context: Context
+  ) -> tuple[Heads, Heads, Heads, Array, Bool[Array, '#b #h #q k'] | None]:
+    """(queries, keys, values, positions of the keys, mask) of self-attention."""
+    made = self.project()
+    query, key, value = (part(x) for part in made) if isinstance(made, tuple) else made(x)
+    if self.process_heads is not None:
+      query, key = self.process_heads(query, key, positions)
+    real, seen = context.mask, positions
+    if context.decode:
+      remember = functools.partial(self._remember, start=positions[0])
+      key, value = remember('key', key), remember('value', value)
+      real = None if real is None else remember('real', real)
+      seen = jnp.arange(self.length)
+    masks = [] if real is None else [real[:, None, None, :]]
+    masks += [(seen <= positions[:, None])[None, None]] if self.causal else []
+    return query, key, value, seen, functools.reduce(jnp.logical_and, masks) if masks else None
+
+  @nn.nowrap
+  def _remember(self, name: str, new: Array, start: Array) -> Array:
+    """All that the cache holds of a kind, with what is new from position `start` on."""
+    if self.length is None:
+      raise ValueError('decoding needs a length, the positions that the cache holds')
+    shape = (len(new), self.length, *new.shape[2:])
+    kept = self.variable('cache', name, jnp.zeros, shape, new.dtype)
+    kept.value = jax.lax.dynamic_update_slice(kept.value, new, (0, start, *[0] * (new.ndim - 2)))
+    return kept.value
+
+  @nn.nowrap
+  def _memory(
+    self, x: Array, positions: Array, context: Context
+  ) -> tuple[Heads, Heads, Heads, Array, Bool[Array, '#b #h #q k'] | None]:
+    """(queries, keys, values, positions of the keys, mask) of attention to the memory; decoding projects it once."""
+    of_query, of_key, of_value = self.project()
+    query, kept = of_query(x), {}
+    if context.memory is not None:
+      kept = {'key': of_key(context.memory), 'value': of_value(context.memory)}
+      if context.memory_mask is not None:
+        kept['real'] = context.memory_mask
+    if context.decode:
+      names = kept or [name for name in ('key', 'value', 'real') if self.has_variable('cache', name)]
+      if not names:
+        raise ValueError('the first call of decoding needs a memory')
+      for name in names:
+        variable = self.variable('cache', name, lambda name=name: kept[name])
+        variable.value = kept[name] = kept.get(name, variable.value)
+    mask = kept['real'][:, None, None, :] if 'real' in kept else None
+    return query, kept['key'], kept['value'], jnp.arange(kept['key'].shape[1]), mask

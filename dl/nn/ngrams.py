@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
+from dl.nn.context import Context
+
 _MULTIPLIER = 0x9E3779B1  # odd, from the golden ratio: spreads neighbours over all 32 bits
 
 
@@ -28,15 +30,17 @@ class HashedNgrams(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: Int[Array, 'b n'], start: Int[Array, ''] | None = None) -> Float[Array, 'b n width']:
-    """Embeds `tokens`; with `start`, they continue those which the 'cache' collection remembers."""
-    longest = max(self.orders)
+  def __call__(self, tokens: Int[Array, 'b n'], context: Context | None = None) -> Float[Array, 'b n width']:
+    """Embeds `tokens`; while decoding, they continue those which the 'cache' collection remembers."""
+    if min(self.orders) < 2:
+      raise ValueError(f'orders of n-grams start at 2, got {min(self.orders)}')
+    longest, decode = max(self.orders), context is not None and context.decode
     before = jnp.zeros((len(tokens), longest - 1), jnp.uint32)
-    if start is not None:
+    if decode:
       recent = self.variable('cache', 'recent', lambda: before)
-      before = jnp.where(start == 0, 0, recent.value)
+      before = jnp.where(context.positions[0] == 0, 0, recent.value)
     padded = jnp.concatenate([before, tokens.astype(jnp.uint32) + 1], axis=1)
-    if start is not None:
+    if decode:
       recent.value = padded[:, padded.shape[1] - (longest - 1) :]
     init = nn.initializers.normal(0.02)
     total = 0.0

@@ -1,4 +1,4 @@
-"""Images as sequences of patches, and the two-layer network which treats each token by itself."""
+"""Images as sequences of patches."""
 
 from typing import Any
 
@@ -40,31 +40,3 @@ class Patches(nn.Module):
     return nn.Conv(
       self.width, side, side, padding='VALID', dtype=self.dtype, kernel_init=self.kernel_init, name='proj'
     )(x)
-
-
-class FeedForward(nn.Module):
-  """Dense, GELU, dense over the last axis (Attention Is All You Need, arXiv 1706.03762); dropout after both.
-
-  Attributes:
-    hidden: features between the layers.
-    dropout: rate.
-    kernel_init: initializer of both layers.
-    bias_init: initializer of their biases.
-    dtype: compute type.
-  """
-
-  hidden: int
-  dropout: float = 0.0
-  kernel_init: Any = nn.initializers.xavier_uniform()
-  bias_init: Any = nn.initializers.zeros
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: Float[Array, '*n d'], train: bool) -> Float[Array, '*n d']:
-    width = x.shape[-1]
-    dense = lambda features, name: nn.Dense(
-      features, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name=name
-    )
-    drop = nn.Dropout(self.dropout, deterministic=not train)
-    x = drop(nn.gelu(dense(self.hidden, 'fc1')(x), approximate=False))
-    return drop(dense(width, 'fc2')(x))

@@ -18,7 +18,13 @@ def remat(block: type[nn.Module], how: Remat) -> type[nn.Module]:
 
 
 def stack(
-  make: Callable[[str], nn.Module], count: int, x: Any, *arguments: Any, scan: bool = False, remat: Remat = 'none'
+  make: Callable[[str, int], nn.Module],
+  count: int,
+  x: Any,
+  *arguments: Any,
+  scan: bool = False,
+  remat: Remat = 'none',
+  prefix: str = 'block',
 ) -> Any:
   """Applies `count` blocks one after another, each to what the one before it gave; for use in a compact method.
 
@@ -27,13 +33,15 @@ def stack(
   Nets with Sublinear Memory Cost, arXiv 1604.06174) trades time for memory, and changes no result.
 
   Args:
-    make: name -> a block; called as `block(x, *arguments)`, it returns what the next one takes.
+    make: (name, number) -> a block; called as `block(x, *arguments)`, it returns what the next one takes. Scanned
+      blocks are all like number 0.
     count: number of blocks.
     x: what the first one takes.
     *arguments: further arguments, the same for each block.
     scan: whether to scan.
     remat: 'none' keeps all activations for the backward pass; 'dots' keeps the products with weights, and 'full'
       the inputs of the blocks alone.
+    prefix: of the names.
   """
 
   def body(block: nn.Module, x: Any, _: None) -> tuple[Any, None]:
@@ -43,7 +51,7 @@ def stack(
     body = nn.remat(body, policy=_POLICIES[remat], prevent_cse=not scan)
   if not scan:
     for i in range(count):
-      x, _ = body(make(f'block_{i}'), x, None)
+      x, _ = body(make(f'{prefix}_{i}', i), x, None)
     return x
   axes, rngs = {'params': 0, 'batch_stats': 0, 'cache': 0}, {'params': True, 'dropout': True}
-  return nn.scan(body, variable_axes=axes, split_rngs=rngs, length=count)(make('blocks'), x, None)[0]
+  return nn.scan(body, variable_axes=axes, split_rngs=rngs, length=count)(make(f'{prefix}s', 0), x, None)[0]

@@ -13,6 +13,7 @@ from dl.contract.metrics import ExpMean, Mean, average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
+from dl.decoding.decoder import Decoder
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.losses import cross_entropy
@@ -123,7 +124,7 @@ class LanguageModel(Network):
     temperature: float = 1.0,
     top_k: int | None = None,
   ) -> list[str]:
-    """`count` texts which begin with the prompt and go on for `length` tokens.
+    """`count` texts which begin with the prompt and go on for `length` tokens, of a model which is a `Decoder`.
 
     Args:
       state: the training state.
@@ -135,8 +136,12 @@ class LanguageModel(Network):
       top_k: draw among the k likeliest tokens alone.
 
     Raises:
-      ConfigError: a prompt which the vocabulary does not have, or an option out of range.
+      ConfigError: a prompt which the vocabulary does not have, an option out of range, or a model without the methods
+        of a `dl.decoding.decoder.Decoder`.
     """
+    if not isinstance(self.model, Decoder):
+      name = type(self.model).__name__
+      raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
     if length < 1 or temperature < 0 or (top_k is not None and top_k < 1):
       raise ConfigError(
         f'sample: length and top_k must be positive and temperature not negative, got {length}, {top_k}, {temperature}'
@@ -151,5 +156,8 @@ class LanguageModel(Network):
     return [decode(row, self.info) for row in np.concatenate([prefix, np.asarray(new)], axis=1)]
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
+    """Samples, of a model which is a `Decoder`; nothing of another one, which can be trained all the same."""
+    if not isinstance(self.model, Decoder):
+      return {}
     texts = self.sample(state, key, 4, self.prompt, self.sample_length, self.temperature)
     return {'samples': ('\n' + '-' * 80 + '\n').join(texts) + '\n'}

@@ -12,6 +12,7 @@ from dl.decoding.sampling import choose, generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
 from dl.training import start
+from dl.training.assemble import abstractly
 
 TINY = dict(vocab_size=31, length=16, layers=1, heads=2, width=16)
 
@@ -126,6 +127,23 @@ def test_causal(rope):
   a, b = jax.jit(lambda *t: [model.apply(variables, x) for x in t])(tokens, changed)
   assert jnp.array_equal(a[:, :9], b[:, :9])
   assert not jnp.allclose(a[:, 9:], b[:, 9:])
+
+
+@pytest.mark.parametrize('per_token', [1, 2])
+def test_with_experts_the_last_token_changes_no_earlier_logit_and_the_cache_no_token(per_token):
+  # Places are few: with a capacity of the whole text, a later token would take or free some of them.
+  options = dict(length=48, experts=4, experts_per_token=per_token, capacity_factor=0.3, layers=2, rope=True)
+  model, variables = made(**options)
+  apply = jax.jit(model.apply)
+  tokens = jax.random.randint(jax.random.key(1), (3, 48), 0, 31)
+  whole = apply(variables, tokens)
+  np.testing.assert_array_equal(whole[:, :-1], apply(variables, tokens.at[:, -1].add(1) % 31)[:, :-1])
+  assert not jnp.allclose(whole, jax.jit(model.clone(capacity_factor=8.0).apply)(variables, tokens), atol=1e-2)
+  prompt = tokens[:, :5]
+  cached = generate(model, variables, prompt, jax.random.key(0), 0.0, length=43)
+  text = jnp.concatenate([prompt, cached], 1)
+  np.testing.assert_array_equal(cached, apply(variables, text)[:, 4:-1].argmax(-1))
+  assert len(set(np.asarray(cached).ravel().tolist())) > 3
 
 
 def test_rope_sees_distances_alone():
@@ -249,12 +267,15 @@ def test_bfloat16_and_dropout():
 @pytest.mark.parametrize(
   'options, line',
   [
-    (dict(heads=3), 'config.model.heads: 3 heads do not divide a width of 16'),
-    (dict(heads=16, rope=True), 'config.model.rope: needs an even head width, got 1'),
-    (dict(length=1), 'config.model.length is 1, but there are 2 tokens to read'),
+    (dict(heads=3), '3 heads do not divide a width of 16'),
+    (dict(heads=16, rope=True), 'rope needs an even head width, got 1'),
+    (dict(length=1), 'a length of 1, but there are 2 tokens to read'),
+    (dict(experts=4, experts_per_token=5), 'a token can go to 1 to 4 experts, got 5'),
   ],
 )
 def test_errors(options, line):
-  model = GPT(**(TINY | options))
-  with pytest.raises(ConfigError, match=line):
-    jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+  init = lambda: GPT(**(TINY | options)).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+  with pytest.raises(ValueError, match=line):
+    jax.eval_shape(init)
+  with pytest.raises(ConfigError, match=f'^config.model: {line}'):
+    abstractly(init)

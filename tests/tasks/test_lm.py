@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
 from dl.tasks.lm import LanguageModel
+from dl.training.assemble import abstractly
 
 KEY = jax.random.key(0)
 TEXT = b'def add(a, b):\n  return a + b\n\n' * 40
@@ -135,7 +137,7 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   [
     (dict(vocab_size=100), (4, 33), 'config.model.vocab_size is 100, but the data has 256 token ids'),
     (dict(length=16), (4, 33), 'config.model.length is 16, but the data has sequences of 32 tokens'),
-    (dict(heads=5), (4, 33), 'config.model.heads: 5 heads do not divide'),
+    (dict(heads=5), (4, 33), 'config.model: 5 heads do not divide'),
     ({}, (4, 1), r'config.data: tokens must be \[batch, length \+ 1\]'),
   ],
 )
@@ -143,6 +145,23 @@ def test_check_is_one_line(model, shape, line):
   gpt = GPT(**(dict(vocab_size=256, length=32, layers=1, heads=2, width=8) | model))
   batch = {'tokens': jax.ShapeDtypeStruct(shape, np.int32), 'mask': jax.ShapeDtypeStruct(shape[:1], np.float32)}
   with pytest.raises(ConfigError, match=line):
-    LanguageModel(model=gpt, info=BYTES).check(batch)
+    abstractly(lambda: LanguageModel(model=gpt, info=BYTES).check(batch))
   with pytest.raises(ConfigError, match='LanguageModel needs tokens in a batch, got mask'):
     LanguageModel(model=gpt, info=BYTES).check({'mask': batch['mask']})
+
+
+class Bigram(nn.Module):
+  """A table of logits: no decoder."""
+
+  @nn.compact
+  def __call__(self, tokens, train=False):
+    return nn.Embed(256, 256)(tokens)
+
+
+def test_a_model_that_is_no_decoder_is_trained_and_not_sampled_from():
+  task, batch = LanguageModel(model=Bigram(), info=BYTES), next(windows(0, 1))
+  task.check(batch)
+  state = init(task, batch, optax.sgd(0.1))
+  assert set(evaluate(task, state, [batch])) >= {'loss', 'accuracy'} and task.artifacts(state, KEY) == {}
+  with pytest.raises(ConfigError, match=r'config\.model: Bigram cannot be sampled from: it needs length, prefill and'):
+    task.sample(state, KEY, 1)
