@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
+from dl.nn.convolution import convolution
 
 
 class AlexNet(nn.Module):
@@ -54,12 +55,13 @@ class AlexNet(nn.Module):
 
     def conv(x: Array, index: int, features: int, size: int, stride: int, pad: int, groups: int) -> Array:
       return nn.relu(
-        nn.Conv(
+        convolution(
           features,
-          (size, size),
-          (stride, stride),
-          padding=[(pad, pad), (pad, pad)],
-          feature_group_count=groups,
+          size,
+          stride,
+          padding=pad,
+          groups=groups,
+          use_bias=True,
           kernel_init=init,
           bias_init=ones(groups == 2),
           dtype=self.dtype,

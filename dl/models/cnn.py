@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import activations, maps, pooling
+from dl.nn.norm import batch_norm
 
 
 class CNN(nn.Module):
@@ -50,7 +51,7 @@ class CNN(nn.Module):
         conv = nn.Conv(width, (3, 3), use_bias=not self.batch_norm, dtype=self.dtype, name=f'conv_{i}_{j}')
         x = conv(x)
         if self.batch_norm:
-          x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f'norm_{i}_{j}')(x)
+          x = batch_norm(train, self.dtype, name=f'norm_{i}_{j}')(x)
         x = activation(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
     return nn.Dense(self.num_classes, dtype=self.dtype, name='out')(x).astype(jnp.float32)

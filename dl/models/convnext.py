@@ -10,6 +10,8 @@ from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps
+from dl.nn.convolution import convolution
+from dl.nn.norm import layer_norm
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _INIT = nn.initializers.truncated_normal(0.02)
@@ -94,9 +96,9 @@ class ConvNeXt(nn.Module):
       raise ConfigError(
         f'config.model.patch: patches of {self.patch} need images of {least}x{least}, not {x.shape[1]}x{x.shape[2]}'
       )
-    norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
-    reduce = lambda features, side, name: nn.Conv(
-      features, (side, side), (side, side), padding='VALID', dtype=self.dtype, kernel_init=_INIT, name=name
+    norm = lambda name: layer_norm(1e-6, self.dtype, name=name)
+    reduce = lambda features, side, name: convolution(
+      features, side, side, padding=0, use_bias=True, dtype=self.dtype, kernel_init=_INIT, name=name
     )
     rates = iter(linear_rates(self.stochastic_depth, sum(self.depths)))
     x = norm('features_0_1')(reduce(self.widths[0], self.patch, 'features_0_0')(x))
@@ -128,17 +130,12 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b h w c']:
-    c, pad = x.shape[-1], (self.kernel - 1) // 2
-    y = nn.Conv(
-      c,
-      (self.kernel, self.kernel),
-      padding=[(pad, pad), (pad, pad)],
-      feature_group_count=c,
-      dtype=self.dtype,
-      kernel_init=_INIT,
-      name='block_0',
-    )(x)
-    y = nn.LayerNorm(1e-6, self.dtype, name='block_2')(y)
+    c = x.shape[-1]
+    depthwise = convolution(
+      c, self.kernel, groups=c, use_bias=True, dtype=self.dtype, kernel_init=_INIT, name='block_0'
+    )
+    y = depthwise(x)
+    y = layer_norm(1e-6, self.dtype, name='block_2')(y)
     dense = lambda features, name: nn.Dense(features, dtype=self.dtype, kernel_init=_INIT, name=name)
     y = dense(c, 'block_5')(nn.gelu(dense(4 * c, 'block_3')(y), approximate=False))
     scale = self.param('layer_scale', nn.initializers.constant(self.scale_init), (c,))

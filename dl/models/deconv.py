@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps
+from dl.nn.convolution import convolution
+from dl.nn.norm import batch_norm
 
 
 class DeconvNet(nn.Module):
@@ -101,7 +103,7 @@ class _Layer(nn.Module):
         **options,
       )(x)
     else:
-      x = nn.Conv(self.features, (3, 3), padding=[(1, 1), (1, 1)], **options)(x)
+      x = convolution(self.features, 3, **options)(x)
     if self.batch_norm:
-      x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, name='norm')(x)
+      x = batch_norm(train, self.dtype, name='norm')(x)
     return nn.relu(x)

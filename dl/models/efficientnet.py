@@ -1,5 +1,6 @@
 """EfficientNets (arXiv 1905.11946) and EfficientNetV2 (arXiv 2104.00298)."""
 
+import functools
 import math
 from typing import Any, ClassVar, Literal
 
@@ -7,10 +8,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Factor, NotNegative, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps
+from dl.nn.activations import identity
+from dl.nn.convolution import ConvNorm, convolution
 from dl.nn.stochastic_depth import StochasticDepth
 
 _INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -102,16 +106,16 @@ class EfficientNet(nn.Module):
     dtype: compute type; statistics and logits are float32.
   """
 
-  num_classes: int
+  num_classes: Size
   stages: Stages = V1
-  width: float = 1.0
-  depth: float = 1.0
-  stem: int = 32
-  head: int | None = None
-  dropout: float = 0.2
-  stochastic_depth: float = 0.2
-  epsilon: float = 1e-5
-  momentum: float = 0.9
+  width: Factor = 1.0
+  depth: Factor = 1.0
+  stem: Size = 32
+  head: Size | None = None
+  dropout: BelowOne = 0.2
+  stochastic_depth: BelowOne = 0.2
+  epsilon: NotNegative = 1e-5
+  momentum: BelowOne = 0.9
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (
@@ -125,11 +129,9 @@ class EfficientNet(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     maps.check(x, 'EfficientNet')
-    layer = lambda features, kernel, stride, name: ConvNorm(
-      features, kernel, stride, 1, True, self.epsilon, self.momentum, self.dtype, name=name
-    )
+    layer = functools.partial(_layer, self)
     counts = [math.ceil(stage[5] * self.depth) for stage in self.stages]
-    x = layer(_round(self.stem * self.width), 3, 2, 'features_0')(x, train)
+    x = layer(_round(self.stem * self.width), 3, 2, name='features_0')(x, train)
     done, features = 0, 0
     for i, (kind, expansion, kernel, stride, features, _) in enumerate(self.stages):
       if kind not in _BLOCKS:
@@ -148,7 +150,7 @@ class EfficientNet(nn.Module):
           name=f'features_{i + 1}_{j}',
         )(x, train)
         done += 1
-    x = layer(self.head or 4 * features, 1, 1, f'features_{len(self.stages) + 1}')(x, train)
+    x = layer(self.head or 4 * features, 1, name=f'features_{len(self.stages) + 1}')(x, train)
     x = nn.Dropout(self.dropout, deterministic=not train)(x.mean(axis=(1, 2)))
     # Uniform in ±1/sqrt(classes).
     init = nn.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
@@ -156,48 +158,25 @@ class EfficientNet(nn.Module):
     return x.astype(jnp.float32)
 
 
-class ConvNorm(nn.Module):
-  """Convolution, batch norm (arXiv 1502.03167) and, if wanted, SiLU.
-
-  Attributes:
-    features: channels out.
-    kernel: side of the kernel; odd.
-    stride: step.
-    groups: groups of channels.
-    activate: whether there is a SiLU.
-    epsilon: of batch norm.
-    momentum: of batch norm.
-    dtype: compute type.
-  """
-
-  features: int
-  kernel: int
-  stride: int = 1
-  groups: int = 1
-  activate: bool = True
-  epsilon: float = 1e-5
-  momentum: float = 0.9
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b H W features']:
-    pad = (self.kernel - 1) // 2
-    # Each output of a depthwise kernel's channel goes to one map alone: its fan-out is what JAX computes as its fan-in.
-    init = _INIT if self.groups == 1 else nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
-    x = nn.Conv(
-      self.features,
-      (self.kernel, self.kernel),
-      (self.stride, self.stride),
-      padding=[(pad, pad), (pad, pad)],
-      feature_group_count=self.groups,
-      use_bias=False,
-      kernel_init=init,
-      dtype=self.dtype,
-      name='0',
-    )(x)
-    norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype, name='1')
-    x = norm(x)
-    return nn.silu(x) if self.activate else x
+def _layer(
+  model: Any, features: int, size: int, stride: int = 1, *, name: str, groups: int = 1, linear: bool = False
+) -> ConvNorm:
+  """Convolution, batch norm and, unless it is linear, SiLU, with the constants of `model`."""
+  # Each output of a depthwise kernel's channel goes to one map alone: its fan-out is what JAX computes as its fan-in.
+  init = _INIT if groups == 1 else nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
+  return ConvNorm(
+    features,
+    size,
+    stride,
+    groups=groups,
+    activation=identity if linear else nn.silu,
+    kernel_init=init,
+    epsilon=model.epsilon,
+    momentum=model.momentum,
+    names=('0', '1'),
+    dtype=model.dtype,
+    name=name,
+  )
 
 
 class SqueezeExcitation(nn.Module):
@@ -213,7 +192,9 @@ class SqueezeExcitation(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-    layer = lambda features, name: nn.Conv(features, (1, 1), dtype=self.dtype, kernel_init=_INIT, name=name)
+    layer = lambda features, name: convolution(
+      features, 1, use_bias=True, dtype=self.dtype, kernel_init=_INIT, name=name
+    )
     y = nn.silu(layer(self.hidden, 'fc1')(x.mean(axis=(1, 2), keepdims=True)))
     return x * nn.sigmoid(layer(x.shape[-1], 'fc2')(y))
 
@@ -245,13 +226,13 @@ class MBConv(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b H W features']:
     channels = x.shape[-1]
     hidden = _round(channels * self.expansion)
-    norm = (self.epsilon, self.momentum, self.dtype)
+    layer = functools.partial(_layer, self)
     y, i = x, 0
     if hidden != channels:
-      y, i = ConvNorm(hidden, 1, 1, 1, True, *norm, name='block_0')(y, train), 1
-    y = ConvNorm(hidden, self.kernel, self.stride, hidden, True, *norm, name=f'block_{i}')(y, train)
+      y, i = layer(hidden, 1, name='block_0')(y, train), 1
+    y = layer(hidden, self.kernel, self.stride, groups=hidden, name=f'block_{i}')(y, train)
     y = SqueezeExcitation(max(1, channels // 4), self.dtype, name=f'block_{i + 1}')(y)
-    y = ConvNorm(self.features, 1, 1, 1, False, *norm, name=f'block_{i + 2}')(y, train)
+    y = layer(self.features, 1, linear=True, name=f'block_{i + 2}')(y, train)
     return _residual(x, y, self.stochastic_depth, train)
 
 
@@ -271,12 +252,12 @@ class FusedMBConv(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b H W features']:
     channels = x.shape[-1]
     hidden = _round(channels * self.expansion)
-    norm = (self.epsilon, self.momentum, self.dtype)
+    layer = functools.partial(_layer, self)
     if hidden == channels:
-      y = ConvNorm(self.features, self.kernel, self.stride, 1, True, *norm, name='block_0')(x, train)
+      y = layer(self.features, self.kernel, self.stride, name='block_0')(x, train)
     else:
-      y = ConvNorm(hidden, self.kernel, self.stride, 1, True, *norm, name='block_0')(x, train)
-      y = ConvNorm(self.features, 1, 1, 1, False, *norm, name='block_1')(y, train)
+      y = layer(hidden, self.kernel, self.stride, name='block_0')(x, train)
+      y = layer(self.features, 1, linear=True, name='block_1')(y, train)
     return _residual(x, y, self.stochastic_depth, train)
 
 

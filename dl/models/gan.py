@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.contract.weights import Rules, inputs, outputs
+from dl.nn.norm import batch_norm, group_norm
 
 Norm = Literal['batch', 'group', 'none']
 
@@ -123,14 +124,8 @@ def normalize(x: Float[Array, 'b h w c'], norm: Norm, train: bool, name: str, dt
   """Normalization by name; called inside a compact module."""
   if norm == 'batch':
     scale = nn.initializers.normal(0.02)
-    return nn.BatchNorm(
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-5,
-      scale_init=lambda key, shape, dtype=jnp.float32: 1 + scale(key, shape, dtype),
-      dtype=dtype,
-      name=name,
-    )(x)
+    around_one = lambda key, shape, dtype=jnp.float32: 1 + scale(key, shape, dtype)
+    return batch_norm(train, dtype, scale_init=around_one, name=name)(x)
   if norm == 'group':
-    return nn.GroupNorm(num_groups=None, group_size=8, dtype=dtype, name=name)(x)
+    return group_norm(num_groups=None, group_size=8, dtype=dtype, name=name)(x)
   return x

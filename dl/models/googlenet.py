@@ -1,5 +1,6 @@
 """GoogLeNet (Going Deeper with Convolutions, arXiv 1409.4842)."""
 
+import functools
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import maps, pooling
-from dl.nn.conv_norm import ConvNormRelu
+from dl.nn.convolution import ConvNorm
 
 # Features of the branches of each module: 1x1; 3x3, reduced to and then; second 3x3, reduced to and then; pooled.
 _MODULES = {
@@ -23,6 +24,7 @@ _MODULES = {
   '5b': (384, 192, 384, 48, 128, 128),
 }
 _INIT = nn.initializers.normal(0.01)
+_ConvNorm = functools.partial(ConvNorm, kernel_init=_INIT, epsilon=1e-3)  # torchvision's constants for this network
 
 
 class GoogLeNet(nn.Module):
@@ -65,10 +67,10 @@ class GoogLeNet(nn.Module):
       if self.aux and (train or self.is_initializing()):
         heads[name] = AuxHead(self.num_classes, self.aux_dropout, self.dtype, name=name)(x, train)
 
-    x = ConvNormRelu(64, (7, 7), 2, (3, 3), dtype=self.dtype, name='conv1')(x.astype(self.dtype), train)
+    x = _ConvNorm(64, 7, 2, dtype=self.dtype, name='conv1')(x.astype(self.dtype), train)
     x = pooling.max_pool(x, 3, 2, ceil=True)
-    x = ConvNormRelu(64, dtype=self.dtype, name='conv2')(x, train)
-    x = ConvNormRelu(192, (3, 3), 1, (1, 1), dtype=self.dtype, name='conv3')(x, train)
+    x = _ConvNorm(64, dtype=self.dtype, name='conv2')(x, train)
+    x = _ConvNorm(192, 3, dtype=self.dtype, name='conv3')(x, train)
     x = pooling.max_pool(x, 3, 2, ceil=True)
     x = module('3b', module('3a', x))
     x = pooling.max_pool(x, 3, 2, ceil=True)
@@ -107,8 +109,8 @@ class InceptionModule(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b h w f']:
-    narrow = lambda features, name: ConvNormRelu(features, dtype=self.dtype, name=name)
-    widen = lambda features, name: ConvNormRelu(features, (3, 3), 1, (1, 1), dtype=self.dtype, name=name)
+    narrow = lambda features, name: _ConvNorm(features, dtype=self.dtype, name=name)
+    widen = lambda features, name: _ConvNorm(features, 3, dtype=self.dtype, name=name)
     branches = [
       narrow(self.one, 'branch1')(x, train),
       widen(self.three, 'branch2_1')(narrow(self.three_reduced, 'branch2_0')(x, train), train),
@@ -134,7 +136,7 @@ class AuxHead(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b classes']:
     dense = lambda features, name: nn.Dense(features, dtype=self.dtype, kernel_init=_INIT, name=name)
-    x = ConvNormRelu(128, dtype=self.dtype, name='conv')(pooling.adaptive_avg_pool(x, (4, 4)), train)
+    x = _ConvNorm(128, dtype=self.dtype, name='conv')(pooling.adaptive_avg_pool(x, (4, 4)), train)
     x = nn.relu(dense(1024, 'fc1')(pooling.flatten(x)))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return dense(self.num_classes, 'fc2')(x).astype(jnp.float32)

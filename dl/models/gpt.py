@@ -16,6 +16,7 @@ from dl.nn.context import Context
 from dl.nn.experts import Experts
 from dl.nn.feed_forward import FeedForward
 from dl.nn.ngrams import HashedNgrams
+from dl.nn.norm import layer_norm
 from dl.nn.stack import Remat, stack
 from dl.nn.transformer import Block, Branch, begin, dropout
 
@@ -156,7 +157,7 @@ class GPT(nn.Module):
 
   @nn.nowrap
   def _norm(self, name: str) -> nn.Module:
-    return nn.LayerNorm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
+    return layer_norm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
 
   @nn.nowrap
   def _branches(self) -> Sequence[Branch]:

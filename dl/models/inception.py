@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
-from dl.nn.conv_norm import ConvNormRelu
+from dl.nn.convolution import ConvNorm, Size
 
 _SMALLEST = 75
 
@@ -193,19 +193,20 @@ def _convolutions(dtype: Any, train: bool) -> Any:
 
 
 def _conv(
-  dtype: Any,
-  train: bool,
-  name: str,
-  x: Array,
-  features: int,
-  kernel: int | tuple[int, int],
-  stride: int = 1,
-  same: bool = True,
+  dtype: Any, train: bool, name: str, x: Array, features: int, size: Size, stride: int = 1, same: bool = True,
   std: float = 0.1,
-) -> Array:
-  kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-  pads = tuple(n // 2 if same else 0 for n in kernel)
-  return ConvNormRelu(features, kernel, stride, pads, std, dtype, name=name)(x, train)
+) -> Array:  # fmt: skip
+  layer = ConvNorm(
+    features,
+    size,
+    stride,
+    None if same else 0,
+    kernel_init=nn.initializers.normal(std),
+    epsilon=1e-3,
+    dtype=dtype,
+    name=name,
+  )
+  return layer(x, train)
 
 
 def _means(x: Array) -> Array:

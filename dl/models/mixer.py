@@ -10,6 +10,7 @@ from dl.contract.weights import Rules, inputs, outputs
 from dl.models.variants import size_of
 from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
+from dl.nn.norm import layer_norm
 from dl.nn.patches import Patches
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
@@ -61,7 +62,7 @@ class MLPMixer(nn.Module):
         self.dtype,
         name=f'blocks_{i}',
       )(x, train)
-    x = nn.LayerNorm(1e-6, self.dtype, name='norm')(x).mean(axis=1)
+    x = layer_norm(1e-6, self.dtype, name='norm')(x).mean(axis=1)
     init = nn.initializers.zeros if self.zero_head else nn.initializers.xavier_uniform()
     return nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init, name='head')(x).astype(jnp.float32)
 
@@ -85,7 +86,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n width'], train: bool) -> Float[Array, 'b n width']:
-    norm = lambda name: nn.LayerNorm(1e-6, self.dtype, name=name)
+    norm = lambda name: layer_norm(1e-6, self.dtype, name=name)
     mlp = lambda hidden, name: FeedForward(
       hidden, dropout=self.dropout, bias_init=nn.initializers.normal(1e-6), dtype=self.dtype, name=name
     )

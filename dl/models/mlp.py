@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import activations
+from dl.nn.norm import batch_norm
 
 
 class MLP(nn.Module):
@@ -48,7 +49,7 @@ class MLP(nn.Module):
       )
       x = dense(x)
       if self.batch_norm:
-        x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f'norm_{i}')(x)
+        x = batch_norm(train, self.dtype, name=f'norm_{i}')(x)
       x = activation(x)
       if self.dropout:
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

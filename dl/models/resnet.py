@@ -4,6 +4,7 @@ Batch statistics are those of Flax: the running variance averages the batch's bi
 unbiased, n / (n - 1) times as large for n values a channel. Nothing else differs from torchvision in a training step.
 """
 
+import functools
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -14,10 +15,12 @@ from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps, pooling
+from dl.nn.convolution import convolution
+from dl.nn.norm import batch_norm
 from dl.nn.stack import Remat, remat
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
-_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+_conv = functools.partial(convolution, kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'))
 
 
 _HUGGINGFACE: Table = [
@@ -90,10 +93,10 @@ class ResNet(nn.Module):
     dilate = (False, *(self.dilate or [False] * (len(self.blocks) - 1)))
     x = x.astype(self.dtype)
     if self.stem == 'imagenet':
-      x = _conv(self.width, 7, 2, self.dtype, 'conv1')(x)
+      x = _conv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x)
     else:
-      x = _conv(self.width, 3, 1, self.dtype, 'conv1')(x)
-    x = nn.relu(_norm(train, self.dtype, 'bn1')(x))
+      x = _conv(self.width, 3, dtype=self.dtype, name='conv1')(x)
+    x = nn.relu(batch_norm(train, self.dtype, name='bn1')(x))
     if self.stem == 'imagenet':
       x = pooling.max_pool(x, 3, 2, 1)
     rates = iter(linear_rates(self.stochastic_depth, sum(self.blocks)))
@@ -160,41 +163,22 @@ class Block(nn.Module):
     y = x
     for i, (features, kernel, stride, dilation) in enumerate(layers, 1):
       last = i == len(layers)
-      y = _conv(features, kernel, stride, self.dtype, f'conv{i}', dilation)(y)
-      y = _norm(train, self.dtype, f'bn{i}', zero=last and self.zero_init)(y)
+      y = _conv(features, kernel, stride, dilation=dilation, dtype=self.dtype, name=f'conv{i}')(y)
+      init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
+      y = batch_norm(train, self.dtype, scale_init=init, name=f'bn{i}')(y)
       y = y if last else nn.relu(y)
     if self.stochastic_depth:
       y = StochasticDepth(self.stochastic_depth)(y, train)
     channels = layers[-1][0]
     if self.stride != 1 or x.shape[-1] != channels:
       if self.shortcut == 'projection':
-        x = _conv(channels, 1, self.stride, self.dtype, 'downsample_0')(x)
-        x = _norm(train, self.dtype, 'downsample_1')(x)
+        x = _conv(channels, 1, self.stride, dtype=self.dtype, name='downsample_0')(x)
+        x = batch_norm(train, self.dtype, name='downsample_1')(x)
       else:
         extra = channels - x.shape[-1]
         pads = ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2))
         x = jnp.pad(x[:, :: self.stride, :: self.stride], pads)
     return nn.relu(x + y)
-
-
-def _conv(features: int, kernel: int, stride: int, dtype: Any, name: str, dilation: int = 1) -> nn.Conv:
-  pad = dilation * (kernel // 2)
-  return nn.Conv(
-    features,
-    (kernel, kernel),
-    (stride, stride),
-    padding=[(pad, pad), (pad, pad)],
-    kernel_dilation=(dilation, dilation),
-    use_bias=False,
-    kernel_init=_INIT,
-    dtype=dtype,
-    name=name,
-  )
-
-
-def _norm(train: bool, dtype: Any, name: str, zero: bool = False) -> nn.BatchNorm:
-  init = nn.initializers.zeros if zero else nn.initializers.ones
-  return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, scale_init=init, name=name)
 
 
 def _check(model: ResNet) -> None:

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
+from dl.nn.convolution import convolution
+from dl.nn.norm import batch_norm
 
 
 class UNet(nn.Module):
@@ -77,20 +79,20 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b H W f']:
-    pad = int(self.padding == 'same')
+    padding = None if self.padding == 'same' else 0
+    init = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')  # the paper's sqrt(2 / N)
     for i in range(2):
-      x = nn.Conv(
+      x = convolution(
         self.features,
-        (3, 3),
-        padding=[(pad, pad), (pad, pad)],
+        3,
+        padding=padding,
         use_bias=not self.batch_norm,
-        kernel_init=nn.initializers.variance_scaling(2.0, 'fan_in', 'normal'),  # the paper's sqrt(2 / N)
+        kernel_init=init,
         dtype=self.dtype,
         name=f'conv_{i}',
       )(x)
       if self.batch_norm:
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, name=f'norm_{i}')
-        x = norm(x)
+        x = batch_norm(train, self.dtype, name=f'norm_{i}')(x)
       x = nn.relu(x)
     return x
 

@@ -10,6 +10,8 @@ from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps, pooling
+from dl.nn.convolution import convolution
+from dl.nn.norm import batch_norm
 
 
 class VGG(nn.Module):
@@ -54,17 +56,11 @@ class VGG(nn.Module):
     index = 0  # torchvision counts every layer, rectifiers and poolings too
     for count, features in zip(self.convolutions, self.features):
       for _ in range(count):
-        x = nn.Conv(
-          features,
-          (3, 3),
-          padding=[(1, 1), (1, 1)],
-          kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
-          dtype=self.dtype,
-          name=f'features_{index}',
-        )(x)
+        init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+        conv = convolution(features, 3, use_bias=True, kernel_init=init, dtype=self.dtype, name=f'features_{index}')
+        x = conv(x)
         if self.batch_norm:
-          norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f'features_{index + 1}')
-          x = norm(x)
+          x = batch_norm(train, self.dtype, name=f'features_{index + 1}')(x)
         x = nn.relu(x)
         index += 3 if self.batch_norm else 2
       x = pooling.max_pool(x, 2, 2)

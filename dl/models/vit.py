@@ -13,6 +13,7 @@ from dl.nn import position
 from dl.nn.attention import Attention, Projections
 from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
+from dl.nn.norm import layer_norm
 from dl.nn.patches import Patches
 from dl.nn.stack import Remat, stack
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
@@ -154,7 +155,7 @@ class ViT(nn.Module):
 
   @nn.nowrap
   def _norm(self, name: str) -> nn.Module:
-    return nn.LayerNorm(1e-6, self.dtype, name=name)
+    return layer_norm(1e-6, self.dtype, name=name)
 
   @nn.nowrap
   def _branches(self, rate: float) -> Sequence[Branch]:

@@ -6,27 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's own
-
-
-def conv(features: int, size: int, dtype: Any, *, name: str, dilation: int = 1, use_bias: bool = False) -> nn.Conv:
-  """A convolution which keeps the size of maps."""
-  pad = dilation * (size // 2)
-  return nn.Conv(
-    features,
-    (size, size),
-    padding=[(pad, pad), (pad, pad)],
-    kernel_dilation=(dilation, dilation),
-    use_bias=use_bias,
-    kernel_init=_INIT,
-    dtype=dtype,
-    name=name,
-  )
-
-
-def batch_norm(train: bool, dtype: Any, *, name: str) -> nn.BatchNorm:
-  """Batch norm with the constants of PyTorch."""
-  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+from dl.nn.convolution import convolution
+from dl.nn.norm import batch_norm
 
 
 class FCNHead(nn.Module):
@@ -44,10 +25,10 @@ class FCNHead(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b h w classes']:
-    x = conv(x.shape[-1] // 4, 3, self.dtype, name='0')(x)
+    x = convolution(x.shape[-1] // 4, 3, dtype=self.dtype, name='0')(x)
     x = nn.relu(batch_norm(train, self.dtype, name='1')(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return conv(self.num_classes, 1, self.dtype, name='4', use_bias=True)(x)
+    return convolution(self.num_classes, 1, use_bias=True, dtype=self.dtype, name='4')(x)
 
 
 class ASPPHead(nn.Module):
@@ -73,9 +54,9 @@ class ASPPHead(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b h w classes']:
     x = _ASPP(self.rates, self.features, self.dropout, self.dtype, name='0')(x, train)
-    x = conv(self.features, 3, self.dtype, name='1')(x)
+    x = convolution(self.features, 3, dtype=self.dtype, name='1')(x)
     x = nn.relu(batch_norm(train, self.dtype, name='2')(x))
-    return conv(self.num_classes, 1, self.dtype, name='4', use_bias=True)(x)
+    return convolution(self.num_classes, 1, use_bias=True, dtype=self.dtype, name='4')(x)
 
 
 class _ASPP(nn.Module):
@@ -87,7 +68,7 @@ class _ASPP(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b h w f']:
     def layer(x: Array, prefix: str, size: int = 1, dilation: int = 1, first: int = 0) -> Array:
-      x = conv(self.features, size, self.dtype, name=f'{prefix}_{first}', dilation=dilation)(x)
+      x = convolution(self.features, size, dilation=dilation, dtype=self.dtype, name=f'{prefix}_{first}')(x)
       return nn.relu(batch_norm(train, self.dtype, name=f'{prefix}_{first + 1}')(x))
 
     parts = [layer(x, 'convs_0')]

@@ -23,11 +23,14 @@ def max_pool(
     window: side of a window.
     stride: step.
     padding: places on every side which never are the largest.
-    ceil: whether a last window may reach beyond the end.
+    ceil: whether a last window may reach beyond the end; like the others it starts before that.
   """
   for axis in (2, 1):  # columns first, so that ties go by rows
-    steps = (x.shape[axis] + 2 * padding - window) / stride
+    length = x.shape[axis] + padding
+    steps = (length + padding - window) / stride
     last = stride * max(0, math.ceil(steps) if ceil else math.floor(steps))
+    if ceil and last >= length:  # a window has to start before the padding behind
+      last -= stride
     missing = max(0, last + window - x.shape[axis] - padding)
     if padding or missing:
       pads = [(padding, missing) if i == axis else (0, 0) for i in range(4)]

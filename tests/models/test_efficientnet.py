@@ -40,6 +40,17 @@ def test_parameter_count(name, expected):
   assert count(build.build(spec, 'dl.models', 'config.model'), (1, 224, 224, 3)) == expected
 
 
+@pytest.mark.parametrize('name, options', [('B0', {'width': 0.5, 'depth': 0.5}), ('V2_S', {'width': 0.3})])
+def test_factors_below_one_build(name, options):
+  build_it = lambda **factors: build.build(
+    {'name': f'efficientnet.EfficientNet{name}', 'num_classes': 10} | factors, 'dl.models', 'config.model'
+  )
+  whole, part = (count(model, (1, 64, 64, 3)) for model in (build_it(), build_it(**options)))
+  assert 0 < part < whole / 2
+  with pytest.raises(ConfigError, match=r'config\.model\.width: must be above 0'):
+    build_it(width=0.0)
+
+
 def test_b0_equals_torchvision():
   reference = randomize(torchvision().models.efficientnet_b0(num_classes=10))
   assert_equal(efficientnet.EfficientNetB0(10), reference, random_image(2, 64, 64, 3))

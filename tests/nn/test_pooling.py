@@ -1,5 +1,7 @@
 """Pooling of any size, against PyTorch."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -39,6 +41,18 @@ def test_max(shape, window, stride, padding, ceil):
   torch = pytest.importorskip('torch')
   pool = torch.nn.MaxPool2d(window, stride, padding, ceil_mode=ceil)
   compare(lambda x: pooling.max_pool(x, window, stride, padding, ceil), pool, maps(*shape))
+
+
+def test_max_of_every_small_size():
+  """Values alone, of all windows, strides and paddings that PyTorch takes."""
+  torch = pytest.importorskip('torch')
+  x = maps(9, 5)
+  for window, stride, ceil in itertools.product(range(1, 5), range(1, 6), (False, True)):
+    for padding, rows, columns in itertools.product(range(window // 2 + 1), range(window, 10), (window, 5)):
+      part = x[:, :rows, :columns]
+      theirs = torch.nn.MaxPool2d(window, stride, padding, ceil_mode=ceil)(torch.tensor(part.transpose(0, 3, 1, 2)))
+      mine = pooling.max_pool(part, window, stride, padding, ceil)
+      np.testing.assert_array_equal(mine.transpose(0, 3, 1, 2), theirs, f'{window, stride, padding, ceil, part.shape}')
 
 
 @pytest.mark.parametrize('window, stride', [(3, 2), (2, 2)])
