@@ -651,7 +651,7 @@ def test_a_run_counts_what_it_skips(pictures, tmp_path, capfd):
   assert sorted(map(str, skips('cut'))) == sorted(map(str, skips('whole')))
   own = {'split': 'all', 'name': 'images.Folder', 'path': str(folder.with_name('good'))}
   good = dataclasses.replace(config, eval={'test': own})
-  good['eval']['test'] |= {'image_size': [8, 8], 'channels': 1}
+  good.eval['test'] |= {'image_size': [8, 8], 'channels': 1}
   train(good, tmp_path / 'good')
   a, b = (records(tmp_path / name, 'test')[-1] for name in ('whole', 'good'))
   for key in ('loss', 'accuracy', 'class_accuracy'):

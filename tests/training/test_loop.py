@@ -435,6 +435,7 @@ def test_training_metrics_are_written_while_later_steps_run(tmp_path, clock):
     with Recorder(log, None, rate, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0) as recorder:
       recorder.poll()
       assert logs.read(tmp_path) == []
+      clock.advance(0.3)
       recorder.put(3, sums)
       assert logs.read(tmp_path) == []
       while not logs.read(tmp_path):  # the device has them, once a thread has been told
