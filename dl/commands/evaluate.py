@@ -75,13 +75,13 @@ def judge(
   import numpy as np
 
   from dl.contract.kinds import IMAGE
-  from dl.training import restore
+  from dl.training import keys, restore
 
   judging, judging_state = restore.load(classifier)
   if judging.info.kind(restore.input_column(classifier, judging.info)) is not IMAGE:
     raise ConfigError(f'--classifier: {classifier} does not read images')
   task, state = restore.load(workdir, step)
-  key, judge_key = jax.random.split(jax.random.key(seed))
+  key, judge_key = jax.random.split(keys.samples(seed))
   try:
     samples = task.sample(state, key, count)
     shape, wanted = np.shape(samples)[1:], (*(judging.info.image_size or ()), judging.info.channels)

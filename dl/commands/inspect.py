@@ -33,12 +33,13 @@ def augmented_batch(parts: Any, step: int = 0) -> Mapping[str, Any]:
   import jax
 
   from dl.contract.info import to_float
+  from dl.training import keys
 
   batch = to_float(parts.pipeline[step], parts.task.info)
   if parts.pipeline.augment is None:
     return batch
-  key = jax.random.fold_in(jax.random.key(parts.experiment.seed), step)
-  return jax.jit(parts.pipeline.augment)(jax.random.split(key)[1], batch)
+  _, key = keys.step(parts.experiment.seed, step)
+  return jax.jit(parts.pipeline.augment)(key, batch)
 
 
 def write_pictures(parts: Any, folder: pathlib.Path, images: int) -> list[pathlib.Path]:

@@ -46,11 +46,11 @@ def predict(
   """
   from dl.data.reading import read_inputs
   from dl.errors import ConfigError, first_line
-  from dl.training import restore
+  from dl.training import keys, restore
 
   task, state = restore.load(workdir, step)
   predict_batch = jax.jit(task.predict)
-  key = jax.random.key(0)
+  key = keys.prediction()
   column = restore.input_column(workdir, task.info)
   compiled = set()  # shapes of a row of full batches: a short one is padded to such a batch, or compiled once more
   for names, batch in read_inputs(inputs, task.info, column, batch_size=batch_size, lines=lines):

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
   FLAGS = flags.FLAGS
   from dl.errors import ConfigError, printable
   from dl.show import pictures
-  from dl.training import restore
+  from dl.training import keys, restore
 
   output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   if output and not output.parent.is_dir():
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if name not in takes and 'options' not in takes:
       raise ConfigError(f'--{name}: the samples of {type(task).__name__} have no such option')
   try:
-    samples = task.sample(state, jax.random.key(FLAGS.seed), FLAGS.count, **options)
+    samples = task.sample(state, keys.samples(FLAGS.seed), FLAGS.count, **options)
   except NotImplementedError as e:
     raise ConfigError(str(e)) from e
   if isinstance(samples, list):

@@ -24,7 +24,7 @@ from dl.data.pipeline import Pipeline
 from dl.data.source import find_kind
 from dl.errors import ConfigError, first_line, nearest, own_words
 from dl.parallel import meshes
-from dl.training import seeds
+from dl.training import keys, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   if total < 1:
     raise ConfigError('config.train_for: must be at least one step')
   float_batch = jax.eval_shape(lambda b: to_float(b, info), batch)
-  key = jax.eval_shape(lambda: jax.random.key(0))
+  key = keys.shape()
   abstractly(lambda: task.check(float_batch))
   params, _ = abstractly(task.init, key, float_batch)
   length = optim.Length(total, steps_per_epoch, examples)
@@ -173,7 +173,7 @@ def initial_state(
     given: arrays in place of fresh ones, by their path in (params, extra): 'params/model/conv1/kernel'.
   """
   rows = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
-  params, extra = task.init(jax.random.key(seed), to_float(rows, task.info))
+  params, extra = task.init(keys.parameters(seed), to_float(rows, task.info))
   if given:
     fresh = {'params': params, 'extra': extra}
     found = jax.tree_util.tree_map_with_path(lambda path, x: given.get(state_path(path), x), fresh)

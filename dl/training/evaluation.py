@@ -14,7 +14,7 @@ from dl.contract.state import State
 from dl.contract.task import Metrics, Task
 from dl.data.pipeline import Pipeline, prefetch
 from dl.parallel import meshes
-from dl.training import seeds
+from dl.training import keys, seeds
 from dl.training.feed import bounded
 
 
@@ -25,7 +25,7 @@ def make_eval_step(task: Task, seed: int, count: int | None = None) -> Callable[
   """
 
   def eval_step(seed: Any, state: State, batch: Any, index: Any) -> Metrics:
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 1), index)
+    key = keys.evaluation(seed, index)
     return seeds.marked(task.evaluate(state.averaged(), to_float(batch, task.info), key), count)
 
   return seeds.over(eval_step, seed, count, (0, None, None))
@@ -56,8 +56,7 @@ def findings(task: Task, state: State, pipeline: Pipeline | None, mesh: Mesh, se
   place = lambda batch: meshes.place(batch, meshes.batch_sharding(mesh))
 
   def examine(state, batch, index):
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 3), index)
-    found = task.examine(state, to_float(batch, task.info), key)
+    found = task.examine(state, to_float(batch, task.info), keys.findings(seed, index))
     return found and found | {'mask': batch['mask']}
 
   if not jax.eval_shape(examine, state, jax.tree.map(jnp.asarray, pipeline[0]), jnp.int32(0)):

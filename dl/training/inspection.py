@@ -9,7 +9,7 @@ import jax
 
 from dl.contract.axes import Axes
 from dl.contract.info import to_float
-from dl.training import flops
+from dl.training import flops, keys
 from dl.training.assemble import Parts
 
 
@@ -52,7 +52,7 @@ def rows(parts: Parts) -> list[Row]:
     return result
 
   def initialize(batch: Any) -> Any:
-    return parts.task.init(jax.random.key(0), to_float(batch, parts.task.info))
+    return parts.task.init(keys.parameters(parts.experiment.seed), to_float(batch, parts.task.info))
 
   with nn.intercept_methods(record):
     work = flops.count(initialize, batch)

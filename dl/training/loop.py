@@ -19,7 +19,7 @@ from dl.parallel import meshes, processes
 from dl.store import artifacts, logs, workdir
 from dl.store.checkpoint import Checkpoints
 from dl.store.skipped import Skipped
-from dl.training import evaluation, feed, memory, schedule, seeds, start, steps
+from dl.training import evaluation, feed, keys, memory, schedule, seeds, start, steps
 from dl.training.assemble import Parts, assemble, make_eval_pipelines
 from dl.training.meter import Meter
 from dl.training.profiler import Profiler
@@ -216,8 +216,7 @@ def _failed(directory: pathlib.Path) -> None:
 
 
 def _artifacts(parts: Parts, averaged: State) -> dict[str, Any]:
-  key = jax.random.fold_in(jax.random.key(parts.experiment.seed), 2**31 - 2)
-  return parts.task.artifacts(seeds.one(averaged, parts.experiment.seeds), key)
+  return parts.task.artifacts(seeds.one(averaged, parts.experiment.seeds), keys.artifacts(parts.experiment.seed))
 
 
 def _not_finite(parts: Parts, what: str, step: int, saved: Checkpoints) -> str:

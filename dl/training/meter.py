@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from dl.contract.info import to_float
 from dl.contract.task import Task
 from dl.parallel import datasheet
-from dl.training import flops
+from dl.training import flops, keys
 from dl.training.assemble import Parts
 
 T = TypeVar('T')
@@ -75,7 +75,7 @@ class Meter:
 
 def model_flops(parts: Parts) -> float:
   """FLOPs of a step over the whole batch without what is computed twice; for tasks with steps of their own, with it."""
-  task, key = parts.task, jax.eval_shape(lambda: jax.random.key(0))
+  task, key = parts.task, keys.shape()
   if type(task).step is not Task.step:
     step = lambda state, batch, key: task.step(state, to_float(batch, task.info), key, parts.optimizer.chains)
     return sum(flops.count(step, parts.state, parts.batch, key).values())

@@ -16,7 +16,7 @@ from dl.contract.state import State
 from dl.contract.task import Metrics
 from dl.parallel import activations, meshes, strategy, weights
 from dl.store.checkpoint import abstract
-from dl.training import evaluation, seeds
+from dl.training import evaluation, keys, seeds
 from dl.training.assemble import Parts
 
 
@@ -103,8 +103,7 @@ def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, S
   augment = parts.pipeline.augment if parts.pipeline is not None else None
 
   def train_step(seed: Any, state: State, sums: Sums, batch: Any) -> tuple[State, Sums, Array]:
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
-    step_key, augment_key = jax.random.split(key)
+    step_key, augment_key = keys.step(seed, state.step)
     batch = to_float(batch, task.info)
     if augment is not None:
       batch = augment(augment_key, batch)
@@ -138,11 +137,12 @@ def fuse(train_step: Callable, length: int) -> Callable:
 
 def zero_sums(parts: Parts) -> Sums:
   """Sums of no steps; meant to be jitted."""
-  key, count = jax.random.key(0), parts.experiment.seeds
+  count = parts.experiment.seeds
   found = jax.eval_shape(
-    lambda s, b: parts.task.step(s, to_float(b, parts.task.info), key, parts.optimizer.chains)[1],
+    lambda s, b, k: parts.task.step(s, to_float(b, parts.task.info), k, parts.optimizer.chains)[1],
     parts.state,
     parts.batch,
+    keys.shape(),
   )
   found = seeds.shapes(seeds.marked(found, count), count)
   bad_step = jnp.full([] if count is None else [count], -1, jnp.int32)
