@@ -8,7 +8,6 @@ import inspect
 import pathlib
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
 
