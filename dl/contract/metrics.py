@@ -1,20 +1,25 @@
 """Additive metrics: sums which add over batches, devices and hosts, and become numbers once, at the end.
 
-A metrics dict maps a plain name ('loss', 'accuracy') to a `Metric`. Adding two dicts leaf by leaf is exact
-aggregation, so a mean over a data set never depends on how the set was cut into batches.
+A metrics dict maps a plain name ('loss', 'accuracy') to a `Metric`. Adding two dicts is exact aggregation, so a mean
+over a data set never depends on how the set was cut into batches. Most sums add leaf by leaf; a metric for which that
+would lose digits says itself how two parts make one (`Metric.merge`). All zeros are the metric of no data.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 BY_SEED = '_by_seed'
 """How the name of a list of a number of each seed ends."""
+
+_LIMB = 30
+"""Bits of the first part of a count of pixels; the second counts how often those were full."""
 
 
 @flax.struct.dataclass
@@ -30,6 +35,15 @@ class Metric:
   def compute(self) -> float | list[float]:
     """The number (or list of numbers) that the sums stand for."""
     raise NotImplementedError
+
+  def merge(self, other: Self) -> Self:
+    """The sums of both, on a device or the host."""
+    return jax.tree.map(lambda x, y: x + y, self, other)
+
+  @classmethod
+  def summed(cls, parts: Sequence[Self]) -> Self:
+    """The float64 sums of host metrics."""
+    return jax.tree.map(lambda *xs: np.sum(np.asarray(xs, np.float64), axis=0), *parts)
 
 
 @flax.struct.dataclass
@@ -74,41 +88,70 @@ class RootMean(Mean):
 class R2(Metric):
   """Coefficient of determination over the whole set: 1 - residual sum of squares / total sum of squares.
 
-  Sums are of targets less a fixed `offset` (the training mean, say), which keeps float32 sums accurate.
+  The total is about the mean of the targets so far, and two parts make one by their means ("Updating formulae and a
+  pairwise algorithm for computing sample variances", Chan, Golub and LeVeque 1982): sums of squares about a fixed
+  point have no digits left where the targets are far from it.
+
+  Attributes:
+    residual: sum of squared errors.
+    mean: of the targets less the offset.
+    spread: sum of squares of the targets about their mean.
+    weight: number of targets.
   """
 
   residual: Any
-  target: Any
-  target_square: Any
+  mean: Any
+  spread: Any
   weight: Any
 
   @classmethod
   def of(
     cls, prediction: Float[Array, '*b'], target: Float[Array, '*b'], mask: Num[Array, '*b'], offset: float = 0.0
   ) -> Self:
+    """R2 of a batch; an `offset` near the mean of the targets, the same for all batches, saves digits of the mean."""
     mask = jnp.asarray(mask, jnp.float32)
-    centred = jnp.where(mask > 0, target - offset, 0.0)
-    residual = jnp.where(mask > 0, (prediction - target) ** 2, 0.0)
-    return cls((residual * mask).sum(), (centred * mask).sum(), (centred**2 * mask).sum(), mask.sum())
+    weight = mask.sum()
+    count = jnp.where(weight > 0, weight, 1.0)
+    sum_of_real = lambda x: jnp.where(mask > 0, x * mask, 0.0).sum()
+    mean = sum_of_real(target - offset) / count
+    centred = target - offset - mean
+    left = sum_of_real(centred)  # 0 but for the rounding of the mean
+    spread = sum_of_real(centred**2) - left**2 / count
+    return cls(sum_of_real((prediction - target) ** 2), mean, spread, weight)
+
+  def merge(self, other: Self) -> Self:
+    weight = self.weight + other.weight
+    share = other.weight / (weight + (weight == 0))
+    apart = other.mean - self.mean
+    return type(self)(
+      residual=self.residual + other.residual,
+      mean=self.mean + apart * share,
+      spread=self.spread + other.spread + apart**2 * self.weight * share,
+      weight=weight,
+    )
+
+  @classmethod
+  def summed(cls, parts: Sequence[Self]) -> Self:
+    return functools.reduce(cls.merge, [jax.tree.map(lambda x: np.asarray(x, np.float64), part) for part in parts])
 
   def compute(self) -> float:
-    weight = float(self.weight)
-    if not weight:
-      return float('nan')
-    spread = float(self.target_square) - float(self.target) ** 2 / weight
-    return 1.0 - float(self.residual) / spread if spread > 0 else float('nan')
+    spread = float(self.spread)
+    return 1.0 - float(self.residual) / spread if float(self.weight) and spread > 0 else float('nan')
 
 
 @flax.struct.dataclass
 class Confusion(Metric):
-  """Counts of (true class, predicted class), `[classes, classes]`; its number is the accuracy of each class."""
+  """Counts of (true class, predicted class), `[classes, classes]`; its number is the accuracy of each class.
+
+  A label outside of the classes counts nowhere.
+  """
 
   is_number = False
   counts: Any
 
   @classmethod
   def of(cls, predicted: Int[Array, ' b'], label: Int[Array, ' b'], num_classes: int, mask: Num[Array, ' b']) -> Self:
-    index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
+    index = _cell(predicted, label, num_classes)
     counts = jnp.zeros(num_classes**2, jnp.float32).at[index].add(jnp.asarray(mask, jnp.float32), mode='drop')
     return cls(counts.reshape(num_classes, num_classes))
 
@@ -120,22 +163,44 @@ class Confusion(Metric):
 
 @flax.struct.dataclass
 class IoU(Confusion):
-  """Intersection over union of each class, exact over a set of label maps; NaN for a class which is nowhere."""
+  """Intersection over union of each class, exact over a set of label maps; NaN for a class which is nowhere.
+
+  Attributes:
+    counts: of pixels, less those in `full`: int32, since float32 would stop at 2^24.
+    full: how often each count passed 2^30, since int32 would turn negative at 2^31; None where nothing is added to
+      counts that are whole.
+  """
+
+  full: Any = None
 
   @classmethod
   def of_maps(
     cls, predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int, weight: Num[Array, '*b']
   ) -> Self:
-    """Counts of the pixels whose weight is not 0; counted as integers, since float32 ones would stop at 2^24."""
-    index = label.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
-    counts = jnp.zeros(num_classes**2, jnp.int32).at[index.ravel()].add((weight > 0).ravel().astype(jnp.int32))
-    return cls(counts.reshape(num_classes, num_classes))
+    """Counts of the pixels whose weight is not 0."""
+    index = _cell(predicted, label, num_classes).ravel()
+    counts = jnp.zeros(num_classes**2, jnp.int32).at[index].add((weight > 0).ravel().astype(jnp.int32), mode='drop')
+    counts = counts.reshape(num_classes, num_classes)
+    return cls(counts, jnp.zeros_like(counts))
+
+  def merge(self, other: Self) -> Self:
+    if self.full is None:
+      return super().merge(other)
+    rest = 2**_LIMB - 1
+    counts = (self.counts & rest) + (other.counts & rest)
+    passed = (self.counts >> _LIMB) + (other.counts >> _LIMB) + (counts >> _LIMB)
+    return type(self)(counts & rest, self.full + other.full + passed)
+
+  def whole(self) -> Float[np.ndarray, 'classes classes']:
+    """The counts, exact up to 2^53."""
+    counts = np.asarray(self.counts, np.float64)
+    return counts if self.full is None else counts + np.asarray(self.full, np.float64) * 2.0**_LIMB
 
   def compute(self) -> list[float]:
     return self._per_class().tolist()
 
   def _per_class(self) -> Float[np.ndarray, ' classes']:
-    counts = np.asarray(self.counts, np.float64)
+    counts = self.whole()
     both = np.diagonal(counts)
     with np.errstate(invalid='ignore'):
       return both / (counts.sum(0) + counts.sum(1) - both)
@@ -162,6 +227,13 @@ class Dice(IoU):
     return _mean_of_present(2 * iou / (1 + iou))
 
 
+def _cell(predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int) -> Int[Array, '*b']:
+  """Index into flat counts; beyond them for a label outside of the classes, since -1 would be the last."""
+  label = label.astype(jnp.int32)
+  inside = (label >= 0) & (label < num_classes)
+  return jnp.where(inside, label * num_classes + predicted.astype(jnp.int32), num_classes**2)
+
+
 def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:
   present = values[~np.isnan(values)]
   return float(present.mean()) if len(present) else float('nan')
@@ -177,6 +249,14 @@ class BySeed(Metric):
   def is_number(self) -> bool:
     return self.metric.is_number
 
+  def merge(self, other: Self) -> Self:
+    return type(self)(self.metric.merge(other.metric))
+
+  @classmethod
+  def summed(cls, parts: Sequence[Self]) -> Self:
+    of_seeds = [part.metric for part in parts]
+    return cls(type(of_seeds[0]).summed(of_seeds))
+
   def each(self) -> list[Any]:
     """The number (or list) of each seed."""
     count = len(jax.tree.leaves(self.metric)[0])
@@ -191,14 +271,31 @@ def average(mean: Mean) -> Float[Array, '']:
   return mean.total / jnp.where(mean.weight > 0, mean.weight, 1.0)
 
 
-def add(a: Any, b: Any) -> Any:
-  """The sum of two metrics dicts of the same structure."""
-  return jax.tree.map(lambda x, y: x + y, a, b)
+def correct(logits: Float[Array, '*b classes'], label: Int[Array, '*b']) -> Bool[Array, '*b']:
+  """Whether the label has the largest logit: not where one is NaN, nor for a label outside of the classes."""
+  return (logits.argmax(-1) == label) & ~jnp.isnan(logits).any(-1)
 
 
-def total(parts: list[Any]) -> Any:
-  """The float64 sum of a list of host metrics dicts."""
-  return jax.tree.map(lambda *xs: np.sum(np.asarray(xs, np.float64), axis=0), *parts)
+def rank(logits: Float[Array, 'b classes'], label: Int[Array, ' b']) -> Int[Array, ' b']:
+  """How many classes are likelier than the label: 0 if it is the first; all of them for one outside of the classes.
+
+  A NaN is likelier than any number, and a label with that logit has all before it.
+  """
+  classes = logits.shape[-1]
+  index = jnp.where(label < 0, classes, label.astype(jnp.int32))[:, None]
+  own = jnp.take_along_axis(logits, index, 1, mode='fill')  # NaN outside of the classes
+  earlier = jnp.arange(classes) < index
+  return (~(logits <= own) | ((logits == own) & earlier)).sum(-1)
+
+
+def add(a: Mapping[str, Metric], b: Mapping[str, Metric]) -> dict[str, Metric]:
+  """The sum of two metrics dicts of the same names."""
+  return {name: metric.merge(b[name]) for name, metric in a.items()}
+
+
+def total(parts: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
+  """The float64 sum of host metrics dicts."""
+  return {name: type(metric).summed([part[name] for part in parts]) for name, metric in parts[0].items()}
 
 
 def compute(metrics: Mapping[str, Metric]) -> dict[str, float | list[float]]:

@@ -1,4 +1,7 @@
-"""Losses of classes: one value an example."""
+"""Losses of classes: one value an example; NaN where a label is none of the classes, since nothing can be learned.
+
+What counts for nothing, such as padding, gets another label and a weight of 0 before it comes here.
+"""
 
 from collections.abc import Sequence
 
@@ -28,7 +31,7 @@ def cross_entropy(
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
   if class_weights is not None:
     log_p = log_p * jnp.asarray(class_weights, jnp.float32)
-  picked = jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+  picked = _of_class(log_p, labels)
   if not label_smoothing:
     return -picked
   return -(1.0 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
@@ -62,7 +65,7 @@ def focal(
 ) -> Float[Array, '*b']:
   """Cross entropy times (1 - p)^gamma, p of the true class: easy examples count less (Focal Loss, arXiv 1708.02002)."""
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-  log_p = jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+  log_p = _of_class(log_p, labels)
   weight = 1.0 if class_weights is None else jnp.asarray(class_weights, jnp.float32)[labels]
   return -weight * _power(-jnp.expm1(log_p), gamma) * log_p
 
@@ -103,14 +106,25 @@ def dice(
   size = sum_(g)
   present = size > 0
   score = 2 * sum_(p * g) / jnp.where(present, sum_(p**2) + size, 1.0)
-  found = present.sum(-1)
-  return jnp.where(found > 0, 1.0 - (score * present).sum(-1) / jnp.maximum(found, 1), 0.0)
+  number = present.sum(-1)
+  values = jnp.where(number > 0, 1.0 - (score * present).sum(-1) / jnp.maximum(number, 1), 0.0)
+  outside = (labels < 0) | (labels >= logits.shape[-1])
+  if weight is not None:
+    outside &= weight > 0
+  return jnp.where(outside.any(tuple(range(1, labels.ndim))), jnp.nan, values)
+
+
+def _of_class(values: Float[Array, '*b classes'], labels: Int[Array, '*b']) -> Float[Array, '*b']:
+  """The value of each label; NaN outside of the classes, of which -1 would be the last."""
+  index = jnp.where(labels < 0, values.shape[-1], labels.astype(jnp.int32))
+  return jnp.take_along_axis(values, index[..., None], axis=-1, mode='fill')[..., 0]
 
 
 def _one_logit(logits: Array, labels: Array) -> tuple[Array, Array]:
   if logits.size != labels.size:
     raise ConfigError(f'config.task: a binary loss takes one logit an example, got {logits.shape[1:]}')
-  return logits.reshape(labels.shape).astype(jnp.float32), labels.astype(jnp.float32)
+  y = labels.astype(jnp.float32)
+  return logits.reshape(labels.shape).astype(jnp.float32), jnp.where((y >= 0) & (y <= 1), y, jnp.nan)
 
 
 def _power(x: Array, gamma: float) -> Array:

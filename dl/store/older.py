@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from dl.contract.metrics import R2, IoU
 from dl.contract.state import State
 
 _ACTING = 'episode_length', 'episode_return', 'observation'
@@ -37,11 +38,33 @@ def layout(like: PyTree, saved: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTr
       extra = before(like.extra)
       if extra is not None and paths(extra) == paths(saved.get('extra', {})):
         return like.replace(extra=extra), functools.partial(_with_extra, like=like, now=now)
+    return None
+  before = jax.tree.map(_sums_before, like, is_leaf=_has_other_sums)
+  if paths(before) != paths(like) and paths(before) == paths(saved):
+    return before, lambda old: jax.tree.map(_sums_now, like, old, is_leaf=_has_other_sums)
   return None
 
 
 def _with_extra(state: State, like: State, now: Callable[[Any, Any], Any]) -> State:
   return state.replace(extra=now(state.extra, like.extra))
+
+
+def _has_other_sums(part: Any) -> bool:
+  return isinstance(part, R2 | IoU)
+
+
+def _sums_before(part: Any) -> Any:
+  if isinstance(part, R2):
+    return {'residual': part.residual, 'target': part.mean, 'target_square': part.spread, 'weight': part.weight}
+  return {'counts': part.counts} if isinstance(part, IoU) else part
+
+
+def _sums_now(like: Any, old: Any) -> Any:
+  if isinstance(like, R2):
+    count = old['weight'] + (old['weight'] == 0)
+    mean = old['target'] / count
+    return R2(old['residual'], mean, old['target_square'] - old['target'] * mean, old['weight'])
+  return type(like)(old['counts'], old['counts'] * 0) if isinstance(like, IoU) else old
 
 
 def _one_network(extra: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
 from dl.contract.info import Info
-from dl.contract.metrics import Confusion, Mean
+from dl.contract.metrics import Confusion, Mean, correct, rank
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
@@ -78,11 +78,11 @@ class Classify(Supervised):
 
   def losses(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Float[Array, ' b']:
     """The loss of each example; that of a mixture of two (`mixup`, `cutmix`) has the share of each."""
-    found = super().losses(outputs, batch)
+    first = super().losses(outputs, batch)
     if 'mixed_label' not in batch:
-      return found
-    share, other = batch['label_share'], super().losses(outputs, batch | {'label': batch['mixed_label']})
-    return share * found + (1.0 - share) * other
+      return first
+    share, second = batch['label_share'], super().losses(outputs, batch | {'label': batch['mixed_label']})
+    return share * first + (1.0 - share) * second
 
   def check(self, batch: PyTree) -> None:
     if 'label' not in batch:
@@ -115,13 +115,10 @@ class Classify(Supervised):
 
   def measure(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Metrics:
     logits, label, mask = class_logits(outputs), batch['label'], batch['mask']
-    metrics = {'accuracy': Mean.of(logits.argmax(-1) == label, mask)}
-    if self.top_k:  # by rank: the partitioner would gather whole batches to sort them
-      own = jnp.take_along_axis(logits, label[:, None], 1)
-      earlier = jnp.arange(logits.shape[1]) < label[:, None]
-      rank = ((logits > own) | ((logits == own) & earlier)).sum(-1)
+    metrics = {'accuracy': Mean.of(correct(logits, label), mask)}
+    place = rank(logits, label) if self.top_k else None  # the partitioner would gather whole batches to sort them
     for k in self.top_k:
-      metrics[f'top_{k}_accuracy'] = Mean.of(rank < k, mask)
+      metrics[f'top_{k}_accuracy'] = Mean.of(place < k, mask)
     return metrics
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dl.contract.metrics import ExpMean, Mean, average
+from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
@@ -73,7 +73,7 @@ class LanguageModel(Network):
     metrics = {
       'loss': loss,
       'perplexity': ExpMean(loss.total, loss.weight),
-      'accuracy': Mean.of(logits.argmax(-1) == targets, weight),
+      'accuracy': Mean.of(correct(logits, targets), weight),
     }
     if by_character(self.info):
       metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from dl import losses
-from dl.contract.metrics import Dice, IoU, Mean, MeanIoU
+from dl.contract.metrics import Dice, IoU, Mean, MeanIoU, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
@@ -128,14 +128,15 @@ class Segment(Supervised):
     predicted = outputs.argmax(-1)
     overlap = IoU.of_maps(predicted, labels, outputs.shape[-1], weight)
     return {
-      'accuracy': Mean.of(predicted == labels, weight),
-      'mean_iou': MeanIoU(overlap.counts),
-      'dice': Dice(overlap.counts),
+      'accuracy': Mean.of(correct(outputs, labels), weight),
+      'mean_iou': MeanIoU(overlap.counts, overlap.full),
+      'dice': Dice(overlap.counts, overlap.full),
     }
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     metrics = super().evaluate(state, batch, key)
-    return metrics | {'iou': IoU(metrics['mean_iou'].counts)}
+    overlap = metrics['mean_iou']
+    return metrics | {'iou': IoU(overlap.counts, overlap.full)}
 
   def examine(self, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
     """Of each example: the counts of (true class, predicted class), and the middle of what is predicted."""

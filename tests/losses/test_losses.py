@@ -120,3 +120,16 @@ def test_make_names_what_is_wrong(spec, options, line):
 def test_make_refuses_a_loss_which_averages_already():
   with pytest.raises(ConfigError, match=r'x: <lambda> must return one value an example, \[2\], got \(\)'):
     losses.make(lambda o, t: ((o - t) ** 2).mean(), 'x')(jnp.ones(2), jnp.ones(2))
+
+
+@pytest.mark.parametrize('label', [-1, 5])
+def test_a_label_that_is_no_class_has_no_loss(label):
+  labels = np.array([2, label, 4], np.int32)
+  for loss in (losses.cross_entropy, losses.focal):
+    assert np.isnan(loss(LOGITS[:3], labels)).tolist() == [False, True, False]
+  assert np.isnan(losses.binary(ONE[:3], np.array([0, label, 1]))).tolist() == [False, True, False]
+  maps = np.array([[[0, label]], [[1, 2]]], np.int32)
+  pixels = LOGITS[:4].reshape(2, 1, 2, 5)
+  assert np.isnan(losses.dice(pixels, maps)).tolist() == [True, False]
+  weight = np.array([[[1.0, 0.0]], [[1.0, 1.0]]])  # a pixel which does not count may hold anything
+  assert np.isfinite(losses.dice(pixels, maps, weight)).all()
