@@ -7,7 +7,7 @@ would lose digits says itself how two parts make one (`Metric.merge`). All zeros
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import flax.struct
 import jax
@@ -15,8 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from dl.errors import ConfigError
+
 BY_SEED = '_by_seed'
 """How the name of a list of a number of each seed ends."""
+
+Better = Literal['min', 'max'] | None
+"""Whether less or more of a metric is better; None for one of which neither is, or which does not say."""
 
 _LIMB = 30
 """Bits of the first part of a count of pixels; the second counts how often those were full."""
@@ -28,9 +33,11 @@ class Metric:
 
   Attributes:
     is_number: whether `compute()` gives one number, and not a list of them.
+    better: whether less or more of it is better.
   """
 
   is_number: ClassVar[bool] = True
+  better = None  # not annotated: a field of that name comes after the sums
 
   def compute(self) -> float | list[float]:
     """The number (or list of numbers) that the sums stand for."""
@@ -52,17 +59,21 @@ class Mean(Metric):
 
   total: Any
   weight: Any
+  better: Better = flax.struct.field(pytree_node=False, default=None)
 
   @classmethod
-  def of(cls, values: Num[Array, '*shape'], mask: Num[Array, '...'] | None = None) -> Self:
-    """Mean of `values` where `mask`, which broadcasts from the left ([batch] for [batch, length]), is not 0."""
+  def of(cls, values: Num[Array, '*shape'], mask: Num[Array, '...'] | None = None, **better: Better) -> Self:
+    """Mean of `values` where `mask`, which broadcasts from the left ([batch] for [batch, length]), is not 0.
+
+    `better='min'` or 'max' says whether less or more of it is better.
+    """
     values = jnp.asarray(values, jnp.float32)
     if mask is None:
-      return cls(values.sum(), jnp.asarray(values.size, jnp.float32))
+      return cls(values.sum(), jnp.asarray(values.size, jnp.float32), **better)
     mask = jnp.asarray(mask, jnp.float32)
     mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
     # where, not a product: a padded row may hold inf or nan.
-    return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum())
+    return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum(), **better)
 
   def compute(self) -> float:
     return float(self.total) / float(self.weight) if float(self.weight) else float('nan')
@@ -70,7 +81,9 @@ class Mean(Metric):
 
 @flax.struct.dataclass
 class ExpMean(Mean):
-  """`base ** mean`: perplexity, from token losses in nats."""
+  """`e ** mean`: perplexity, from token losses in nats."""
+
+  better: Better = flax.struct.field(pytree_node=False, default='min')
 
   def compute(self) -> float:
     return float(np.exp(super().compute()))
@@ -79,6 +92,8 @@ class ExpMean(Mean):
 @flax.struct.dataclass
 class RootMean(Mean):
   """Square root of a mean: RMSE, from squared errors."""
+
+  better: Better = flax.struct.field(pytree_node=False, default='min')
 
   def compute(self) -> float:
     return float(np.sqrt(super().compute()))
@@ -99,6 +114,7 @@ class R2(Metric):
     weight: number of targets.
   """
 
+  better = 'max'
   residual: Any
   mean: Any
   spread: Any
@@ -147,6 +163,7 @@ class Confusion(Metric):
   """
 
   is_number = False
+  better = 'max'
   counts: Any
 
   @classmethod
@@ -249,6 +266,10 @@ class BySeed(Metric):
   def is_number(self) -> bool:
     return self.metric.is_number
 
+  @property
+  def better(self) -> Better:
+    return self.metric.better
+
   def merge(self, other: Self) -> Self:
     return type(self)(self.metric.merge(other.metric))
 
@@ -302,3 +323,11 @@ def compute(metrics: Mapping[str, Metric]) -> dict[str, float | list[float]]:
   """The numbers of a (host) metrics dict; one of several seeds comes with a list, 'NAME_by_seed'."""
   several = {f'{k}{BY_SEED}': m.each() for k, m in metrics.items() if isinstance(m, BySeed) and m.is_number}
   return {name: metric.compute() for name, metric in metrics.items()} | several
+
+
+def better(metrics: Mapping[str, Metric]) -> dict[str, Better]:
+  """Whether less or more is better, of each metric which is a number; raises ConfigError for what says neither."""
+  for name, metric in metrics.items():
+    if metric.better not in ('min', 'max', None):
+      raise ConfigError(f"metric {name!r}: better is 'min', 'max' or None, got {metric.better!r}")
+  return {name: metric.better for name, metric in metrics.items() if metric.is_number}

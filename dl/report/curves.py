@@ -13,7 +13,7 @@ def curves(runs: Sequence[Run]) -> str:
   series = [run.series() for run in runs]
   splits = list(dict.fromkeys(split for s in series for split, _ in s))
   splits.sort(key=lambda split: split != 'train')
-  metrics = sorted({metric for s in series for _, metric in s} - {'seconds', 'epoch'}, key=metric_order)
+  metrics = sorted({metric for s in series for _, metric in s} - {'seconds', 'epoch'}, key=metric_order(runs))
   style = lambda i, split: _style(i, splits.index(split), len(runs), len(splits))
   charts = []
   for metric in metrics:

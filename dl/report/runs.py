@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dl import config as configs
-from dl.contract.directions import HIGHER, direction
+from dl.contract.metrics import Better
 from dl.errors import ConfigError, nearest, one_line
+from dl.report import older
 from dl.show.words import duration
 from dl.store import logs
 
@@ -18,8 +18,6 @@ Series = list[tuple[int, float | None]]
 
 HOUSEKEEPING = ('learning_rate', 'epoch', *logs.MACHINE)
 """Names in `metrics.jsonl` which say how a run went, not how well."""
-
-_NO_BEST = re.compile(r'(generator|discriminator|policy|actor)_loss')  # players' losses: lower is not better
 
 
 class Value(NamedTuple):
@@ -74,15 +72,16 @@ class Run:
         found[split, metric] = (min if mode == 'min' else max)(finite, key=lambda value: value.value)
     return found
 
-  def mode(self, split: str, metric: str) -> str | None:
-    """'max' or 'min', whichever is better: as the config says, else by the metric's name; None if neither is."""
+  def mode(self, split: str, metric: str) -> Better:
+    """'max' or 'min', whichever is better: as the config says, else the metric itself; None if neither is."""
     for part in ('keep', 'early_stop'):
       said = self.config.get(part) or {}
       if said.get('metric') == f'{split}/{metric}' and said.get('mode') in ('min', 'max'):
         return said['mode']
-    if metric in HOUSEKEEPING or _NO_BEST.search(metric):
+    if metric in HOUSEKEEPING:
       return None
-    return direction(metric)
+    said = self.facts.get('better')
+    return older.direction(metric) if said is None else said.get(split, {}).get(metric)
 
   def expected(self, split: str, metric: str) -> tuple[float, float] | None:
     """(value, tolerance) which the config claims for a metric."""
@@ -154,13 +153,15 @@ def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
 def rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
   """The (split, metric) pairs of all runs, as a reader wants them: evaluations before training, loss first."""
   keys = {key for run in runs for key in run.series() if key[1] not in HOUSEKEEPING}
-  return sorted(keys, key=lambda key: (key[0] == 'train', key[0], *metric_order(key[1])))
+  order = metric_order(runs)
+  return sorted(keys, key=lambda key: (key[0] == 'train', key[0], *order(key[1])))
 
 
-def metric_order(metric: str) -> tuple[int, str]:
-  """Sorts metrics: the loss, what is like an accuracy, the rest, and housekeeping at the end."""
-  rank = 0 if metric == 'loss' else 4 if metric in HOUSEKEEPING else 1 if HIGHER.search(metric) else 2
-  return rank, metric
+def metric_order(runs: Sequence[Run]) -> Callable[[str], tuple[int, str]]:
+  """What metrics are sorted by: the loss, those of which more is better, the rest, and housekeeping at the end."""
+  more = {metric for run in runs for split, metric in run.series() if run.mode(split, metric) == 'max'}
+  rank = lambda metric: 0 if metric == 'loss' else 3 if metric in HOUSEKEEPING else 1 if metric in more else 2
+  return lambda metric: (rank(metric), metric)
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:

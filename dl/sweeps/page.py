@@ -144,7 +144,8 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   for metric in metrics:
     if valid and metric not in valid:
       raise ConfigError(f'--metric: no run has {metric!r}; {nearest(metric, valid)}')
-  judge = runs.Run(workdir, workdir.name, sweep.base.to_json(), {}, [])
+  facts = next((known.facts for known in loaded if 'better' in known.facts), {})
+  judge = runs.Run(workdir, workdir.name, sweep.base.to_json(), facts, [])
   mode = judge.mode(*chosen[0].split('/', 1)) if chosen else None
   groups: dict[str, list[Row]] = {}
   for row in rows:

@@ -115,10 +115,10 @@ class Classify(Supervised):
 
   def measure(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Metrics:
     logits, label, mask = class_logits(outputs), batch['label'], batch['mask']
-    metrics = {'accuracy': Mean.of(correct(logits, label), mask)}
+    metrics = {'accuracy': Mean.of(correct(logits, label), mask, better='max')}
     place = rank(logits, label) if self.top_k else None  # the partitioner would gather whole batches to sort them
     for k in self.top_k:
-      metrics[f'top_{k}_accuracy'] = Mean.of(place < k, mask)
+      metrics[f'top_{k}_accuracy'] = Mean.of(place < k, mask, better='max')
     return metrics
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:

@@ -69,16 +69,16 @@ class LanguageModel(Network):
     balanced = isinstance(outputs, dict)
     logits = outputs['out'] if balanced else outputs
     nats = cross_entropy(logits, jnp.maximum(targets, 0))
-    loss = Mean.of(nats, weight)
+    loss = Mean.of(nats, weight, better='min')
     metrics = {
       'loss': loss,
       'perplexity': ExpMean(loss.total, loss.weight),
-      'accuracy': Mean.of(correct(logits, targets), weight),
+      'accuracy': Mean.of(correct(logits, targets), weight, better='max'),
     }
     if by_character(self.info):
-      metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight)
+      metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight, better='min')
     if balanced:
-      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()))
+      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()), better='min')
       return average(loss) + self.balance_weight * outputs['balance'], (extra, metrics)
     return average(loss), (extra, metrics)
 

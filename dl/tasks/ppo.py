@@ -165,7 +165,7 @@ class PPO(Task):
       )
       done = seen.terminated | seen.truncated
       episode_return, episode_length = carry['episode_return'] + seen.reward, carry['episode_length'] + 1
-      ended = {'return': Mean.of(episode_return, done), 'episode_length': Mean.of(episode_length, done)}
+      ended = {'return': Mean.of(episode_return, done, better='max'), 'episode_length': Mean.of(episode_length, done)}
       happened = Rollout(
         observation=carry['observation'],
         action=action,
@@ -253,7 +253,7 @@ class PPO(Task):
 
     carry = 0, env, zeros == 0, zeros, zeros
     *_, episode_return, episode_length = jax.lax.while_loop(lambda carry: carry[2].any(), act, carry)
-    return {'return': Mean.of(episode_return), 'episode_length': Mean.of(episode_length)}
+    return {'return': Mean.of(episode_return, better='max'), 'episode_length': Mean.of(episode_length)}
 
   def predict(self, state: State, inputs: Float[Array, 'b o'], key: Key[Array, '']) -> dict[str, Array]:
     """Observations to the likeliest `action` [b], the `probability` [b, actions] of each, and the `value` [b]."""

@@ -62,7 +62,7 @@ class Regress(Supervised):
     predicted, target, mask = outputs * factor + offset, batch['target'].astype(jnp.float32), batch['mask']
     error = predicted - target
     return {
-      'mae': Mean.of(jnp.abs(error), mask),
+      'mae': Mean.of(jnp.abs(error), mask, better='min'),
       'rmse': RootMean.of(jnp.square(error), mask),
       'r2': R2.of(predicted, target, mask, self.info.target_mean or 0.0),
     }

@@ -128,7 +128,7 @@ class Segment(Supervised):
     predicted = outputs.argmax(-1)
     overlap = IoU.of_maps(predicted, labels, outputs.shape[-1], weight)
     return {
-      'accuracy': Mean.of(correct(outputs, labels), weight),
+      'accuracy': Mean.of(correct(outputs, labels), weight, better='max'),
       'mean_iou': MeanIoU(overlap.counts, overlap.full),
       'dice': Dice(overlap.counts, overlap.full),
     }

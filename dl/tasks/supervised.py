@@ -173,7 +173,7 @@ class Supervised(Network):
     losses = self.losses(outputs, batch)
     for head in heads.values():
       losses += self.aux_weight * self.losses(head, batch)
-    loss = Mean.of(losses, batch['mask'])
+    loss = Mean.of(losses, batch['mask'], better='min')
     return outputs, extra, average(loss), {'loss': loss} | self.measure(outputs, batch)
 
   def losses(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Float[Array, ' b']:

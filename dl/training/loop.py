@@ -12,6 +12,7 @@ import jax
 
 from dl import report
 from dl.config import Experiment, flatten
+from dl.contract.metrics import better
 from dl.contract.state import State
 from dl.contract.task import Task
 from dl.errors import ConfigError, TrainingError
@@ -113,6 +114,7 @@ def train(
         total_steps=plan.total,
         parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
         data=parts.record(),
+        better={'train': better(functions.like[1].metrics), **plan.metrics},
         stopped_early=None,
       )
       stack.push(lambda kind, *_: kind is not None and _failed(directory))

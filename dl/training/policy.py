@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from dl.config import Experiment
 from dl.config.build import check_arguments, matches
-from dl.contract.directions import direction
+from dl.contract.metrics import Better
 from dl.errors import ConfigError, nearest
 
 History = Sequence[Mapping[str, Any]]
@@ -21,7 +21,7 @@ class Keep:
     last: how many of the newest; two, so that one which is damaged has one before it.
     best: how many of the best by `metric`.
     metric: 'evaluation/name', such as 'validation/accuracy'.
-    mode: whether more or less is better; to be given where the name of the metric says that more is.
+    mode: whether less or more is better; to be given where the metric does not say itself.
   """
 
   last: int = 2
@@ -49,7 +49,7 @@ class EarlyStop:
   Attributes:
     metric: 'evaluation/name'.
     patience: how long the metric may go without an improvement, a duration.
-    mode: whether more or less is better; to be given where the name of the metric says that more is.
+    mode: whether less or more is better; to be given where the metric does not say itself.
     min_delta: how much better counts as an improvement.
   """
 
@@ -66,11 +66,14 @@ class EarlyStop:
     return f'{self.metric} last improved at step {best:,}, {step - best:,} steps before; the patience is {patience:,}'
 
 
-def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, Sequence[str]]) -> Any:
+def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, Mapping[str, Better]]) -> Any:
   """A `Keep` or an `EarlyStop` from data; raises ConfigError for a metric that no evaluation has, or a missing mode.
 
   Args:
-    metrics: evaluation name -> names of its metrics.
+    cls: either.
+    spec: its arguments.
+    where: the config path, for error lines.
+    metrics: evaluation name -> metric -> whether less or more of it is better.
   """
   check_arguments(cls, spec, where)
   policy = cls(**spec)
@@ -81,19 +84,34 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, S
       raise ConfigError(f"{where}.best: needs a metric, such as metric='validation/loss'")
     return policy
   check_metric(policy.metric, metrics, f'{where}.metric')
-  if 'mode' not in spec and direction(policy.metric.partition('/')[2]) == 'max':
-    raise ConfigError(f"{where}.mode: is 'min' if not given, and of {policy.metric!r} more is better; give mode='max'")
-  return policy
+  if 'mode' in spec:
+    return policy
+  split, _, name = policy.metric.partition('/')
+  if metrics[split][name] is None:
+    raise ConfigError(
+      f"{where}.mode: {policy.metric!r} does not say whether less or more of it is better; give mode='min' or 'max'"
+    )
+  return dataclasses.replace(policy, mode=metrics[split][name])
 
 
-def check_metric(metric: str, metrics: Mapping[str, Sequence[str]], where: str) -> None:
+def mode_of_run(experiment: Experiment, facts: Mapping[str, Any]) -> Literal['min', 'max']:
+  """How the checkpoints of a run are ranked: as its config or its `run.json` says; 'min' where neither does.
+
+  Earlier code kept the least of a metric unless the config said otherwise, and wrote nothing of it into `run.json`.
+  """
+  keep = experiment.keep
+  split, _, name = (keep.get('metric') or '').partition('/')
+  return keep.get('mode') or facts.get('better', {}).get(split, {}).get(name) or 'min'
+
+
+def check_metric(metric: str, metrics: Mapping[str, Collection[str]], where: str) -> None:
   """Raises ConfigError unless an evaluation has this metric, 'evaluation/name'."""
   valid = [f'{split}/{name}' for split, names in metrics.items() for name in names]
   if metric not in valid:
     raise ConfigError(f'{where}: no evaluation has {metric!r}; {nearest(metric, valid)}')
 
 
-def check_claims(experiment: Experiment, metrics: Mapping[str, Sequence[str]]) -> None:
+def check_claims(experiment: Experiment, metrics: Mapping[str, Collection[str]]) -> None:
   """Raises ConfigError unless `expect` and `baselines` fit the metrics that the evaluations have."""
   for part in ('expect', 'baselines'):
     for name in getattr(experiment, part) if metrics else ():

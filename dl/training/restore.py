@@ -14,7 +14,7 @@ from dl.store import workdir as workdirs
 from dl.store.checkpoint import Checkpoints, abstract
 from dl.training import seeds
 from dl.training.assemble import Parts, assemble
-from dl.training.policy import Keep
+from dl.training.policy import mode_of_run
 
 
 def load(
@@ -49,17 +49,18 @@ def load_parts(
 ) -> tuple[Parts, State]:
   """The assembled run and its state, on a mesh as the config says, or (None) on the first device."""
   workdir = pathlib.Path(workdir)
-  parts = assemble(workdirs.read_config(workdir), workdirs.read_run(workdir)['data'])
+  facts = workdirs.read_run(workdir)
+  parts = assemble(workdirs.read_config(workdir), facts['data'])
   if mesh is None:
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: here, parts.state)
   else:
     shardings = weights.state_shardings(parts.experiment.sharding, mesh, parts.state, parts.task.model)
   state = seeds.shapes(parts.state, parts.experiment.seeds)
-  keep = Keep(**parts.experiment.keep)
-  with Checkpoints(workdir / 'checkpoints', mode=keep.mode, read_only=True) as saved:
-    found = saved.find(step, f'{workdir}/checkpoints')
-    return parts, saved.restore(found, {'state': abstract(state, shardings)})['state']
+  mode = mode_of_run(parts.experiment, facts)
+  with Checkpoints(workdir / 'checkpoints', mode=mode, read_only=True) as saved:
+    chosen = saved.find(step, f'{workdir}/checkpoints')
+    return parts, saved.restore(chosen, {'state': abstract(state, shardings)})['state']
 
 
 def input_column(workdir: str | os.PathLike, info: Info) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dl.contract.metrics import Better, better
 from dl.training import evaluation, policy
 from dl.training.assemble import Parts, abstractly
 
@@ -23,7 +24,7 @@ class Schedule:
     every: 'log', 'eval', 'checkpoint', 'artifacts' -> steps between two; one that is absent happens at the end alone.
     keep: which checkpoints stay.
     stop: when to stop early, and its patience in steps.
-    metrics: evaluation name -> names of its metrics which are numbers.
+    metrics: evaluation name -> metric which is a number -> whether less or more of it is better.
   """
 
   total: int
@@ -31,7 +32,7 @@ class Schedule:
   every: Mapping[str, int]
   keep: policy.Keep
   stop: tuple[policy.EarlyStop, int] | None
-  metrics: Mapping[str, list[str]]
+  metrics: Mapping[str, Mapping[str, Better]]
 
   def due(self, step: int) -> set[str]:
     """What is done after a step."""
@@ -68,22 +69,22 @@ def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
   """
   experiment = parts.experiment
   every = {kind: parts.steps(f'{kind}_every') for kind in KINDS}
-  names = _metric_names(parts, evals)
-  policy.check_claims(experiment, names)
-  keep, stop = policy.make(policy.Keep, experiment.keep, 'config.keep', names), None
+  metrics = _metrics(parts, evals)
+  policy.check_claims(experiment, metrics)
+  keep, stop = policy.make(policy.Keep, experiment.keep, 'config.keep', metrics), None
   if experiment.early_stop is not None:
-    rule = policy.make(policy.EarlyStop, experiment.early_stop, 'config.early_stop', names)
+    rule = policy.make(policy.EarlyStop, experiment.early_stop, 'config.early_stop', metrics)
     stop = (rule, parts.duration(rule.patience, 'config.early_stop.patience'))
   every = {kind: n for kind, n in every.items() if n is not None}
-  return Schedule(parts.total_steps, experiment.steps_per_call, every, keep, stop, names)
+  return Schedule(parts.total_steps, experiment.steps_per_call, every, keep, stop, metrics)
 
 
-def _metric_names(parts: Parts, evals: Mapping[str, Any]) -> dict[str, list[str]]:
-  """Evaluation name -> names of its metrics which are numbers, by shapes alone."""
+def _metrics(parts: Parts, evals: Mapping[str, Any]) -> dict[str, dict[str, Better]]:
+  """Evaluation name -> metric which is a number -> whether less or more of it is better, by shapes alone."""
   step = evaluation.make_eval_step(parts.task, parts.experiment.seed)
-  names = {}
+  metrics = {}
   for name, pipeline in evals.items():
     batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])
-    found = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=f'config.eval.{name}')
-    names[name] = [k for k, m in found.items() if m.is_number]
-  return names
+    sums = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=f'config.eval.{name}')
+    metrics[name] = better(sums)
+  return metrics

@@ -47,7 +47,7 @@ MISTAKES = [
   (DIGITS, ["keep={'best': 1}"], 'needs a metric'),
   (DIGITS, ["keep={'best': 1, 'metric': 'test/acuracy'}"], "did you mean 'test/accuracy'"),
   (DIGITS, ["early_stop={'metric': 'tset/loss', 'patience': 3}"], "'test/loss'"),
-  (DIGITS, ["early_stop={'metric': 'test/accuracy', 'patience': 3}"], "more is better; give mode='max'"),
+  (PPO, ["early_stop={'metric': 'test/episode_length', 'patience': 3}"], "give mode='min' or 'max'"),
   (DIGITS, ["early_stop={'metric': 'test/loss', 'patience': 'long'}"], 'config.early_stop.patience'),
   (DIGITS, ['steps_per_call=0'], 'config.steps_per_call'),
   (DIGITS, ["mesh={'data': 3}"], 'config.mesh'),

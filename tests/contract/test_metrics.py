@@ -8,6 +8,7 @@ import sklearn.metrics
 
 from dl.contract import metrics
 from dl.contract.metrics import R2, BySeed, Confusion, Dice, IoU, Mean, MeanIoU
+from dl.errors import ConfigError
 from dl.store import older
 
 
@@ -110,3 +111,20 @@ def test_sums_that_an_earlier_version_saved_go_on():
   assert sums['loss'].compute() == 2.0
   once_more = metrics.add(sums, {**today, 'iou': sums['iou']})
   np.testing.assert_array_equal(jax.device_get(once_more['iou']).whole(), [[8, 2], [4, 2**32 - 2]])
+
+
+def test_a_metric_says_whether_less_or_more_of_it_is_better():
+  values = jnp.ones(3)
+  parts = {
+    'loss': Mean.of(values, better='min'),
+    'score': BySeed(Mean.of(values, better='max')),
+    'spread': Mean.of(values),
+    'perplexity': metrics.ExpMean.of(values),
+    'r2': R2.of(values, values, values),
+    'by_class': Confusion(jnp.ones((2, 2))),
+  }
+  expected = {'loss': 'min', 'score': 'max', 'spread': None, 'perplexity': 'min', 'r2': 'max'}
+  assert metrics.better(parts) == expected
+  assert metrics.better(jax.eval_shape(lambda: metrics.add(parts, parts))) == expected
+  with pytest.raises(ConfigError, match="metric 'loss': better is 'min', 'max' or None, got 'lower'"):
+    metrics.better({'loss': Mean.of(values, better='lower')})

@@ -256,7 +256,20 @@ def test_the_command_refuses_in_one_line(tmp_path):
     assert done.stdout == ''
 
 
-def test_better_is_what_the_config_or_the_name_says(tmp_path):
+def test_better_is_what_the_config_or_the_metric_says(tmp_path):
+  path = make_run(tmp_path / 'r', keep={'metric': 'test/accuracy', 'mode': 'min'})
+  facts = json.loads((path / 'run.json').read_text())
+  said = {'train': {'loss': None}, 'test': {'novelty': 'max', 'loss': 'min', 'accuracy': 'max', 'spread': None}}
+  (path / 'run.json').write_text(json.dumps(facts | {'better': said}))
+  (run,) = runs.load([path])
+  modes = {metric: run.mode('test', metric) for metric in (*said['test'], 'value_loss', 'learning_rate')}
+  assert modes == {
+    'novelty': 'max', 'loss': 'min', 'accuracy': 'min', 'spread': None, 'value_loss': None, 'learning_rate': None,
+  }  # fmt: skip
+  assert run.mode('train', 'loss') is None and ('train', 'loss') not in run.best()
+
+
+def test_better_is_what_the_name_says_for_a_run_of_before(tmp_path):
   keep = {'metric': 'test/novelty', 'mode': 'min'}
   (run,) = runs.load([make_run(tmp_path / 'r', keep=keep)])
   assert run.mode('test', 'novelty') == 'min' and run.mode('train', 'novelty') is None
