@@ -99,7 +99,7 @@ def plan(count: int) -> Iterator[dict[str, Any]]:
     experiment = configs.load(str(ROOT / 'experiments' / path), [*overrides, batch, f"mesh={{'data': {count}}}"])
     given = record(**stand_in, rows=rows * count, steps_per_epoch=1000.0) if stand_in else None
     found = plans.make(experiment, given, count)
-    times = found.times(device, experiment.precision)
+    times = found.times(device)
     low, high = found.utilization(device, experiment.precision)
     print(f'{name} on {count}: {found.seconds:.0f} s', file=sys.stderr, flush=True)
     yield {

@@ -121,7 +121,7 @@ def describe(plan: Any, experiment: Any, device: Any) -> str:
   mesh = ' x '.join(f'{axis} {n}' for axis, n in plan.mesh.items())
   rule = experiment.sharding if isinstance(experiment.sharding, str) else 'rules'
   rows = f', batch {experiment.data["batch_size"]:,}' if experiment.data else ''
-  again = plan.program.flops * plan.devices / plan.model_flops
+  again, wide = plan.program.flops * plan.devices / plan.model_flops, plan.program.share('float32')
   lines = [
     f'{model}, {plan.total_parameters:,} parameters, on {plan.devices} x {name}: mesh {mesh}, {rule}, '
     f'{experiment.precision}{rows}',
@@ -138,7 +138,8 @@ def describe(plan: Any, experiment: Any, device: Any) -> str:
     + (f'; with the {size(plan.host)} of the host, which a step brings back' if plan.host else ''),
     '',
     'one device does in a step',
-    f'  products                    {flops(plan.program.flops):>12}   {again:.2f} times what the model itself takes',
+    f'  products                    {flops(plan.program.flops):>12}   {again:.2f} times what the model itself takes'
+    + (f', {wide:.1%} of them in float32' if experiment.precision != 'float32' and wide else ''),
   ]
   lines += [
     f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices{where}'
@@ -154,7 +155,7 @@ def describe(plan: Any, experiment: Any, device: Any) -> str:
   if plan.note:
     lines.append(f'  {plan.note}')
   if device:
-    times = plan.times(device, experiment.precision)
+    times = plan.times(device)
     low, high = plan.utilization(device, experiment.precision)
     lines += [
       '',

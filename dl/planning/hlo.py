@@ -88,11 +88,13 @@ class Product:
     times: how often a step runs it.
     flops: of one time; a multiplication and an addition are two, a reduction none.
     bytes: read and written by one time.
+    precision: 'bfloat16' where no operand has more than 16 bits, else 'float32': which rate it runs at.
   """
 
   times: int
   flops: float
   bytes: float
+  precision: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +117,10 @@ class Program:
   def flops(self) -> float:
     """Of all products."""
     return sum(p.times * p.flops for p in self.products)
+
+  def share(self, precision: str) -> float:
+    """Which part of the operations runs at the rate of a precision."""
+    return sum(p.times * p.flops for p in self.products if p.precision == precision) / max(self.flops, 1.0)
 
 
 def read(text: str) -> Program:
@@ -143,7 +149,8 @@ def read(text: str) -> Program:
         collectives.append(Collective(kind, times, size, groups))
     elif kind in ('dot', 'convolution', 'reduce'):
       flops = {'dot': _dot, 'convolution': _convolution, 'reduce': lambda *_: 0.0}[kind](operation, operands)
-      products.append(Product(times, flops, operation.bytes + sum(o.bytes for o in operands)))
+      size = operation.bytes + sum(o.bytes for o in operands)
+      products.append(Product(times, flops, size, _precision(operands)))
     elif kind == 'while' and _trips(operation.attributes, computations) is None:
       bodies = [o.kind for b in _named(operation.attributes, 'body') for _, o, _ in _walk(computations, b, 1)]
       unread += [operation.name] if {'dot', 'convolution', *COLLECTIVES} & set(bodies) else []
@@ -303,6 +310,11 @@ def _integers(text: str) -> tuple[int, ...]:
 def _is_sliced(operation: Operation, inside: Mapping[str, Operation]) -> bool:
   users = [o for o in inside.values() if operation.name in o.operands]
   return bool(users) and all(o.kind == 'dynamic-slice' for o in users)
+
+
+def _precision(operands: Sequence[Operation]) -> str:
+  bits = max((_BITS.get(dtype, 8) for operand in operands for dtype, _ in operand.shapes), default=32)
+  return 'bfloat16' if bits <= 16 else 'float32'
 
 
 def _dot(operation: Operation, operands: Sequence[Operation]) -> float:

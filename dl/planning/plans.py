@@ -78,22 +78,23 @@ class Plan:
     """Bytes of parameters and of the optimizer's state on one device, as it updates them."""
     return self.parameters + self.optimizer + self.host
 
-  def times(self, device: Device, precision: str) -> dict[str, float]:
+  def times(self, device: Device) -> dict[str, float]:
     """Seconds of a step by the data sheet.
 
-    'products' are their operations alone. 'computing' takes each product as long as its operations or its reading and
-    writing take, whichever is more, with elementwise operations fused into them, and the state to be read and written
-    once. 'communicating' is by rings, see `speed`. 'host' is the way of offloaded states from the host and back, 0
-    where the data sheet has no rate for it. The step takes 'hidden' where these three overlap altogether, 'exposed'
-    where they do not.
+    'products' are their operations alone, each at the rate of its operands. 'computing' takes each product as long as
+    its operations or its reading and writing take, whichever is more, with elementwise operations fused into them, and
+    the state to be read and written once. 'communicating' is by rings, see `speed`. 'host' is the way of offloaded
+    states from the host and back, 0 where the data sheet has no rate for it. The step takes 'hidden' where these three
+    overlap altogether, 'exposed' where they do not.
     """
-    rate = device.rate(precision)
-    computing = sum(p.times * max(p.flops / rate, p.bytes / device.bandwidth) for p in self.program.products)
+    each = self.program.products
+    products = [(p.times, p.flops / device.rate(p.precision), p.bytes / device.bandwidth) for p in each]
+    computing = sum(times * max(work, traffic) for times, work, traffic in products)
     computing += 2 * self.state / device.bandwidth
     communicating = sum(c.times * c.moved / speed(c, device) for c in self.program.collectives)
     host = 2 * self.host / device.host if device.host else 0.0
     return {
-      'products': self.program.flops / rate,
+      'products': sum(times * work for times, work, _ in products),
       'computing': computing,
       'communicating': communicating,
       'host': host,
@@ -102,9 +103,9 @@ class Plan:
     }
 
   def utilization(self, device: Device, precision: str) -> tuple[float, float]:
-    """Model FLOP utilization where communication is exposed, and where it is hidden."""
-    found, useful = self.times(device, precision), self.model_flops / self.devices / device.rate(precision)
-    return useful / found['exposed'], useful / found['hidden']
+    """Model FLOP utilization, of the rate at a config's precision: communication exposed, and hidden."""
+    step, useful = self.times(device), self.model_flops / self.devices / device.rate(precision)
+    return useful / step['exposed'], useful / step['hidden']
 
 
 def speed(collective: hlo.Collective, device: Device) -> float:

@@ -32,6 +32,25 @@ def test_products_and_loops_of_one_device_are_those_of_the_jaxpr():
   assert not program.collectives
 
 
+def test_products_run_at_the_rate_of_their_operands():
+  def function(a, b, wide):  # bfloat16 summed in float32; float32 x bfloat16; both in float32; times of a loop
+    narrow = jnp.einsum('ij,jk->ik', a, b, preferred_element_type=jnp.float32)
+    loop, _ = jax.lax.scan(lambda x, _: (x @ wide, None), narrow, None, length=2)
+    return narrow, wide @ b, loop
+
+  shape = lambda dtype: jax.ShapeDtypeStruct((32, 32), dtype)
+  lowered = jax.jit(function).lower(shape(jnp.bfloat16), shape(jnp.bfloat16), shape(jnp.float32))
+  program = hlo.read(lowered.as_text('hlo'))
+  one, device = 2 * 32**3, datasheet.device('h100')
+  assert sorted((p.precision, p.times * p.flops) for p in program.products) == [
+    ('bfloat16', one), ('float32', one), ('float32', 2 * one),
+  ]  # fmt: skip
+  assert program.share('float32') == 0.75 and program.share('bfloat16') == 0.25
+  planned = plans.Plan(1, {'data': 1}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 4.0 * one, {}, 0.0)
+  assert planned.times(device)['products'] == pytest.approx(one / device.bfloat16 + 3 * one / device.float32)
+  assert {p.precision for p in hlo.read(PARTITIONED).products} == {'bfloat16'}
+
+
 PARTITIONED = """HloModule jit_f, num_partitions=8
 
 %cond (p: (s32[], bf16[4,8])) -> pred[] {
@@ -135,10 +154,10 @@ def test_a_step_takes_what_is_slower():
       hlo.Collective('all-gather', 2, 450e9, (tuple(range(8)),)),
       hlo.Collective('all-reduce', 1, 50e9, (tuple(range(0, 128, 8)),)),
     ),
-    (hlo.Product(3, 989e12, 1.0), hlo.Product(1, 1.0, 3.35e12)),
+    (hlo.Product(3, 989e12, 1.0, 'bfloat16'), hlo.Product(1, 1.0, 3.35e12, 'bfloat16')),
   )
   found = plans.Plan(16, {'data': 16}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 16 * 989e12, {}, 0.0)
-  times = found.times(device, 'bfloat16')
+  times = found.times(device)
   assert times['computing'] == pytest.approx(3 + 1)
   assert times['communicating'] == pytest.approx(2 * 7 / 8 + 2 * 15 / 16)
   assert times['hidden'] == pytest.approx(4) and times['exposed'] == pytest.approx(4 + 1.75 + 1.875)
@@ -148,10 +167,10 @@ def test_a_step_takes_what_is_slower():
 def test_offloaded_states_take_the_way_to_the_host():
   empty = hlo.Program((), ())
   found = plans.Plan(1, {'data': 1}, 1, 0.0, 0.0, 64e9, 0.0, 0.0, 64e9, empty, 1.0, {}, 0.0)
-  times = found.times(datasheet.device('h100'), 'bfloat16')
+  times = found.times(datasheet.device('h100'))
   assert times['host'] == pytest.approx(2) and times['exposed'] == pytest.approx(2 + 2 * 64e9 / 3.35e12)
   assert times['hidden'] == pytest.approx(2)
-  assert found.times(datasheet.device('tpu-v5p'), 'bfloat16')['host'] == 0  # no rate is published
+  assert found.times(datasheet.device('tpu-v5p'))['host'] == 0  # no rate is published
 
 
 def chain(dtype):
