@@ -29,8 +29,9 @@ from absl import app, flags
 from dl import config as configs
 from dl.config import build, citations
 from dl.errors import ConfigError
+from dl.show import words
 from dl.store import atomic
-from dl.training import flops, inspection, start
+from dl.training import flops, start
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results.json'
@@ -519,7 +520,7 @@ def lines(numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> I
       n = numbers[row.key]
       cells = [
         *(_title(row), f'{_x(n["input"])}, {_x(n["output"])}', f'{n["parameters"]:,}', row.published or '-'),
-        *(inspection.short(n['flops']), *evidence(n['parity']), '<br>'.join(reached.get(row.key, ['-']))),
+        *(words.amount(n['flops']), *evidence(n['parity']), '<br>'.join(reached.get(row.key, ['-']))),
       ]
       yield f'| {" | ".join(cells)} |'
 

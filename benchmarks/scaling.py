@@ -135,7 +135,7 @@ def main(_: Sequence[str]) -> None:
     for line in {'measured': measure, 'planned': plan}[kind](int(count)):
       print(json.dumps(line), flush=True)
     return
-  from dl.commands.plan import seconds, size
+  from dl.show.words import seconds, size
 
   kinds = [FLAGS.only] if FLAGS.only else list(DEVICES)
   found = {kind: [line for n in DEVICES[kind] for line in worker(kind, n)] for kind in kinds}

@@ -21,5 +21,5 @@ def main(argv: list[str]) -> None:
   from dl.config import citations
 
   spec = cli.required('config')
-  found = citations.keys(config.load(spec, flags.FLAGS.override), citations.docstring(spec))
-  print(citations.bibtex(found))
+  keys = citations.keys(config.load(spec, flags.FLAGS.override), citations.docstring(spec))
+  print(citations.bibtex(keys))

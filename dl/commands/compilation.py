@@ -41,10 +41,10 @@ def use_cache() -> None:
   except (OSError, RuntimeError) as e:  # or nobody knows a home
     logging.warning('compiled code is not kept: %s', e)
     return
-  found = {FOLDER: str(folder)} | {k: v for k, v in SETTINGS.items() if k not in os.environ}
-  os.environ.update(found)
+  settings = {FOLDER: str(folder)} | {k: v for k, v in SETTINGS.items() if k not in os.environ}
+  os.environ.update(settings)
   if jax is not None:  # it has read its variables
-    for name, value in found.items():
+    for name, value in settings.items():
       jax.config.update(name.lower(), float(value) if name in SETTINGS else value)
 
 

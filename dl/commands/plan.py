@@ -17,6 +17,7 @@ from absl import flags
 
 from dl.commands import cli
 from dl.errors import ConfigError
+from dl.show.words import amount, seconds, size
 
 MOST = 1024
 """Devices up to which a plan looks for enough of them."""
@@ -98,14 +99,14 @@ def main(argv: Sequence[str]) -> int:
   if plan.state > device.memory:
     print(f'parameters and optimizer alone take {size(plan.state)} of each device')
   tried = itertools.chain(*(search(experiment, shapes, plan, device.memory) for search in (plans.fit, plans.more)))
-  for text, changed, found in tried:
-    print(f'with {text}: {size(found.peak)}, {_verdict(found, device)}', flush=True)
-    if found.peak <= device.memory:
-      print('\n' + describe(found, changed, device))
+  for text, changed, smaller in tried:
+    print(f'with {text}: {size(smaller.peak)}, {_verdict(smaller, device)}', flush=True)
+    if smaller.peak <= device.memory:
+      print('\n' + describe(smaller, changed, device))
       fewer = experiment.data['batch_size'] // changed.data['batch_size'] if experiment.data else 1
       if fewer > 1:
         summing = dataclasses.replace(changed, optim=plans.accumulating(changed.optim, fewer))
-        whole = plans.make(summing, shapes(summing), found.devices)
+        whole = plans.make(summing, shapes(summing), smaller.devices)
         stage = f"dict(name='accumulate', steps={fewer})"
         print(f'for updates of as many examples, with {stage} as the first stage of optim: ', end='')
         print(f'{size(whole.peak)}, {_verdict(whole, device)}')
@@ -138,8 +139,8 @@ def describe(plan: Any, experiment: Any, device: Any) -> str:
     + (f'; with the {size(plan.host)} of the host, which a step brings back' if plan.host else ''),
     '',
     'one device does in a step',
-    f'  products                    {flops(plan.program.flops):>12}   {again:.2f} times what the model itself takes'
-    + (f', {wide:.1%} of them in float32' if experiment.precision != 'float32' and wide else ''),
+    f'  products                    {amount(plan.program.flops, "FLOP"):>12}   {again:.2f} times what the model '
+    'itself takes' + (f', {wide:.1%} of them in float32' if experiment.precision != 'float32' and wide else ''),
   ]
   lines += [
     f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices{where}'
@@ -180,12 +181,12 @@ def totals(collectives: Sequence[Any], device: Any = None) -> dict[tuple[str, in
 
   `where` is ' within a node' or ' between nodes' of a device's data sheet, and empty without one.
   """
-  found: dict[tuple[str, int, str], tuple[int, float]] = {}
+  sums: dict[tuple[str, int, str], tuple[int, float]] = {}
   for c in collectives:
     where = '' if device is None else ' between nodes' if c.crosses(device.node) else ' within a node'
-    count, moved = found.get((c.kind, c.group, where), (0, 0.0))
-    found[c.kind, c.group, where] = (count + c.times, moved + c.times * c.moved)
-  return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+    count, moved = sums.get((c.kind, c.group, where), (0, 0.0))
+    sums[c.kind, c.group, where] = (count + c.times, moved + c.times * c.moved)
+  return dict(sorted(sums.items(), key=lambda item: -item[1][1]))
 
 
 def _fits(plan: Any, device: Any) -> str:
@@ -194,25 +195,3 @@ def _fits(plan: Any, device: Any) -> str:
 
 def _verdict(plan: Any, device: Any) -> str:
   return 'fits' if plan.peak <= device.memory else 'does not fit'
-
-
-def size(count: float) -> str:
-  """Bytes for people: '1.2 GB'."""
-  return _short(count, 'B')
-
-
-def flops(count: float) -> str:
-  """Operations for people: '1.2 TFLOP'."""
-  return _short(count, 'FLOP')
-
-
-def seconds(value: float) -> str:
-  """A short time for people."""
-  return f'{value:.3g} s' if value >= 1 else f'{1e3 * value:.3g} ms'
-
-
-def _short(count: float, unit: str) -> str:
-  for prefix, scale in (('P', 1e15), ('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
-    if count >= scale:
-      return f'{count / scale:.3g} {prefix}{unit}'
-  return f'{count:.3g} {unit}'

@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     return _execute(workdir, sweep, runs)
 
 
-def _execute(workdir: pathlib.Path, sweep: 'sweeping.Sweep', runs: Sequence['sweeping.Run']) -> int:
+def _execute(workdir: pathlib.Path, sweep: 'sweeping.Sweep', runs: Sequence['sweeping.Trial']) -> int:
   """Runs what is not complete and reports; returns the exit code."""
   FLAGS = flags.FLAGS
   from dl.sweeps import launch, page
@@ -112,7 +112,7 @@ def _report(workdir: pathlib.Path, sweep: 'sweeping.Sweep', metric: Sequence[str
   print(f'wrote {workdir / page.PAGE} and {workdir / page.TABLE}', file=sys.stderr)
 
 
-def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Run']]:
+def _sweep(workdir: pathlib.Path) -> tuple['sweeping.Sweep', list['sweeping.Trial']]:
   """The sweep of the directory with what the flags add to it, and those of its runs which the flags mean."""
   FLAGS = flags.FLAGS
   from dl import config

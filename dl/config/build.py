@@ -42,11 +42,11 @@ def resolve(name: str, package: str, where: str) -> Any:
         f'{where}: {name!r} is of Python itself, which makes no part of a run; {nearest(name, known_names(package))}'
       )
     if module and _module_exists(module):
-      found = _import(module, where)
-      if hasattr(found, attribute):
-        return getattr(found, attribute)
+      loaded = _import(module, where)
+      if hasattr(loaded, attribute):
+        return getattr(loaded, attribute)
       if module != package:
-        raise ConfigError(f'{where}: {module!r} has no {attribute!r}; {nearest(attribute, public_names(found))}')
+        raise ConfigError(f'{where}: {module!r} has no {attribute!r}; {nearest(attribute, public_names(loaded))}')
   raise ConfigError(f'{where}: nothing is called {name!r}; {_hint(name, package)}')
 
 
@@ -76,16 +76,16 @@ def build(spec: Mapping[str, Any], package: str, where: str, kind: type = object
   hints = type_hints(target)
   arguments = {k: to_tuples(v, hints.get(k)) for k, v in arguments.items()}
   try:
-    found = target(**arguments, **given)
+    made = target(**arguments, **given)
   except ConfigError as e:
     raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
   except (ValueError, TypeError) as e:
     raise ConfigError(f'{where}: {spec["name"]} refused its arguments: {first_line(e)}') from e
   except OSError as e:
     raise ConfigError(f'{where}: {spec["name"]}: {first_line(e)}') from e
-  if not isinstance(found, kind):
-    raise ConfigError(f'{where}: {spec["name"]} made a {type(found).__name__}, not a {kind.__name__}')
-  return found
+  if not isinstance(made, kind):
+    raise ConfigError(f'{where}: {spec["name"]} made a {type(made).__name__}, not a {kind.__name__}')
+  return made
 
 
 def makes(target: Any, kind: type) -> bool:
@@ -163,8 +163,8 @@ def public_names(module: types.ModuleType) -> list[str]:
   """
   listed = getattr(module, '__all__', None)
   own = lambda n, v: n in listed if listed is not None else getattr(v, '__module__', None) == module.__name__
-  found = [n for n, v in vars(module).items() if not n.startswith('_') and callable(v) and own(n, v)]
-  return [n for n in found if n[0].isupper()] or found
+  names = [n for n, v in vars(module).items() if not n.startswith('_') and callable(v) and own(n, v)]
+  return [n for n in names if n[0].isupper()] or names
 
 
 def _hint(name: str, package: str) -> str:
@@ -184,9 +184,9 @@ def known_names(package: str) -> list[str]:
 
   Where there are names like those of classes, they are the ones that a config can use.
   """
-  found = importlib.import_module(package)
-  names = public_names(found)
-  for m in pkgutil.iter_modules([] if hasattr(found, '__all__') else getattr(found, '__path__', [])):
+  root = importlib.import_module(package)
+  names = public_names(root)
+  for m in pkgutil.iter_modules([] if hasattr(root, '__all__') else getattr(root, '__path__', [])):
     try:
       module = importlib.import_module(f'{package}.{m.name}')
     except ImportError:  # its optional dependency is absent

@@ -131,15 +131,15 @@ _SOURCES = {'sklearn': ('pedregosa2011scikit',), 'tfds': ('tfds',)}
 def entries() -> dict[str, str]:
   """Key -> BibTeX entry of `references.bib`, in its order."""
   text = pathlib.Path(__file__).with_name('references.bib').read_text(encoding='utf-8')
-  found = {}
+  by_key = {}
   for match in _ENTRY.finditer(text):
     depth, end = 0, match.start()
     for end in range(match.start(), len(text)):
       depth += {'{': 1, '}': -1}.get(text[end], 0)
       if text[end] == '}' and depth == 0:
         break
-    found[match[1]] = text[match.start() : end + 1]
-  return found
+    by_key[match[1]] = text[match.start() : end + 1]
+  return by_key
 
 
 def keys(experiment: Experiment, docstring: str = '') -> list[str]:
@@ -152,22 +152,22 @@ def keys(experiment: Experiment, docstring: str = '') -> list[str]:
   Raises:
     ConfigError: a name in the config which does not exist.
   """
-  found = [_CODEBASE, *experiment.cite, *cited(docstring)]
+  collected = [_CODEBASE, *experiment.cite, *cited(docstring)]
   for part in ('model', 'task', 'data'):
     spec = getattr(experiment, part) or {}
     players = {part: spec} if 'name' in spec or part != 'model' else {f'{part}.{k}': s for k, s in spec.items()}
     for where, player in players.items():
       if isinstance(player, Mapping) and 'name' in player:
-        found += _of_object(resolve(player['name'], _PACKAGES[part][0], f'config.{where}'))
-    found += [key for name, value in _items(spec) for key in _of_item(name, value, part)]
+        collected += _of_object(resolve(player['name'], _PACKAGES[part][0], f'config.{where}'))
+    collected += [key for name, value in _items(spec) for key in _of_item(name, value, part)]
   for name, value in _items(experiment.optim):
     if name == 'name' and isinstance(value, str):
-      found += _OPTIMIZERS.get(value.rpartition('.')[2], ())
+      collected += _OPTIMIZERS.get(value.rpartition('.')[2], ())
     elif name == 'momentum' and value:
-      found += ['polyak1964some', 'sutskever2013importance']
+      collected += ['polyak1964some', 'sutskever2013importance']
     elif name == 'nesterov' and value:
-      found += ['nesterov1983method', 'sutskever2013importance']
-  return list(dict.fromkeys([*found, *_LIBRARIES]))
+      collected += ['nesterov1983method', 'sutskever2013importance']
+  return list(dict.fromkeys([*collected, *_LIBRARIES]))
 
 
 def bibtex(chosen: Iterable[str]) -> str:
@@ -207,11 +207,11 @@ def _find(name: str, packages: Iterable[str]) -> Any:
   for package in packages:
     module, _, attribute = f'{package}.{name}'.rpartition('.')
     try:
-      found = getattr(importlib.import_module(module), attribute, None)
+      target = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
       continue
-    if isinstance(found, type) or inspect.isfunction(found):
-      return found
+    if isinstance(target, type) or inspect.isfunction(target):
+      return target
   return None
 
 
@@ -229,18 +229,18 @@ def _items(node: Any, name: str = '') -> Iterator[tuple[str, Any]]:
 
 def _of_item(name: str, value: Any, part: str) -> list[str]:
   """The keys of one leaf of a model, task or data spec."""
-  found = list(_ARGUMENTS.get(name, ())) if value else []
+  cites = list(_ARGUMENTS.get(name, ())) if value else []
   if not isinstance(value, str):
-    return found
-  found += _VALUES.get(value.lower(), ())
+    return cites
+  cites += _VALUES.get(value.lower(), ())
   inner = _find(value, _PACKAGES[part])  # a part inside of the part: an environment, an augmentation
-  found += _of_object(inner) if inner else ()
+  cites += _of_object(inner) if inner else ()
   if part == 'data':
     # 'sklearn.BreastCancer' and 'fashion_mnist:3.0.1' are 'breast_cancer' and 'fashion_mnist'.
     plain = re.sub(r'(?<=[a-z])(?=[A-Z])', '_', value.rpartition('.')[2] if name == 'name' else value).lower()
-    found += _DATA.get(re.split(r'[:/]', plain)[0], ())
-    found += _SOURCES.get(value.partition('.')[0], ()) if name == 'name' else ()
-  return found
+    cites += _DATA.get(re.split(r'[:/]', plain)[0], ())
+    cites += _SOURCES.get(value.partition('.')[0], ()) if name == 'name' else ()
+  return cites
 
 
 def docstring(spec: str) -> str:

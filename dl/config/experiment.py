@@ -102,11 +102,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
   Raises:
     ConfigError: no such file, a file that fails or is no config, an unknown key or a wrong type.
   """
-  path, found, argument = spec, os.path.isfile(spec), None  # which takes any text, even one that is no path
-  if not found and ':' in spec:
+  path, is_file, argument = spec, os.path.isfile(spec), None  # which takes any text, even one that is no path
+  if not is_file and ':' in spec:
     path, _, argument = spec.rpartition(':')
-    found = os.path.isfile(path)
-  if not found:
+    is_file = os.path.isfile(path)
+  if not is_file:
     folder = pathlib.Path(path).parent
     names = [str(p) for p in folder.glob('*.py')] if os.path.isdir(folder) else []
     raise ConfigError(f'--config: no file {path[:200]!r}; {nearest(path, names)}')

@@ -116,13 +116,13 @@ def ahead(items: Iterator[T], seconds: float, late: Callable[[], str]) -> Iterat
   Raises:
     StuckError: an item did not come in time.
   """
-  found: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+  results: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
   stop = threading.Event()
 
   def put(kind: str, value: Any = None) -> None:
     while not stop.is_set():
       with contextlib.suppress(queue.Full):
-        return found.put((kind, value), timeout=1)
+        return results.put((kind, value), timeout=1)
 
   def take() -> None:
     try:
@@ -141,7 +141,7 @@ def ahead(items: Iterator[T], seconds: float, late: Callable[[], str]) -> Iterat
   try:
     while True:
       try:
-        kind, value = found.get(timeout=seconds)
+        kind, value = results.get(timeout=seconds)
       except queue.Empty:
         raise StuckError(late()) from None
       if kind == 'error':

@@ -11,26 +11,26 @@ SPLIT_NAMES = ('train', 'validation', 'test')
 
 def existing(path: str | pathlib.Path) -> pathlib.Path:
   """A path to a file which exists; raises ConfigError with the nearest names of its folder."""
-  found = pathlib.Path(path).expanduser()
-  if found.is_file():
-    return found
-  if found.is_dir():
+  target = pathlib.Path(path).expanduser()
+  if target.is_file():
+    return target
+  if target.is_dir():
     raise ConfigError(f'{path} is a folder, not a file')
-  folder = found.parent
+  folder = target.parent
   if not folder.is_dir():
     raise ConfigError(f'there is no file {path}: no folder {folder}')
-  raise ConfigError(f'there is no file {path}; {nearest(found.name, [p.name for p in folder.iterdir()])}')
+  raise ConfigError(f'there is no file {path}; {nearest(target.name, [p.name for p in folder.iterdir()])}')
 
 
 def existing_folder(path: str | pathlib.Path) -> pathlib.Path:
   """A path to a folder which exists; raises ConfigError with the nearest names beside it."""
-  found = pathlib.Path(path).expanduser()
-  if found.is_dir():
-    return found
-  if found.exists():
+  target = pathlib.Path(path).expanduser()
+  if target.is_dir():
+    return target
+  if target.exists():
     raise ConfigError(f'{path} is a file, not a folder')
-  beside = [p.name for p in found.parent.iterdir()] if found.parent.is_dir() else []
-  raise ConfigError(f'there is no folder {path}; {nearest(found.name, beside)}')
+  beside = [p.name for p in target.parent.iterdir()] if target.parent.is_dir() else []
+  raise ConfigError(f'there is no folder {path}; {nearest(target.name, beside)}')
 
 
 def by_split(path: Mapping[str, str]) -> dict[str, str]:
@@ -51,11 +51,11 @@ def expand(path: str | pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Pa
   Raises:
     ConfigError: there is none.
   """
-  found = pathlib.Path(path).expanduser()
-  if found.is_dir():
-    return nonempty(sorted(p for p in found.rglob('*') if is_one_of(p, suffixes)), f'{path}: no {_list(suffixes)} file')
-  if not found.exists() and glob.has_magic(str(path)):
-    matching = sorted(pathlib.Path(p) for p in glob.glob(str(found), recursive=True))
+  root = pathlib.Path(path).expanduser()
+  if root.is_dir():
+    return nonempty(sorted(p for p in root.rglob('*') if is_one_of(p, suffixes)), f'{path}: no {_list(suffixes)} file')
+  if not root.exists() and glob.has_magic(str(path)):
+    matching = sorted(pathlib.Path(p) for p in glob.glob(str(root), recursive=True))
     return nonempty([p for p in matching if p.is_file()], f'no file matches {path}')
   return [existing(path)]
 

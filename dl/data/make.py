@@ -157,10 +157,10 @@ def _check_augment(pipeline: Pipeline, where: str) -> None:
     return pipeline.augment(key, to_float(batch, stated(pipeline.source)))
 
   try:
-    found = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), rows)
+    augmented = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), rows)
   except ConfigError as e:
     raise ConfigError(f'{where}: {e}') from e
   except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
     raise ConfigError(f'{where}: does not fit the data: {first_line(e)}') from e
-  if not isinstance(found, Mapping) or not rows.keys() <= found.keys():
+  if not isinstance(augmented, Mapping) or not rows.keys() <= augmented.keys():
     raise ConfigError(f'{where}: an augmentation returns the batch with all its keys, {", ".join(rows)}')

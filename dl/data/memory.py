@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dl.errors import ConfigError
-from dl.show.words import gigabytes
+from dl.show.words import size as in_words
 
 
 def check_batch(example: Mapping[str, np.ndarray], rows: int, where: str) -> None:
@@ -14,7 +14,7 @@ def check_batch(example: Mapping[str, np.ndarray], rows: int, where: str) -> Non
   size = rows * sum(v.nbytes for v in example.values())
   if size > host_memory():
     raise ConfigError(
-      f'{where}: a batch of {rows:,} takes {gigabytes(size)}, and this machine has {gigabytes(host_memory())}'
+      f'{where}: a batch of {rows:,} takes {in_words(size)}, and this machine has {in_words(host_memory())}'
     )
 
 

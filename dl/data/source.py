@@ -173,13 +173,13 @@ def kinds_of(source: Any) -> dict[str, Kind]:
   kinds = getattr(source, 'kinds', None) or {}
   if not isinstance(kinds, Mapping):
     raise ConfigError(f'{title(source)}.kinds must map columns to kinds, got {kinds!r}')
-  found = {}
+  by_column = {}
   for column, kind in kinds.items():
-    found[column] = kind if isinstance(kind, Kind) else find_kind(kind)
-    if find_kind(found[column].name) is not found[column]:
-      name = found[column].name
+    by_column[column] = kind if isinstance(kind, Kind) else find_kind(kind)
+    if find_kind(by_column[column].name) is not by_column[column]:
+      name = by_column[column].name
       raise ConfigError(f'{title(source)}.kinds: the kind of {column!r} says that its name is {name!r}: of another one')
-  return found
+  return by_column
 
 
 def find_kind(name: str) -> Kind:

@@ -131,11 +131,11 @@ def of_first(facts: dict) -> dict:
 
 def hosts() -> list[str]:
   """Names under which other machines may find this one, the likeliest first."""
-  found = [socket.gethostname()]
+  names = [socket.gethostname()]
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     try:
       s.connect(('192.0.2.1', 9))  # sends nothing: it asks which of our addresses leads outside
-      found.append(s.getsockname()[0])
+      names.append(s.getsockname()[0])
     except OSError:
       pass
-  return found
+  return names

@@ -179,15 +179,15 @@ class _Watch:
 
   def _receive(self, line: socket.socket) -> tuple[str, int] | None:
     try:
-      found = line.recv(4096)
+      received = line.recv(4096)
     except OSError:
-      found = b''
-    if not found:
+      received = b''
+    if not received:
       self._drop(line)
       name = self._names.pop(line, None)
       return (f'{name}: its connection broke', RESUME) if name else None
     self._heard[line] = time.monotonic()
-    *lines, self._rest[line] = (self._rest.get(line, b'') + found).split(b'\n')
+    *lines, self._rest[line] = (self._rest.get(line, b'') + received).split(b'\n')
     if len(self._rest[line]) > 4096:  # no message is that long
       return self._drop(line)
     for text in lines:

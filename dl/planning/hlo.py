@@ -132,7 +132,7 @@ def read(text: str) -> Program:
   """
   computations, entry = _parse(text)
   collectives, products, unread, ungrouped = [], [], [], []
-  devices = int(found[1]) if (found := re.match(r'HloModule .*\bnum_partitions=(\d+)', text)) else 1
+  devices = int(stated[1]) if (stated := re.match(r'HloModule .*\bnum_partitions=(\d+)', text)) else 1
   for times, operation, inside in _walk(computations, entry, 1):
     kind = operation.kind.removesuffix('-start')
     operands = [inside[o] for o in operation.operands if o in inside]
@@ -216,8 +216,8 @@ def _walk(
       branches = re.search(r'branch_computations=\{([^}]*)\}', operation.attributes)
       inner = re.findall(r'%?([\w.\-]+)', branches[1]) if branches else []
       inner += [*called('true_computation'), *called('false_computation')]
-      found = [list(_walk(computations, branch, times)) for branch in inner]
-      yield from max(found, key=len, default=[])
+      walks = [list(_walk(computations, branch, times)) for branch in inner]
+      yield from max(walks, key=len, default=[])
 
 
 def _named(attributes: str, key: str) -> list[str]:

@@ -147,7 +147,7 @@ def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int)
   state, sums = functions.like
   lowered = functions.train.lower(state, sums, batch)
   memory, program = _compile(lowered, devices)
-  found = {
+  held = {
     'parameters': bytes_of_device(state.params),
     'optimizer': bytes_of_device(state.opt) - bytes_of_device(state.opt, 'pinned_host'),
     'host': bytes_of_device(state.opt, 'pinned_host'),
@@ -157,7 +157,7 @@ def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int)
     devices=devices,
     mesh=dict(mesh.shape),
     total_parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
-    **found,
+    **held,
     temporary=memory.temporary,
     peak=memory.held + memory.temporary,
     program=program,
@@ -210,12 +210,12 @@ def fit(
 
   for change, keys in changes():
     before = now
-    text, changed, found = attempt(change, **keys)
-    if found.peak >= plan.peak:  # of no use here
+    text, changed, smaller = attempt(change, **keys)
+    if smaller.peak >= plan.peak:  # of no use here
       now = before
       said.pop()
       continue
-    plan = found
+    plan = smaller
     yield text, changed, plan
     if plan.peak <= memory:
       return
@@ -240,10 +240,10 @@ def more(
   count = 1 << plan.devices.bit_length()
   while count <= jax.device_count() and rows % count == 0:
     changed = dataclasses.replace(experiment, sharding='fsdp', mesh={'data': count})
-    text, found = f'sharding=fsdp on {count} devices', make(changed, record(changed), count)
-    best = text, changed, found
-    if found.peak > memory:
-      tried = [(f'{text}, {extra}', *rest) for extra, *rest in fit(changed, record, found, memory)]
+    text, wider = f'sharding=fsdp on {count} devices', make(changed, record(changed), count)
+    best = text, changed, wider
+    if wider.peak > memory:
+      tried = [(f'{text}, {extra}', *rest) for extra, *rest in fit(changed, record, wider, memory)]
       best = min([best, *tried], key=lambda one: one[2].peak)
     yield best
     if best[2].peak <= memory:
@@ -297,8 +297,8 @@ class Buffers:
 
 def buffers(text: str) -> Buffers:
   """Those of a dump of XLA's buffer assignment."""
-  found = re.findall(r'^allocation \d+: size (\d+), (.*)$', text, re.M)
-  total = lambda *kinds: float(sum(int(size) for size, kind in found if any(k in kind for k in kinds)))
+  allocations = re.findall(r'^allocation \d+: size (\d+), (.*)$', text, re.M)
+  total = lambda *kinds: float(sum(int(size) for size, kind in allocations if any(k in kind for k in kinds)))
   return Buffers(total('parameter', 'maybe-live-out'), total('preallocated-temp'))
 
 
@@ -332,9 +332,9 @@ def _memory(lowered: Any, folder: pathlib.Path) -> Buffers:
 
 
 def _analysis(compiled: Any) -> Buffers:
-  found = compiled.memory_analysis()
-  held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-  return Buffers(held, found.temp_size_in_bytes)
+  analysis = compiled.memory_analysis()
+  held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+  return Buffers(held, analysis.temp_size_in_bytes)
 
 
 def bytes_of_device(tree: PyTree, kind: str | None = None) -> float:
@@ -344,10 +344,10 @@ def bytes_of_device(tree: PyTree, kind: str | None = None) -> float:
 
 
 def _savings(model: Any) -> dict[str, Any]:
-  found = {}
+  savings = {}
   if getattr(model, 'remat', 'full') != 'full':
-    found['remat'] = 'full'
+    savings['remat'] = 'full'
   long = getattr(model, 'length', 0) >= 4 * CHUNK
   if long and not getattr(model, 'attention_chunk', CHUNK) and not getattr(model, 'dropout', 0.0):
-    found['attention_chunk'] = CHUNK
-  return found
+    savings['attention_chunk'] = CHUNK
+  return savings

@@ -27,7 +27,7 @@ def write(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> pat
   return save(runs.load(workdirs), path)
 
 
-def save(loaded: Sequence[runs.Run], path: str | os.PathLike) -> pathlib.Path:
+def save(loaded: Sequence[runs.StoredRun], path: str | os.PathLike) -> pathlib.Path:
   """`write` for runs which have been read."""
   path = pathlib.Path(path)
   try:

@@ -5,6 +5,8 @@ import html
 import math
 from collections.abc import Sequence
 
+from dl.show.words import tick
+
 WIDTH, HEIGHT = 480, 284
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 42
 _POINTS = 400  # drawn for a line; a longer series is drawn as means of bins, with a band from minimum to maximum
@@ -79,11 +81,11 @@ def svg(lines: Sequence[Line], title: str, log: bool = False) -> str:
   for y in log_ticks(f.y0, f.y1) if log else ticks(f.y0, f.y1):
     at = f.y(y)
     parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{right}"/>')
-    parts.append(f'<text x="{LEFT - 6}" y="{at + 3.5:.1f}" text-anchor="end">{label(y)}</text>')
+    parts.append(f'<text x="{LEFT - 6}" y="{at + 3.5:.1f}" text-anchor="end">{tick(y)}</text>')
   for x in ticks(f.x0, f.x1):
     at = f.x(x)
     parts.append(f'<path class="tick" d="M{at:.1f} {bottom}v4"/>')
-    parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="{_anchor(at)}">{label(x)}</text>')
+    parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="{_anchor(at)}">{tick(x)}</text>')
   parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 5}" text-anchor="middle">step</text>')
   parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
   parts += [_line(line, f) for line in lines]
@@ -127,16 +129,6 @@ def log_ticks(low: float, high: float) -> list[float]:
     stride = -(-(last - first) // 6)
     return [10.0**i for i in range(first, last + 1, stride)]
   return [m * 10.0**i for i in range(first - 1, last + 1) for m in (1, 2, 5) if low <= m * 10.0**i <= high]
-
-
-def label(value: float) -> str:
-  """A tick's text: 0.25, 1,500, 20k, 3M or 1e-05."""
-  if value and (abs(value) < 1e-4 or abs(value) >= 1e9):
-    return f'{value:.3g}'
-  for size, unit in ((1e6, 'M'), (1e4, 'k')):
-    if abs(value) >= size:
-      return f'{value / (1e3 if unit == "k" else 1e6):.10g}{unit}'
-  return f'{value:,.10g}' if abs(value) >= 1 else f'{value:.6g}'
 
 
 def _line(line: Line, f: Frame) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 from dl.report import chart
 from dl.report.markup import COLOURS, escape, swatch, title
-from dl.report.runs import Run, metric_order
+from dl.report.runs import StoredRun, metric_order
 
 
-def curves(runs: Sequence[Run]) -> str:
+def curves(runs: Sequence[StoredRun]) -> str:
   """The charts, below a legend whose buttons show and hide runs and splits."""
   series = [run.series() for run in runs]
   splits = list(dict.fromkeys(split for s in series for split, _ in s))
@@ -38,7 +38,7 @@ def _style(run: int, split: int, runs: int, splits: int) -> str:
   return f'c{run % COLOURS} s{1 if splits == 1 else min(split, 3)}'
 
 
-def _legend(runs: Sequence[Run], splits: Sequence[str], style: Callable[[int, str], str]) -> str:
+def _legend(runs: Sequence[StoredRun], splits: Sequence[str], style: Callable[[int, str], str]) -> str:
   buttons = []
   if len(runs) > 1:
     buttons = [

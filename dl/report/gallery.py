@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dl.report import chart
 from dl.report.markup import escape, swatch, title
-from dl.report.runs import Run, number
+from dl.report.runs import StoredRun
+from dl.show.words import number, tick
 
 _EARLIER = 5  # earlier images shown beside the latest one
 _TEXT = 20_000  # characters shown of a text
@@ -23,20 +23,20 @@ class _Artifact(NamedTuple):
   path: pathlib.Path
 
 
-def gallery(runs: Sequence[Run]) -> str:
+def gallery(runs: Sequence[StoredRun]) -> str:
   """Each artifact by name, the runs side by side: its latest version, and earlier ones of an image."""
-  found: dict[tuple[str, str], dict[int, list[_Artifact]]] = {}
+  by_name: dict[tuple[str, str], dict[int, list[_Artifact]]] = {}
   for i, run in enumerate(runs):
     folder = run.path / 'artifacts'
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
       if not path.resolve().is_relative_to(run.path.resolve()):
         continue  # a link to something else of its reader's, which a page would give away
       if match := re.fullmatch(r'(\d+)_(.+)\.(png|txt|csv)', path.name):
-        versions = found.setdefault((match[2], match[3]), {}).setdefault(i, [])
+        versions = by_name.setdefault((match[2], match[3]), {}).setdefault(i, [])
         versions.append(_Artifact(int(match[1]), path))
   order = {'png': 0, 'txt': 1, 'csv': 2}
   blocks: dict[str, list[str]] = {}
-  for (name, kind), versions in sorted(found.items(), key=lambda item: (order[item[0][1]], item[0][0])):
+  for (name, kind), versions in sorted(by_name.items(), key=lambda item: (order[item[0][1]], item[0][0])):
     for i, files in versions.items():
       blocks.setdefault(f'{kind} {name}' if len(runs) > 1 else kind, []).append(_artifact(i, runs, name, kind, files))
   return ''.join(
@@ -45,7 +45,7 @@ def gallery(runs: Sequence[Run]) -> str:
   )
 
 
-def _artifact(i: int, runs: Sequence[Run], name: str, kind: str, files: list[_Artifact]) -> str:
+def _artifact(i: int, runs: Sequence[StoredRun], name: str, kind: str, files: list[_Artifact]) -> str:
   files = sorted(files)
   last = files[-1]
   of = f'{escape(runs[i].name)} · ' if len(runs) > 1 else ''
@@ -73,7 +73,7 @@ def _strip(files: list[_Artifact], name: str) -> str:
   chosen = [files[round(k * stride)] for k in range(min(len(files) - 1, _EARLIER) + 1)]
   buttons = ''.join(
     f'<button data-at="{a.step:,}" aria-pressed="{str(a is files[-1]).lower()}">'
-    f'{_image(a, name)}{chart.label(a.step)}</button>'
+    f'{_image(a, name)}{tick(a.step)}</button>'
     for a in chosen
   )
   return f'<div class="strip">{buttons}</div>'

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from dl.report.runs import MISSING, Run
+from dl.report.runs import MISSING, StoredRun
 
 COLOURS = 8
 """Colours in `style.css`; run or split i has the colour `c{i % COLOURS}`."""
@@ -16,7 +16,7 @@ def escape(value: Any) -> str:
   return html.escape(str(value))
 
 
-def swatch(i: int, runs: Sequence[Run]) -> str:
+def swatch(i: int, runs: Sequence[StoredRun]) -> str:
   """The colour of run i, where there are runs to tell apart."""
   return f'<i class="swatch c{i % COLOURS}"></i>' if len(runs) > 1 else ''
 

@@ -13,13 +13,13 @@ from dl.report.curves import curves
 from dl.report.gallery import gallery
 from dl.report.markup import escape, plain, swatch
 from dl.report.results import by_class, config_differences, results
-from dl.report.runs import Run, number
-from dl.show.words import duration
+from dl.report.runs import StoredRun
+from dl.show.words import duration, number
 
 _BADGES = {'complete': 'good', 'failed': 'bad'}  # the colour of a status; others have a neutral one
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[StoredRun]) -> str:
   """The page of one run, or of several to compare. Nothing in it refers to anything outside it."""
   title = runs[0].name if len(runs) == 1 else f'{len(runs)} runs: ' + ', '.join(run.name for run in runs)
   body = [
@@ -59,7 +59,7 @@ def section(title: str, content: str) -> str:
   return f'<section><h2>{escape(title)}</h2>{content}</section>\n' if content else ''
 
 
-def _subject(runs: Sequence[Run]) -> str:
+def _subject(runs: Sequence[StoredRun]) -> str:
   """What was trained on what: 'classify.Classify · lenet.LeNet5 · sklearn.Digits', for what the runs share."""
   parts = []
   for key in ('task', 'model', 'data'):
@@ -85,7 +85,7 @@ def _speed(records: Sequence[Mapping[str, Any]]) -> str:
   return f'{number((logs[-1]["step"] - logs[0]["step"]) / (logs[-1]["seconds"] - logs[0]["seconds"]))} steps/s'
 
 
-def _card(i: int, runs: Sequence[Run]) -> str:
+def _card(i: int, runs: Sequence[StoredRun]) -> str:
   run = runs[i]
   facts = run.facts
   total = facts.get('total_steps')
@@ -129,7 +129,7 @@ def _time(value: str) -> str:
   return moment.strftime('%Y-%m-%d %H:%M') + (f' {moment.tzname()}' if moment.tzinfo else '')
 
 
-def _configs(runs: Sequence[Run]) -> str:
+def _configs(runs: Sequence[StoredRun]) -> str:
   parts = []
   for i, run in enumerate(runs):
     facts = json.dumps(run.facts, indent=2, ensure_ascii=False)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from dl.contract.metrics import BY_SEED
 from dl.report.markup import escape, plain, swatch, title
-from dl.report.runs import Run, differences, number, rows
+from dl.report.runs import StoredRun, differences, rows
+from dl.show.words import number
 
 
-def results(runs: Sequence[Run]) -> str:
+def results(runs: Sequence[StoredRun]) -> str:
   """A row a metric, a column a run: the final value, the best one, and how it compares with what the config claims."""
   keys = rows(runs)
   if not keys:
@@ -28,7 +29,7 @@ def results(runs: Sequence[Run]) -> str:
   return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _result(run: Run, key: tuple[str, str], final: Mapping, best: Mapping, wins: bool) -> str:
+def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping, wins: bool) -> str:
   if key not in final:
     return ''
   last = final[key]
@@ -60,15 +61,15 @@ def _winners(values: Sequence[float | None], mode: str | None) -> set[int]:
   return {i for i, v in enumerate(values) if v == top}
 
 
-def by_class(runs: Sequence[Run]) -> str:
+def by_class(runs: Sequence[StoredRun]) -> str:
   """One table for each metric which is a list; rows are classes or seeds, of which a list has a number each."""
-  found: dict[tuple[str, int], list[tuple[int, str, int, list]]] = {}
+  by_metric: dict[tuple[str, int], list[tuple[int, str, int, list]]] = {}
   for i, run in enumerate(runs):
     for (split, metric), (step, values) in run.lists().items():
       if values and all(v is None or isinstance(v, int | float) for v in values):
-        found.setdefault((metric, len(values)), []).append((i, split, step, values))
+        by_metric.setdefault((metric, len(values)), []).append((i, split, step, values))
   tables = []
-  for (metric, size), columns in found.items():
+  for (metric, size), columns in by_metric.items():
     first = runs[columns[0][0]]
     seeds = [f'seed {first.config.get("seed", 0) + i}' for i in range(size)]
     names = seeds if metric.endswith(BY_SEED) else _class_names(first, size)
@@ -95,25 +96,25 @@ def _bar(value: float | None) -> str:
   return f'<td class="n">{"" if value is None else number(value)}</td>'
 
 
-def _class_names(run: Run, size: int) -> list[str]:
+def _class_names(run: StoredRun, size: int) -> list[str]:
   info = run.facts.get('data')
   info = info.get('info', info) if isinstance(info, Mapping) else {}
   names = info.get('class_names') if isinstance(info, Mapping) else None
   return [str(n) for n in names] if isinstance(names, list) and len(names) == size else [str(i) for i in range(size)]
 
 
-def config_differences(runs: Sequence[Run]) -> str:
+def config_differences(runs: Sequence[StoredRun]) -> str:
   """A row for each config key whose values differ; empty for a single run."""
   if len(runs) < 2:
     return ''
-  found = differences(runs)
-  if not found:
+  changed = differences(runs)
+  if not changed:
     return '<p class="muted">Nothing: the configs are equal.</p>'
   head = ''.join(f'<th>{swatch(i, runs)}{escape(run.name)}</th>' for i, run in enumerate(runs))
   body = ''.join(
     f'<tr><th class="mono">{escape(key)}</th>'
     + ''.join(f'<td><code>{escape(plain(value))}</code></td>' for value in values)
     + '</tr>'
-    for key, values in found.items()
+    for key, values in changed.items()
   )
   return f'<div class="scroll"><table><thead><tr><th>Key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,7 +1,6 @@
 """What a work directory says about its run: facts, metric series, final and best values, in plain data."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +10,8 @@ from dl import config as configs
 from dl.contract.metrics import Better
 from dl.errors import ConfigError, nearest, one_line
 from dl.report import older
-from dl.show.words import duration
-from dl.store import logs
+from dl.show.words import duration, number
+from dl.store import logs, records
 
 Series = list[tuple[int, float | None]]
 
@@ -28,7 +27,7 @@ class Value(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class StoredRun:
   """One work directory, read.
 
   Attributes:
@@ -64,13 +63,13 @@ class Run:
 
   def best(self) -> dict[tuple[str, str], Value]:
     """(split, metric) -> the best value, the earliest of equals, where more or less is better."""
-    found = {}
+    best_values = {}
     for (split, metric), points in self.series().items():
       mode = self.mode(split, metric)
       finite = [Value(s, v) for s, v in points if v is not None]
       if mode and finite:
-        found[split, metric] = (min if mode == 'min' else max)(finite, key=lambda value: value.value)
-    return found
+        best_values[split, metric] = (min if mode == 'min' else max)(finite, key=lambda value: value.value)
+    return best_values
 
   def mode(self, split: str, metric: str) -> Better:
     """'max' or 'min', whichever is better: as the config says, else the metric itself; None if neither is."""
@@ -119,7 +118,7 @@ class Run:
     return points
 
 
-def load(workdirs: Sequence[str | os.PathLike]) -> list[Run]:
+def load(workdirs: Sequence[str | os.PathLike]) -> list[StoredRun]:
   """Reads work directories.
 
   Raises:
@@ -135,9 +134,16 @@ def load(workdirs: Sequence[str | os.PathLike]) -> list[Run]:
       hint = f'; there are runs in it: {", ".join(inside[:5])}' if inside else ''
       raise ConfigError(f'{str(path)!r} is not a work directory: it has no config.json{hint}')
   return [
-    Run(path, name, _json(path / 'config.json'), _json(path / 'run.json', missing={}), logs.read(path))
+    StoredRun(path, name, records.read(path / 'config.json'), _facts(path), logs.read(path))
     for path, name in zip(paths, short_names(paths), strict=True)
   ]
+
+
+def _facts(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    return records.read(path / 'run.json')
+  except FileNotFoundError:
+    return {}
 
 
 def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
@@ -150,21 +156,21 @@ def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
   return [str(p) for p in paths]
 
 
-def rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def rows(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
   """The (split, metric) pairs of all runs, as a reader wants them: evaluations before training, loss first."""
   keys = {key for run in runs for key in run.series() if key[1] not in HOUSEKEEPING}
   order = metric_order(runs)
   return sorted(keys, key=lambda key: (key[0] == 'train', key[0], *order(key[1])))
 
 
-def metric_order(runs: Sequence[Run]) -> Callable[[str], tuple[int, str]]:
+def metric_order(runs: Sequence[StoredRun]) -> Callable[[str], tuple[int, str]]:
   """What metrics are sorted by: the loss, those of which more is better, the rest, and housekeeping at the end."""
   more = {metric for run in runs for split, metric in run.series() if run.mode(split, metric) == 'max'}
   rank = lambda metric: 0 if metric == 'loss' else 3 if metric in HOUSEKEEPING else 1 if metric in more else 2
   return lambda metric: (rank(metric), metric)
 
 
-def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+def differences(runs: Sequence[StoredRun]) -> dict[str, list[Any]]:
   """Dotted config key -> each run's value, for the keys which differ; `MISSING` where a run has no such key."""
   flat = [configs.flatten(run.config) for run in runs]
   keys = dict.fromkeys(key for config in flat for key in config)
@@ -180,16 +186,7 @@ class _Missing:
 MISSING = _Missing()
 
 
-def number(value: float | None) -> str:
-  """A number for people: four decimals where they mean something, four digits elsewhere."""
-  if value is None:
-    return 'not finite'
-  if isinstance(value, int) or float(value).is_integer():
-    return f'{int(value):,}' if abs(value) < 1e7 else f'{value:.3g}'
-  return f'{value:.4f}' if 1e-2 <= abs(value) < 10 else f'{value:.4g}'
-
-
-def markdown(runs: Sequence[Run]) -> str:
+def markdown(runs: Sequence[StoredRun]) -> str:
   """A Markdown table: a run a row, with its steps, time and final evaluation metrics (or training's, without any)."""
   keys = rows(runs)
   keys = [key for key in keys if key[0] != 'train'] or keys
@@ -213,15 +210,3 @@ def table(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> st
   ]
   rule = '|' + '|'.join('-' * (w + 2) if i < left else '-' * (w + 1) + ':' for i, w in enumerate(widths)) + '|'
   return '\n'.join([lines[0], rule, *lines[1:]])
-
-
-def _json(path: pathlib.Path, missing: Mapping[str, Any] | None = None) -> dict[str, Any]:
-  if missing is not None and not path.exists():
-    return dict(missing)
-  try:
-    value = json.loads(path.read_text(encoding='utf-8'))
-  except (ValueError, OSError) as e:
-    raise ConfigError(f'{path}: cannot be read as JSON: {e}') from e
-  if not isinstance(value, dict):
-    raise ConfigError(f'{path}: expected a JSON object, got {type(value).__name__}')
-  return value

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from dl.report import chart
 from dl.report.markup import COLOURS, escape
+from dl.show.words import tick
 
 _FEW = 12  # different values of a key up to which a line through the means says something
 
@@ -56,10 +57,10 @@ class Axis:
     places = [self.place(v) for v in self.values]
     apart = min((b - a for a, b in itertools.pairwise(places)), default=high - low)
     if len(places) <= 7 and apart > 0.11 * (high - low):
-      return [(p, chart.label(v)) for p, v in zip(places, self.values)]
+      return [(p, tick(v)) for p, v in zip(places, self.values)]
     if self.kind == 'log':
-      return [(math.log10(v), chart.label(v)) for v in chart.log_ticks(10**low, 10**high)]
-    return [(v, chart.label(v)) for v in chart.ticks(low, high)]
+      return [(math.log10(v), tick(v)) for v in chart.log_ticks(10**low, 10**high)]
+    return [(v, tick(v)) for v in chart.ticks(low, high)]
 
 
 def axis(values: Sequence[Any]) -> Axis:
@@ -97,7 +98,7 @@ def svg(series: Sequence[Sequence[Point]], x: Axis, label: str, title: str) -> s
   parts = [f'<svg viewBox="0 0 {chart.WIDTH} {chart.HEIGHT}" role="img" aria-label="{escape(title)}">']
   for y in chart.log_ticks(f.y0, f.y1) if log else chart.ticks(f.y0, f.y1):
     parts.append(f'<path class="grid" d="M{chart.LEFT} {f.y(y):.1f}H{right}"/>')
-    parts.append(f'<text x="{chart.LEFT - 6}" y="{f.y(y) + 3.5:.1f}" text-anchor="end">{chart.label(y)}</text>')
+    parts.append(f'<text x="{chart.LEFT - 6}" y="{f.y(y) + 3.5:.1f}" text-anchor="end">{tick(y)}</text>')
   for place, text in x.ticks():
     parts.append(f'<path class="tick" d="M{f.x(place):.1f} {bottom}v4"/>')
     parts.append(f'<text x="{f.x(place):.1f}" y="{bottom + 18}" text-anchor="middle">{escape(text)}</text>')
@@ -137,7 +138,7 @@ def _dot(kind: str, cx: float, cy: float, r: float, text: str) -> str:
 
 
 def _text(value: Any) -> str:
-  return value if isinstance(value, str) else chart.label(value) if _is_number(value) else repr(value)
+  return value if isinstance(value, str) else tick(value) if _is_number(value) else repr(value)
 
 
 def _is_number(value: Any) -> bool:

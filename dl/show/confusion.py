@@ -70,11 +70,11 @@ def worst(
     }
     for i in order
   ]
-  found = {'mistakes': rows}
+  artifacts = {'mistakes': rows}
   batch = inputs(order)
   if 'image' in batch:
-    found['mistakes_picture'] = _picture(batch['image'], rows)
-  return found
+    artifacts['mistakes_picture'] = _picture(batch['image'], rows)
+  return artifacts
 
 
 def _picture(images: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> UInt8[np.ndarray, 'h w 3']:

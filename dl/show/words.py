@@ -1,14 +1,48 @@
-"""Numbers, sizes and times in words."""
+"""Numbers, sizes and times in words: every number that people read is written here."""
+
+_PREFIXES = (('P', 1e15), ('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3))
 
 
-def duration(seconds: float) -> str:
+def number(value: float | None) -> str:
+  """A metric: four decimals where they mean something, four digits elsewhere; None is one that was not finite."""
+  if value is None:
+    return 'not finite'
+  if isinstance(value, int) or float(value).is_integer():
+    return f'{int(value):,}' if abs(value) < 1e7 else f'{value:.3g}'
+  return f'{value:.4f}' if 1e-2 <= abs(value) < 10 else f'{value:.4g}'
+
+
+def tick(value: float) -> str:
+  """A place on an axis, in full: 0.25, 1,500, 20k, 3M or 1e-05."""
+  if value and (abs(value) < 1e-4 or abs(value) >= 1e9):
+    return f'{value:.3g}'
+  for least, unit, scale in ((1e6, 'M', 1e6), (1e4, 'k', 1e3)):
+    if abs(value) >= least:
+      return f'{value / scale:.10g}{unit}'
+  return f'{value:,.10g}' if abs(value) >= 1 else f'{value:.6g}'
+
+
+def amount(count: float, unit: str = '') -> str:
+  """A large number in three digits: '1.2 TFLOP', or '4.1 G' without a unit."""
+  for prefix, scale in _PREFIXES:
+    if count >= scale:
+      return f'{count / scale:.3g} {prefix}{unit}'
+  return f'{count:.3g} {unit}'.rstrip()
+
+
+def size(count: float) -> str:
+  """Bytes: '1.2 GB'."""
+  return amount(count, 'B')
+
+
+def seconds(value: float) -> str:
+  """A short time: '1.2 s' or '35 ms'."""
+  return f'{value:.3g} s' if value >= 1 else f'{1e3 * value:.3g} ms'
+
+
+def duration(value: float) -> str:
   """Seconds as 'h:mm:ss', with days before them where there are any."""
-  minutes, s = divmod(round(seconds), 60)
+  minutes, s = divmod(round(value), 60)
   hours, m = divmod(minutes, 60)
   days, h = divmod(hours, 24)
   return (f'{days}d ' if days else '') + f'{h}:{m:02}:{s:02}'
-
-
-def gigabytes(size: float) -> str:
-  """Bytes as '1,234.5 GB'."""
-  return f'{size / 1e9:,.1f} GB'

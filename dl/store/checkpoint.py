@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import json
 import logging
 import os
 import pathlib
@@ -16,7 +15,7 @@ from jaxtyping import PyTree
 
 from dl.errors import ConfigError, TrainingError, first_line
 from dl.parallel import processes
-from dl.store import checksums, older
+from dl.store import checksums, older, records
 
 DAMAGED = '.damaged'
 """Ending of a checkpoint that was set aside."""
@@ -173,19 +172,19 @@ class Checkpoints:
   def find(self, step: int | str | None, where: str) -> int:
     """The step that `step` means: a number, 'best', or None for the newest; raises ConfigError if there is none."""
     steps = self.steps
-    found = self.best if step == 'best' else self.latest if step is None else step
+    chosen = self.best if step == 'best' else self.latest if step is None else step
     if not steps:
       raise ConfigError(f'{where}: holds no finished checkpoint')
-    if found is None:
+    if chosen is None:
       raise ConfigError(f"{where}: no checkpoint has a metric, so none is the best; see 'keep' in the config")
-    if found not in steps:
-      raise ConfigError(f'{where}: no checkpoint of step {found}; there are: {", ".join(map(str, steps))}')
-    return int(found)
+    if chosen not in steps:
+      raise ConfigError(f'{where}: no checkpoint of step {chosen}; there are: {", ".join(map(str, steps))}')
+    return int(chosen)
 
   def _value(self, step: int) -> float | None:
     """The metric of a finished checkpoint, if it has one that can be read."""
     try:
-      return float(json.loads((self._directory / str(step) / METRICS).read_bytes())['value'])
+      return float(records.read(self._directory / str(step) / METRICS)['value'])
     except (OSError, ValueError, KeyError, TypeError):
       return None
 
@@ -244,9 +243,9 @@ def _set_aside(directory: pathlib.Path) -> list[str]:
       if not checksums.exist(path):
         notes.append(f'warning: the checkpoint of step {step} has no checksums, so nobody knows whether it is intact')
   if damaged and good is None:
-    found = ', '.join(f'{step} ({what})' for step, what in damaged.items())
+    listed = ', '.join(f'{step} ({what})' for step, what in damaged.items())
     raise TrainingError(
-      f'no checkpoint in {directory} is intact: {found}; put a copy of one there, or start in another directory'
+      f'no checkpoint in {directory} is intact: {listed}; put a copy of one there, or start in another directory'
     )
   for step, what in damaged.items():
     aside = directory / f'{step}{DAMAGED}'

@@ -11,7 +11,7 @@ import pathlib
 import zlib
 from collections.abc import Iterable
 
-from dl.store import atomic
+from dl.store import atomic, records
 
 FILE = 'checksums.json'
 CHUNK = 2**22
@@ -49,7 +49,7 @@ def damage(directory: pathlib.Path, only: Iterable[str] | None = None) -> str | 
   if not exist(directory):
     return None
   try:
-    read = json.loads((directory / FILE).read_bytes())['crc32']
+    read = records.read(directory / FILE)['crc32']
     wanted = {name: (int(size), int(crc)) for name, (size, crc) in read.items()}
     if any(name.startswith('/') or '..' in name.split('/') for name in wanted):
       raise ValueError('a file elsewhere')
@@ -57,8 +57,8 @@ def damage(directory: pathlib.Path, only: Iterable[str] | None = None) -> str | 
     return f'{FILE}: cannot be read ({type(e).__name__})'
   names = sorted(wanted if only is None else wanted.keys() & {*only})
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-    found = pool.map(lambda name: _differs(directory / name, *wanted[name]), names)
-    return next((f'{name}: {how}' for name, how in zip(names, found, strict=True) if how), None)
+    differences = pool.map(lambda name: _differs(directory / name, *wanted[name]), names)
+    return next((f'{name}: {how}' for name, how in zip(names, differences, strict=True) if how), None)
 
 
 def _differs(path: pathlib.Path, size: int, crc: int) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from dl.errors import ConfigError
-from dl.store import atomic
+from dl.store import atomic, records
 
 FILE = 'metrics.jsonl'
 
@@ -125,21 +125,14 @@ def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
 
 def _parse(path: pathlib.Path) -> list[tuple[dict[str, Any], bytes]]:
   """(record, its line without the newline) for each whole line."""
-  lines = path.read_bytes().split(b'\n') if path.exists() else []
-  while lines and not lines[-1].strip():
-    lines.pop()
-  parsed = []
-  for number, line in enumerate(lines, 1):
-    try:
-      record = json.loads(line)
-      if not isinstance(record, dict) or not isinstance(record.get('step'), int):
-        raise ValueError('no step')
-    except ValueError as e:  # covers bytes which are no UTF-8
-      if number == len(lines):
-        break
-      raise ConfigError(f'{path}, line {number}: not a metrics line; mend it or start a new work directory') from e
-    parsed.append((record, line))
-  return parsed
+  parsed = [*records.lines(path)]
+  while parsed and not parsed[-1][1].strip():
+    parsed.pop()
+  whole = [record is not None and isinstance(record.get('step'), int) for record, _ in parsed]
+  if not all(whole[:-1]):
+    number = whole.index(False) + 1
+    raise ConfigError(f'{path}, line {number}: not a metrics line; mend it or start a new work directory')
+  return parsed if all(whole) else parsed[:-1]
 
 
 def _truncate(path: pathlib.Path, resume_step: int | None) -> None:

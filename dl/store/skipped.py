@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import jax
 
+from dl.store import records
+
 FILE = 'skipped.jsonl'
 
 
@@ -33,8 +35,8 @@ class Skipped:
 
   def write(self) -> None:
     """Appends those which are new."""
-    found = {(split, i): why for split, p in self._pipelines.items() for i, why in sorted([*p.skipped.items()])}
-    new = {key: why for key, why in found.items() if key not in self._written}
+    skipped = {(split, i): why for split, p in self._pipelines.items() for i, why in sorted([*p.skipped.items()])}
+    new = {key: why for key, why in skipped.items() if key not in self._written}
     if not new:
       return
     lines = [json.dumps({'split': split, 'index': i, 'reason': why}) for (split, i), why in new.items()]
@@ -68,10 +70,4 @@ def summary(split: str, pipeline: Any) -> str:
 
 
 def _read(path: pathlib.Path) -> list[dict[str, Any]]:
-  found = []
-  for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else []:
-    with contextlib.suppress(ValueError):
-      record = json.loads(line)
-      if isinstance(record, dict) and record.keys() >= {'split', 'index'}:
-        found.append(record)
-  return found
+  return [record for record, _ in records.lines(path) if record and record.keys() >= {'split', 'index'}]

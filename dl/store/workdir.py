@@ -20,7 +20,7 @@ import jax
 from dl.config import Experiment, differences, resolve
 from dl.errors import ConfigError, TrainingError
 from dl.parallel import processes
-from dl.store import atomic
+from dl.store import atomic, records
 from dl.store.checkpoint import intact
 
 CONFIG = 'config.json'
@@ -168,14 +168,14 @@ def is_complete(workdir: pathlib.Path) -> bool:
 def update_run(workdir: pathlib.Path, **fields: Any) -> None:
   """Sets fields of `run.json`, atomically."""
   path = workdir / RUN
-  values = (json.loads(path.read_text()) if path.exists() else {}) | fields
+  values = (records.read(path) if path.exists() else {}) | fields
   atomic.write(path, json.dumps(values, indent=2) + '\n')
 
 
 def begin_session(workdir: pathlib.Path, experiment: Experiment, **facts: Any) -> None:
   """Says in `run.json` that a run begins or goes on: the fields are of its first session, `sessions` has them all."""
   now = session(experiment)
-  first = json.loads((workdir / RUN).read_text()) if (workdir / RUN).exists() else now
+  first = records.read(workdir / RUN) if (workdir / RUN).exists() else now
   sessions = [*first.get('sessions', []), now]
   update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
 
@@ -214,15 +214,10 @@ def commit() -> str | None:
 
 
 def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:
-  path = pathlib.Path(workdir) / name
   try:
-    return json.loads(path.read_text())
+    return records.read(pathlib.Path(workdir) / name)
   except (FileNotFoundError, NotADirectoryError) as e:
     raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}') from e
-  except OSError as e:
-    raise ConfigError(f'{path} cannot be read: {e.strerror}') from e
-  except ValueError as e:
-    raise ConfigError(f'{path} is damaged: {e}') from e
 
 
 def _version(package: str) -> str | None:

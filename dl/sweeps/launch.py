@@ -15,7 +15,7 @@ from dl.errors import RESUME, ConfigError
 from dl.show.words import duration
 from dl.store import logs
 from dl.store import workdir as workdirs
-from dl.sweeps.sweeping import Run, Sweep
+from dl.sweeps.sweeping import Sweep, Trial
 from dl.training import policy, schedule
 from dl.training.assemble import assemble, make_eval_pipelines
 from dl.training.signals import interruption
@@ -35,7 +35,7 @@ class Outcome:
   interrupted: bool
 
 
-def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
+def check(runs: Sequence[Trial], metrics: Sequence[str] = ()) -> None:
   """Assembles as many runs as it takes to see each value of each swept key; raises ConfigError before any starts.
 
   Args:
@@ -43,7 +43,7 @@ def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
     metrics: 'split/metric' names; evaluations of some run must have them, but those of 'train', known once it trains.
   """
   seen: set[tuple[str, str]] = set()
-  found: dict[str, list[str]] = {}
+  by_split: dict[str, list[str]] = {}
   for run in runs:
     values = {(key, repr(value)) for key, value in run.overrides.items() if key != 'seed'}
     if not seen or not values <= seen:
@@ -53,10 +53,10 @@ def check(runs: Sequence[Run], metrics: Sequence[str] = ()) -> None:
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
       for split, names in made.metrics.items():
-        found[split] = [*found.get(split, ()), *names]
+        by_split[split] = [*by_split.get(split, ()), *names]
   for metric in metrics if seen else ():
     if not metric.startswith('train/'):
-      policy.check_metric(metric, found, '--metric')
+      policy.check_metric(metric, by_split, '--metric')
 
 
 def status(folder: pathlib.Path) -> str:
@@ -64,7 +64,7 @@ def status(folder: pathlib.Path) -> str:
   return str(workdirs.read_run(folder).get('status')) if (folder / workdirs.RUN).exists() else 'waiting'
 
 
-def command(workdir: pathlib.Path, sweep: Sweep, run: Run) -> list[str]:
+def command(workdir: pathlib.Path, sweep: Sweep, run: Trial) -> list[str]:
   """The command of one run."""
   shared = [f'--override={text}' for text in sweep.shared]
   return [
@@ -75,9 +75,9 @@ def command(workdir: pathlib.Path, sweep: Sweep, run: Run) -> list[str]:
 def execute(
   workdir: pathlib.Path,
   sweep: Sweep,
-  runs: Sequence[Run],
+  runs: Sequence[Trial],
   parallel: int,
-  finished: Callable[[Run], str] = lambda run: '',
+  finished: Callable[[Trial], str] = lambda run: '',
   stream: TextIO | None = None,
 ) -> Outcome:
   """Runs what is not complete, at most `parallel` at once; a failed run does not stop the others.
@@ -98,9 +98,9 @@ def execute(
   say = lambda *facts: print('   '.join(fact for fact in facts if fact), file=stream, flush=True)
   waiting = [run for run in runs if status(workdir / run.name) != 'complete']
   done, failed, interrupted = len(runs) - len(waiting), {}, False
-  elsewhere: list[Run] = []
+  elsewhere: list[Trial] = []
   say(f'{len(runs)} runs, {done} of them complete; {parallel} at once; output in {workdir / LOGS}')
-  going: dict[str, tuple[Run, subprocess.Popen, float]] = {}
+  going: dict[str, tuple[Trial, subprocess.Popen, float]] = {}
   clock = _Clock(len(runs), sum(_fraction(workdir / run.name) for run in runs))
   (workdir / LOGS).mkdir(parents=True, exist_ok=True)
   try:
@@ -155,7 +155,7 @@ def execute(
   return Outcome(failed, interrupted)
 
 
-def error_line(workdir: pathlib.Path, run: Run, code: int) -> str:
+def error_line(workdir: pathlib.Path, run: Trial, code: int) -> str:
   """Why a run failed, in one line: the last 'error: ...' it wrote, else the last line, else its exit code."""
   lines = (workdir / LOGS / f'{run.name}.txt').read_text(encoding='utf-8', errors='replace').split('\n')
   lines = [line.strip() for line in lines if line.strip()]
@@ -166,7 +166,7 @@ def error_line(workdir: pathlib.Path, run: Run, code: int) -> str:
   return (errors or lines or [f'exit code {code}'])[-1]
 
 
-def slurm(workdir: pathlib.Path, sweep: Sweep, runs: Sequence[Run], parallel: int | None) -> str:
+def slurm(workdir: pathlib.Path, sweep: Sweep, runs: Sequence[Trial], parallel: int | None) -> str:
   """A batch script whose array has a task for each run which is not complete.
 
   A task that is told to stop (120 s before its time limit) saves, and is put into the queue again.
@@ -204,7 +204,7 @@ exit "$code"
 """
 
 
-def _start(workdir: pathlib.Path, sweep: Sweep, run: Run, parallel: int) -> subprocess.Popen:
+def _start(workdir: pathlib.Path, sweep: Sweep, run: Trial, parallel: int) -> subprocess.Popen:
   arguments = [*command(workdir, sweep, run), '--noprogress']
   environment = dict(os.environ)
   if parallel > 1:  # JAX takes three quarters of a GPU's memory for each process unless it is told otherwise

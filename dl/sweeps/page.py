@@ -17,7 +17,7 @@ from dl.contract.metrics import BY_SEED
 from dl.errors import ConfigError, nearest
 from dl.report import page, runs, scatter
 from dl.report.markup import COLOURS, escape
-from dl.show.words import duration
+from dl.show.words import duration, number
 from dl.store import atomic
 from dl.sweeps import sweeping
 
@@ -54,17 +54,17 @@ class Group:
   values: dict[str, Any]
   rows: tuple[Row, ...]
 
-  def found(self, metric: str) -> list[float]:
+  def numbers(self, metric: str) -> list[float]:
     """The metric of each run that has it."""
     return [row.metrics[metric] for row in self.rows if metric in row.metrics]
 
   def text(self, metric: str) -> str:
     """'0.9878', or '0.9878 ± 0.0031': the mean over the seeds and their standard deviation."""
-    found = self.found(metric)
-    if not found:
+    numbers = self.numbers(metric)
+    if not numbers:
       return ''
-    spread = f' ± {statistics.stdev(found):.2g}' if len(found) > 1 else ''
-    return runs.number(statistics.fmean(found)) + spread
+    spread = f' ± {statistics.stdev(numbers):.2g}' if len(numbers) > 1 else ''
+    return number(statistics.fmean(numbers)) + spread
 
   @property
   def status(self) -> str:
@@ -145,7 +145,7 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
     if valid and metric not in valid:
       raise ConfigError(f'--metric: no run has {metric!r}; {nearest(metric, valid)}')
   facts = next((known.facts for known in loaded if 'better' in known.facts), {})
-  judge = runs.Run(workdir, workdir.name, sweep.base.to_json(), facts, [])
+  judge = runs.StoredRun(workdir, workdir.name, sweep.base.to_json(), facts, [])
   mode = judge.mode(*chosen[0].split('/', 1)) if chosen else None
   groups: dict[str, list[Row]] = {}
   for row in rows:
@@ -155,7 +155,7 @@ def load(workdir: str | os.PathLike, sweep: sweeping.Sweep, metrics: Sequence[st
   return Summary(workdir.absolute().name, keys, chosen, mode, rows, _ranked(made, chosen, mode))
 
 
-def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Run, metrics: Sequence[str] = ()) -> str:
+def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Trial, metrics: Sequence[str] = ()) -> str:
   """The metrics of one run in a few words; nothing for a run which cannot be read."""
   try:
     (known,) = runs.load([workdir / run.name])
@@ -163,10 +163,10 @@ def summary(workdir: pathlib.Path, sweep: sweeping.Sweep, run: sweeping.Run, met
     return ''
   chosen = list(metrics) or _metrics(sweep.base, [known])
   group = Group({}, tuple(_rows(run, known, ())))
-  return '   '.join(f'{metric} {group.text(metric)}' for metric in chosen if group.found(metric))
+  return '   '.join(f'{metric} {group.text(metric)}' for metric in chosen if group.numbers(metric))
 
 
-def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> list[Row]:
+def _rows(run: sweeping.Trial, known: runs.StoredRun | None, keys: Sequence[str]) -> list[Row]:
   """A row for each seed of a run, of which most have one."""
   seeds = run.experiment.seeds
   values = {key: sweeping.value(run.experiment.to_json(), key) for key in keys}
@@ -176,21 +176,21 @@ def _rows(run: sweeping.Run, known: runs.Run | None, keys: Sequence[str]) -> lis
     row = Row(run.name, values, known.status, known.step, known.seconds, metrics)
   if seeds is None:
     return [row]
-  lists = {'/'.join(key): found for key, (_, found) in (known.lists() if known else {}).items()}
+  lists = {'/'.join(key): numbers for key, (_, numbers) in (known.lists() if known else {}).items()}
   of = lambda i: {m: each[i] for m in row.metrics if (each := lists.get(m + BY_SEED)) and each[i] is not None}
   seed = run.experiment.seed
   return [dataclasses.replace(row, values=values | {'seed': seed + i}, metrics=of(i)) for i in range(seeds)]
 
 
-def _metrics(base: Experiment, loaded: Sequence[runs.Run]) -> list[str]:
+def _metrics(base: Experiment, loaded: Sequence[runs.StoredRun]) -> list[str]:
   """What the config claims, keeps or stops by; else the metrics of evaluations, those with a better side first."""
   said = [*base.expect, base.keep.get('metric'), (base.early_stop or {}).get('metric')]
   if any(said):
     return list(dict.fromkeys(metric for metric in said if metric))
-  found = runs.rows(loaded)
-  found = [key for key in found if key[0] != 'train'] or found
-  found.sort(key=lambda key: loaded[0].mode(*key) is None)
-  return ['/'.join(key) for key in found]
+  keys = runs.rows(loaded)
+  keys = [key for key in keys if key[0] != 'train'] or keys
+  keys.sort(key=lambda key: loaded[0].mode(*key) is None)
+  return ['/'.join(key) for key in keys]
 
 
 def _ranked(groups: list[Group], metrics: Sequence[str], mode: str | None) -> list[Group]:
@@ -200,8 +200,8 @@ def _ranked(groups: list[Group], metrics: Sequence[str], mode: str | None) -> li
   sign = 1 if mode == 'min' else -1
 
   def rank(group: Group) -> tuple[bool, float]:
-    found = group.found(metrics[0])
-    return (not found, sign * statistics.fmean(found) if found else 0.0)
+    numbers = group.numbers(metrics[0])
+    return (not numbers, sign * statistics.fmean(numbers) if numbers else 0.0)
 
   return sorted(groups, key=rank)
 
@@ -277,7 +277,7 @@ def _page(summary: Summary) -> str:
 def _group_table(summary: Summary) -> str:
   header, rows = _header(summary), [_cells(summary, group) for group in summary.groups]
   numbers = range(len(summary.shown) + 1, len(header))
-  ranked = len(rows) > 1 and summary.mode is not None and summary.groups[0].found(summary.metrics[0])
+  ranked = len(rows) > 1 and summary.mode is not None and summary.groups[0].numbers(summary.metrics[0])
   body = [
     _table_row(row, numbers, win=len(header) - len(summary.metrics) if ranked and i == 0 else None)
     for i, row in enumerate(rows)
@@ -293,7 +293,7 @@ def _run_table(summary: Summary) -> str:
   for row in summary.rows:
     cells = [*(text(row.values[key]) for key in names), row.status, f'{row.step:,}']
     cells.append('' if row.seconds is None else duration(row.seconds))
-    cells += [runs.number(row.metrics[m]) if m in row.metrics else '' for m in summary.metrics]
+    cells += [number(row.metrics[m]) if m in row.metrics else '' for m in summary.metrics]
     link = urllib.parse.quote(f'{row.name}/report.html', safe='/=,+') if row.step else None
     body.append(_table_row([*cells, row.name], numbers, link=link))
   return _table(_table_row(header, numbers, tag='th'), body)
@@ -336,7 +336,7 @@ def _chart(summary: Summary, rows: Sequence[Row], metric: str, key: str) -> str:
   series: dict[str, list[scatter.Point]] = {}
   for row in rows:
     label = ', '.join(f'{names[k]} {text(row.values[k])}' for k in others)
-    point = scatter.Point(row.values[key], row.metrics[metric], f'{row.name}: {runs.number(row.metrics[metric])}')
+    point = scatter.Point(row.values[key], row.metrics[metric], f'{row.name}: {number(row.metrics[metric])}')
     series.setdefault(label, []).append(point)
   varied = any(len({text(p.at) for p in points}) > 1 for points in series.values())
   legend = ''

@@ -19,7 +19,7 @@ import numpy as np
 from dl import config as configs
 from dl.config import Experiment
 from dl.errors import ConfigError, first_line, nearest
-from dl.store import atomic
+from dl.store import atomic, records
 from dl.store.workdir import FREE_TO_CHANGE
 
 FILE = 'sweep.json'
@@ -32,7 +32,7 @@ _LONGEST = 160  # characters of a name; file systems stop at 255 bytes
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Trial:
   """One run of a sweep.
 
   Attributes:
@@ -72,7 +72,7 @@ class Sweep:
   path: str
   shared: tuple[str, ...]
   base: Experiment
-  runs: tuple[Run, ...]
+  runs: tuple[Trial, ...]
 
   @property
   def keys(self) -> list[str]:
@@ -94,7 +94,7 @@ class Sweep:
     added = tuple(run for run in new.runs if not run.trains <= have)
     return dataclasses.replace(new, runs=self.runs + (_vectorized(new.base, added) if vectorize else added))
 
-  def chosen(self, runs: Sequence[Run]) -> list[Run]:
+  def chosen(self, runs: Sequence[Trial]) -> list[Trial]:
     """The runs of this sweep which train what `runs` do."""
     wanted = set().union(*(run.trains for run in runs))
     return [run for run in self.runs if run.trains & wanted]
@@ -121,13 +121,13 @@ def make(path: str, shared: Sequence[str], points: Sequence[Point]) -> Sweep:
   return Sweep(path, tuple(shared), base, runs)
 
 
-def _run(base: Experiment, point: Point) -> Run:
+def _run(base: Experiment, point: Point) -> Trial:
   # In the order of the names, `model` comes before `model.hidden`, and the order of the flags means nothing.
   experiment, overrides = base, {}
   for key in sorted(point):
     experiment = configs.override(experiment, [f'{key}={point[key]}'])
     overrides[key] = value(experiment.to_json(), key)
-  return Run(name(overrides), overrides, experiment)
+  return Trial(name(overrides), overrides, experiment)
 
 
 def value(config: Mapping[str, Any], key: str) -> Any:
@@ -168,9 +168,9 @@ def _cleaned(text: str) -> str:
   return re.sub(r'[^A-Za-z0-9._+-]+', '-', text).strip('-')
 
 
-def _vectorized(base: Experiment, runs: Sequence[Run]) -> tuple[Run, ...]:
+def _vectorized(base: Experiment, runs: Sequence[Trial]) -> tuple[Trial, ...]:
   """The runs, those whose seeds follow one another as one."""
-  rows: dict[str, list[Run]] = {}
+  rows: dict[str, list[Trial]] = {}
   for run in runs:
     rest = {key: repr(v) for key, v in run.overrides.items() if key != 'seed'}
     rows.setdefault(json.dumps(rest), []).append(run)
@@ -267,7 +267,7 @@ def from_file(path: str) -> list[Point]:
   file = pathlib.Path(path)
   if not file.is_file():
     raise ConfigError(f'--file: no file {path!r}')
-  points = _run_file(file) if file.suffix == '.py' else _read_json(file, '--file')
+  points = _run_file(file) if file.suffix == '.py' else _read(file, '--file', object)
   if not isinstance(points, list | tuple) or not points or not all(isinstance(p, Mapping) for p in points):
     raise ConfigError(f'--file: {path} must hold a list of overrides such as [{{"seed": 0}}, {{"seed": 1}}]')
   plain = [configs.to_plain(p) for p in points]
@@ -345,7 +345,7 @@ def read(workdir: pathlib.Path) -> Sweep:
   path = workdir / FILE
   if not path.is_file():
     raise ConfigError(f'--workdir: {workdir} holds no sweep (it has no {FILE}); start one with --config and --grid')
-  record = _read_json(path, '--workdir')
+  record = _read(path, '--workdir', dict)
   try:
     base = configs.resolve(record['base'])
     runs = []
@@ -371,8 +371,8 @@ def _file_name(text: str) -> str:
   return text
 
 
-def _read_json(path: pathlib.Path, flag: str) -> Any:
+def _read(path: pathlib.Path, flag: str, kind: type) -> Any:
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as e:
-    raise ConfigError(f'{flag}: {path} cannot be read as JSON: {first_line(e)}') from e
+    return records.read(path, kind)
+  except (ConfigError, OSError) as e:
+    raise ConfigError(f'{flag}: {e}') from e

@@ -9,6 +9,7 @@ import jax
 
 from dl.contract.axes import Axes
 from dl.contract.info import to_float
+from dl.show.words import amount
 from dl.training import flops, keys
 from dl.training.assemble import Parts
 
@@ -80,9 +81,9 @@ def table(found: Sequence[Row], depth: int) -> str:
     if len(row.path) <= depth + 1:
       share = lambda part, total: f'{part / total:.1%}' if total else ''
       name = '  ' * (len(row.path) - 1) + row.path[-1]
-      numbers = (f'{row.parameters:,}', share(row.parameters, whole), short(row.flops), share(row.flops, work))
+      numbers = (f'{row.parameters:,}', share(row.parameters, whole), amount(row.flops), share(row.flops, work))
       lines.append((name, row.kind, row.shape, *numbers))
-  lines.append(('all', '', '', f'{whole:,}', '', short(work), ''))
+  lines.append(('all', '', '', f'{whole:,}', '', amount(work), ''))
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
   aligned = lambda line: '  '.join(
     cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
@@ -91,11 +92,3 @@ def table(found: Sequence[Row], depth: int) -> str:
   return '\n'.join(
     [aligned(lines[0]).rstrip(), rule, *(aligned(n).rstrip() for n in lines[1:-1]), rule, aligned(lines[-1])]
   )
-
-
-def short(number: float) -> str:
-  """A large number with a unit: '4.1 G'."""
-  for unit, size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3)):
-    if number >= size:
-      return f'{number / size:.3g} {unit}'
-  return f'{number:.3g}'

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from dl.data.memory import host_memory
 from dl.errors import ConfigError
-from dl.show.words import gigabytes
+from dl.show.words import size as in_words
 
 
 def check_state(like: PyTree, devices: Iterable[jax.Device]) -> None:
@@ -29,7 +29,7 @@ def check_state(like: PyTree, devices: Iterable[jax.Device]) -> None:
     limit = _device(device) // (len(devices) if device.platform == 'cpu' else 1)  # CPU devices share the host's memory
     if size > limit:
       raise ConfigError(
-        f'config.model: with the optimizer it takes {gigabytes(size)} of a device which has {gigabytes(limit)}; '
+        f'config.model: with the optimizer it takes {in_words(size)} of a device which has {in_words(limit)}; '
         f"make the network smaller, or spread it (config.sharding='fsdp' on more devices); "
         f'python -m dl.plan finds what fits'
       )

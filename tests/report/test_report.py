@@ -12,7 +12,7 @@ import pytest
 from dl import report
 from dl.errors import ConfigError
 from dl.report import chart, runs
-from dl.show import pictures
+from dl.show import pictures, words
 from dl.store import artifacts, logs
 
 NASTY = '</script><script>alert("1")</script><img src=x onerror=alert(2)>&amp;'
@@ -290,7 +290,7 @@ def test_names_are_as_long_as_it_takes_to_tell_runs_apart():
 
 def test_numbers():
   given = [0.98765432, 1.0, 12345, 0.0001234, 123.456, None, 3.2e9]
-  assert [runs.number(v) for v in given] == ['0.9877', '1', '12,345', '0.0001234', '123.5', 'not finite', '3.2e+09']
+  assert [words.number(v) for v in given] == ['0.9877', '1', '12,345', '0.0001234', '123.5', 'not finite', '3.2e+09']
 
 
 def test_ticks_are_round_and_inside():
@@ -298,7 +298,7 @@ def test_ticks_are_round_and_inside():
   assert chart.ticks(-3, 7) == [-2, 0, 2, 4, 6]
   assert chart.log_ticks(0.05, 3) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1, 2])
   assert chart.log_ticks(1e-6, 1) == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1])
-  assert [chart.label(v) for v in (0, 0.25, 1500, 20000, 3e6, 1e-5)] == ['0', '0.25', '1,500', '20k', '3M', '1e-05']
+  assert [words.tick(v) for v in (0, 0.25, 1500, 20000, 3e6, 1e-5)] == ['0', '0.25', '1,500', '20k', '3M', '1e-05']
 
 
 def test_a_long_series_is_drawn_as_means_with_a_band_and_a_break_stays():

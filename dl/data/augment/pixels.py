@@ -109,5 +109,5 @@ def equalize(image: Image) -> Image:
   darker = jnp.cumsum(histogram, -1) - histogram
   table = jnp.minimum(divide(darker + divide(step, 2), jnp.maximum(step, 1)), 255)
   table = jnp.where(step > 0, table, jnp.arange(256)) / 255
-  found = jnp.take_along_axis(table, level, -1, mode='promise_in_bounds').astype(image.dtype)
-  return found.reshape(b, c, h, w).transpose(0, 2, 3, 1)
+  equalized = jnp.take_along_axis(table, level, -1, mode='promise_in_bounds').astype(image.dtype)
+  return equalized.reshape(b, c, h, w).transpose(0, 2, 3, 1)

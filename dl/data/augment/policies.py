@@ -97,12 +97,12 @@ def _step(
     (('autocontrast',), lambda: pixels.autocontrast(image)),
     (('equalize',), lambda: pixels.equalize(image)),
   )
-  found = image
+  stepped = image
   for names, change in changes:
     of_these = [drawn[n] for n in names if n in drawn]
     if of_these:
-      found = jnp.where(_per_image(functools.reduce(jnp.logical_or, of_these)), change(), found)
-  return found
+      stepped = jnp.where(_per_image(functools.reduce(jnp.logical_or, of_these)), change(), stepped)
+  return stepped
 
 
 def _motion(

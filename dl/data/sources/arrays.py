@@ -73,11 +73,11 @@ def load_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   """Every array of a .npz file; raises ConfigError where it cannot be read."""
   path = files.existing(path)
   try:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
       raise ConfigError(f'{path} holds a single array; save it with np.savez')
-    with found:
-      arrays = dict(found)
+    with loaded:
+      arrays = dict(loaded)
     if not all(isinstance(v, np.ndarray) for v in arrays.values()):
       raise ConfigError(f'{path} holds something else than arrays')
     return arrays

@@ -205,10 +205,10 @@ def _list(root: pathlib.Path) -> tuple[list[pathlib.Path], list[str], dict[str, 
 def _classes(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
   pairs = []
   for folder in _folders(root):
-    found = sorted(p for p in folder.rglob('*') if files.is_one_of(p, SUFFIXES))
-    if not found:
+    members = sorted(p for p in folder.rglob('*') if files.is_one_of(p, SUFFIXES))
+    if not members:
       raise ConfigError(f'{folder}: no image in this class ({", ".join(SUFFIXES[:4])}, ...)')
-    pairs += [(p, folder.name) for p in found]
+    pairs += [(p, folder.name) for p in members]
   if not pairs:
     raise ConfigError(f'{root}: expected one folder a class, with images in it')
   return pairs

@@ -118,8 +118,8 @@ def _pairs(root: Path, images: str, labels: str) -> list[tuple[Path, Path]]:
   keys = [{pathlib.PurePath(p.name).stem: p for p in side} for side in (left, right)]
   if not keys[0].keys() & keys[1].keys():
     keys = [{_number(p): p for p in side} for side in (left, right)]
-  for side, found in ((left, keys[0]), (right, keys[1])):
-    if len(found) < len(side):
+  for side, by_key in ((left, keys[0]), (right, keys[1])):
+    if len(by_key) < len(side):
       raise ConfigError(f'{root}: files in {images} and {labels} need the same names, or numbers of their own')
   missing = [(p, labels) for k, p in keys[0].items() if k not in keys[1]]
   missing += [(p, images) for k, p in keys[1].items() if k not in keys[0]]
@@ -136,10 +136,10 @@ def _list(root: Path, folder: str) -> list[Path]:
     if part not in below:
       raise ConfigError(f'{root}: there is no folder {folder!r}; {nearest(part, below)}')
     where = where / part
-  found = [p for p in where.iterdir() if p.is_file() and _is_image(p.name)]
-  if not found:
+  listed = [p for p in where.iterdir() if p.is_file() and _is_image(p.name)]
+  if not listed:
     raise ConfigError(f'{root}: no image in {folder!r} ({", ".join(SUFFIXES[:4])}, ...)')
-  return sorted(found, key=lambda p: p.name)
+  return sorted(listed, key=lambda p: p.name)
 
 
 def _is_image(name: str) -> bool:
@@ -176,19 +176,19 @@ def _part(part: Part, names: Sequence[str], where: str) -> list[int]:
     match = re.fullmatch(r'(-?\d+)?:(-?\d+)?', part)
     if not match:
       raise ConfigError(f"{where}: expected a range such as ':15', or a list, got {part!r}")
-    found = list(range(len(names))[slice(*(int(g) if g else None for g in match.groups()))])
+    chosen = list(range(len(names))[slice(*(int(g) if g else None for g in match.groups()))])
   else:
-    found = []
+    chosen = []
     for item in part:
       if isinstance(item, str) and item in names:
-        found.append(names.index(item))
+        chosen.append(names.index(item))
       elif isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(names):
-        found.append(item)
+        chosen.append(item)
       else:
         raise ConfigError(f'{where}: there is no image {item!r} among the {len(names)} from {names[0]} to {names[-1]}')
-  if not found:
+  if not chosen:
     raise ConfigError(f'{where}: {part!r} is empty; there are {len(names)} images')
-  return found
+  return chosen
 
 
 def _read(
@@ -208,10 +208,10 @@ def _read(
   table[list(values)] = np.arange(len(values))
   if void is not None:
     table[void] = void
-  found = table[classes]
-  if (found < 0).any():
-    raise ConfigError(f'{labels} holds {int(classes[found < 0][0])}, which is not among the values {values}')
-  return pixels, found.astype(np.uint8)
+  numbers = table[classes]
+  if (numbers < 0).any():
+    raise ConfigError(f'{labels} holds {int(classes[numbers < 0][0])}, which is not among the values {values}')
+  return pixels, numbers.astype(np.uint8)
 
 
 def _read_labels(path: Path) -> UInt8[np.ndarray, 'h w']:

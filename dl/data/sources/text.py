@@ -126,8 +126,8 @@ class StandardLibrary(Windows):
     """
     if split not in SPLITS:
       raise ConfigError(f'split: there is no split {split!r}; {nearest(split, SPLITS)}')
-    found = [(name, text) for name, text in library_files() if packages or '/' not in name]
-    content = [text for name, text in found if split in ('all', split_of(name))]
+    named = [(name, text) for name, text in library_files() if packages or '/' not in name]
+    content = [text for name, text in named if split in ('all', split_of(name))]
     if not content:
       raise ConfigError(f'this Python ({sys.executable}) has no source of its standard library')
     super().__init__(np.frombuffer(b''.join(content), np.uint8), length, stride, Info(vocab_size=256))
@@ -139,13 +139,13 @@ LEFT_OUT = frozenset({'site-packages', 'dist-packages', 'test', 'tests', 'idle_t
 def library_files() -> list[tuple[str, bytes]]:
   """(relative path, content) of every file of the corpus, in order; each ends with a newline."""
   root = pathlib.Path(sysconfig.get_path('stdlib'))
-  found = []
+  paths = []
   for path in root.rglob('*.py'):
     relative = path.relative_to(root)
     if not LEFT_OUT.intersection(relative.parts):
-      found.append((relative.as_posix(), path))
+      paths.append((relative.as_posix(), path))
   result = []
-  for name, path in sorted(found):
+  for name, path in sorted(paths):
     try:
       content = path.read_bytes()
       content.decode('utf-8')
@@ -179,11 +179,11 @@ def code_points(content: bytes, path: object) -> Integer[np.ndarray, ' n']:
 
 
 def _read(path: str) -> bytes:
-  found, folder = files.expand(path, SUFFIXES), pathlib.Path(path).expanduser().resolve()
-  for p in found if folder.is_dir() else ():
+  paths, folder = files.expand(path, SUFFIXES), pathlib.Path(path).expanduser().resolve()
+  for p in paths if folder.is_dir() else ():
     if not p.resolve().is_relative_to(folder):  # a folder may be of others, and what is read is learned
       raise ConfigError(f'{p} is a link out of {path}; copy the file, or name it itself')
-  return b''.join(map(read_bytes, found))
+  return b''.join(map(read_bytes, paths))
 
 
 def _cut(content: bytes, validation: float, test: float, vocabulary: str, path: str) -> dict[str, bytes]:
