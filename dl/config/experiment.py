@@ -38,8 +38,8 @@ class Experiment:
     log_every: how often to write training metrics.
     checkpoint_every: how often to save; always at the end too.
     artifacts_every: how often to write samples and pictures; None: at the end alone.
-    keep: which checkpoints to keep: `last` newest and `best` best ones by `metric` ('test/accuracy') and `mode`,
-      'max' where more is better.
+    keep: which checkpoints to keep: `last` newest and `best` best ones by `metric` ('test/accuracy'); `mode`, 'min' or
+      'max', is needed where the metric does not say itself which is better.
     early_stop: stop when `metric` has not improved for `patience` (a duration), by more than `min_delta`; `mode`.
     steps_per_call: steps fused into one compiled call by `lax.scan`.
     precision: compute in this dtype; parameters, optimizer states and statistics stay float32.
