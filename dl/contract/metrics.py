@@ -122,18 +122,20 @@ class R2(Metric):
 
   @classmethod
   def of(
-    cls, prediction: Float[Array, '*b'], target: Float[Array, '*b'], mask: Num[Array, '*b'], offset: float = 0.0
+    cls, prediction: Float[Array, '*b'], target: Float[Array, '*b'], mask: Num[Array, '*b'], offset: float | None = None
   ) -> Self:
     """R2 of a batch; an `offset` near the mean of the targets, the same for all batches, saves digits of the mean."""
     mask = jnp.asarray(mask, jnp.float32)
-    weight = mask.sum()
-    count = jnp.where(weight > 0, weight, 1.0)
-    sum_of_real = lambda x: jnp.where(mask > 0, x * mask, 0.0).sum()
-    mean = sum_of_real(target - offset) / count
-    centred = target - offset - mean
-    left = sum_of_real(centred)  # 0 but for the rounding of the mean
-    spread = sum_of_real(centred**2) - left**2 / count
-    return cls(sum_of_real((prediction - target) ** 2), mean, spread, weight)
+    real = mask > 0
+    near = target.ravel()[jnp.argmax(real)] if offset is None else offset  # one pass over differences from a target
+    centred = jnp.where(real, target - near, 0.0)
+    residual = jnp.where(real, (prediction - target) ** 2, 0.0)
+    total, square, weight = (centred * mask).sum(), (centred**2 * mask).sum(), mask.sum()
+    mean = total / jnp.where(weight > 0, weight, 1.0)
+    spread = jnp.maximum(square - total * mean, 0.0)
+    if offset is None:
+      mean = jnp.where(weight > 0, near + mean, 0.0)
+    return cls((residual * mask).sum(), mean, spread, weight)
 
   def merge(self, other: Self) -> Self:
     weight = self.weight + other.weight

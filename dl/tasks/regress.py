@@ -64,7 +64,7 @@ class Regress(Supervised):
     return {
       'mae': Mean.of(jnp.abs(error), mask, better='min'),
       'rmse': RootMean.of(jnp.square(error), mask),
-      'r2': R2.of(predicted, target, mask, self.info.target_mean or 0.0),
+      'r2': R2.of(predicted, target, mask, self.info.target_mean),
     }
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
