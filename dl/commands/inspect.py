@@ -47,19 +47,19 @@ def write_pictures(parts: Any, folder: pathlib.Path, images: int) -> list[pathli
   from dl.show import pictures
   from dl.store import atomic
 
-  found = {}
+  drawn = {}
   rates = learning_rates(parts)
   if rates:
-    found['learning_rate'] = pictures.curves(rates, x='step', y='learning rate')
+    drawn['learning_rate'] = pictures.curves(rates, x='step', y='learning rate')
   if 'image' in parts.batch:
     import numpy as np
 
     shown = np.asarray(augmented_batch(parts)['image'])[:images]
-    found['batch'] = pictures.grid(shown[..., : 3 if shown.shape[-1] >= 3 else 1])
+    drawn['batch'] = pictures.grid(shown[..., : 3 if shown.shape[-1] >= 3 else 1])
   folder.mkdir(parents=True, exist_ok=True)
-  for name, picture in found.items():
+  for name, picture in drawn.items():
     atomic.write(folder / f'{name}.png', pictures.png(picture))
-  return [folder / f'{name}.png' for name in found]
+  return [folder / f'{name}.png' for name in drawn]
 
 
 def main(argv: Sequence[str]) -> None:

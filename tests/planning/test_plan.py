@@ -9,13 +9,15 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from small import small
 
 from dl.commands import plan
 from dl.config import Experiment
 from dl.errors import ConfigError
-from dl.parallel import datasheet
+from dl.parallel import datasheet, meshes
 from dl.planning import hlo, plans
-from dl.training import flops
+from dl.training import flops, steps
+from dl.training.assemble import assemble
 
 
 def test_products_and_loops_of_one_device_are_those_of_the_jaxpr():
@@ -49,6 +51,13 @@ def test_products_run_at_the_rate_of_their_operands():
   planned = plans.Plan(1, {'data': 1}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 4.0 * one, {}, 0.0)
   assert planned.times(device)['products'] == pytest.approx(one / device.bfloat16 + 3 * one / device.float32)
   assert {p.precision for p in hlo.read(PARTITIONED).products} == {'bfloat16'}
+
+
+def test_a_language_model_in_bfloat16_has_no_product_in_float32():
+  parts = assemble(small('gpt', 'precision=bfloat16'))
+  functions = steps.compiled(parts, meshes.make_mesh({'data': 1}, jax.devices()[:1]))
+  program = hlo.read(functions.train.lower(*functions.like, parts.batch).as_text('hlo'))
+  assert program.flops > 0 and program.share('float32') == 0
 
 
 PARTITIONED = """HloModule jit_f, num_partitions=8
