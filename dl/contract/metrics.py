@@ -296,7 +296,9 @@ def average(mean: Mean) -> Float[Array, '']:
 
 def correct(logits: Float[Array, '*b classes'], label: Int[Array, '*b']) -> Bool[Array, '*b']:
   """Whether the label has the largest logit: not where one is NaN, nor for a label outside of the classes."""
-  return (logits.argmax(-1) == label) & ~jnp.isnan(logits).any(-1)
+  predicted = logits.argmax(-1)
+  largest = jnp.take_along_axis(logits, predicted[..., None], -1)[..., 0]  # NaN if one is
+  return (predicted == label) & ~jnp.isnan(largest)
 
 
 def rank(logits: Float[Array, 'b classes'], label: Int[Array, ' b']) -> Int[Array, ' b']:
