@@ -44,6 +44,8 @@ LONG = (
   'test_sweep', 'test_processes', 'test_resume', 'test_colabs',
 )  # fmt: skip
 """The longest files, which come first."""
+AS_USERS = ('planning', 'parallel')
+"""Folders of tests which are about compiled code: it is optimized as it is for users."""
 TABLES = ('test_contract', 'test_parity')
 """Files whose rows may go to several workers; the tests of any other file stay together, with what they share."""
 
@@ -97,6 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
   config.stash[SHARED] = pathlib.Path(given or tempfile.mkdtemp(prefix='dl_tests_'))
   for name, value in cache_settings(config.stash[SHARED] / 'compiled').items():
     jax.config.update(name, value)
+  jax.config.update('jax_disable_most_optimizations', not config.getoption('thorough'))
   lru_cache.LRUCache.put = put
   os.environ['XDG_CACHE_HOME'] = str(own(config) / 'home')  # of commands which are killed, and not the user's
 
@@ -132,7 +135,8 @@ def cache_settings(folder: pathlib.Path) -> dict[str, Any]:
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
   """Environment variables for a subprocess (one that is not killed): this code, CPU, what was compiled until now."""
   cache = {k.upper(): str(v) for k, v in cache_settings(own(request.config) / 'compiled').items()}
-  return os.environ | cache | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+  quick = {'JAX_DISABLE_MOST_OPTIMIZATIONS': str(jax.config.read('jax_disable_most_optimizations'))}
+  return os.environ | cache | quick | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
 
 
 @pytest.fixture(autouse=True)
@@ -176,11 +180,11 @@ def runs(request: pytest.FixtureRequest) -> Callable[..., pathlib.Path]:
 
 @pytest.fixture(autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-  """Compiles networks with few optimizations, in about half the time: they are run once, on small inputs."""
-  before = jax.config.read('jax_disable_most_optimizations')
-  jax.config.update('jax_disable_most_optimizations', before or request.path.parent.name in ('models', 'nn'))
+  """Compiles as users do what is thorough or about compiled code; all else with few optimizations, in half the time."""
+  quick = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', quick and request.path.parent.name not in AS_USERS)
   yield
-  jax.config.update('jax_disable_most_optimizations', before)
+  jax.config.update('jax_disable_most_optimizations', quick)
 
 
 class Clock:

@@ -42,9 +42,13 @@ SMALL = {
     ],
   ),
   'cancer': (
-    'tabular/breast_cancer_mlp.py:1', ['model.hidden=(8,)', 'train_for=40', 'eval_every=40', 'log_every=20'],
+    'tabular/breast_cancer_mlp.py:1',
+    ['model.hidden=(8,)', 'train_for=40', 'eval_every=40', 'log_every=20', 'checkpoint_every=20'],
   ),
-  'diabetes': ('tabular/diabetes_mlp.py', ['model.hidden=(8,)', 'train_for=40', 'eval_every=20', 'log_every=20']),
+  'diabetes': (
+    'tabular/diabetes_mlp.py',
+    ['model.hidden=(8,)', 'train_for=40', 'eval_every=20', 'log_every=20', 'checkpoint_every=20'],
+  ),
   'gan': (
     'generative/digits_gan.py',
     [
@@ -54,7 +58,7 @@ SMALL = {
       "optim={'generator': {'adam': {'name': 'adam', 'learning_rate': {'name': 'linear_schedule', 'init_value': 1e-3, "
       "'end_value': 0.0}}, 'ema': {'name': 'params_ema', 'decay': 0.9}}, "
       "'discriminator': {'adam': {'name': 'adam', 'learning_rate': 5e-4}}}",
-      'data.batch_size=16', 'train_for=12', 'log_every=4', 'eval_every=6', 'artifacts_every=6',
+      'data.batch_size=16', 'train_for=12', 'log_every=4', 'eval_every=6', 'artifacts_every=6', 'checkpoint_every=6',
     ],
   ),
   'gpt': (
@@ -65,6 +69,7 @@ SMALL = {
       "optim={'clip': {'name': 'clip_by_global_norm', 'max_norm': 1.0}, 'adam': {'name': 'adam', "
       "'learning_rate': 3e-3}}",
       "eval={'validation': {'batch_size': 32}}", 'task.sample_length=24', 'train_for=12', 'log_every=4', 'eval_every=6',
+      'checkpoint_every=6',
     ],
   ),
   'ppo': (
@@ -72,7 +77,7 @@ SMALL = {
     [
       'task.num_envs=4', 'task.rollout_length=16', 'task.epochs=2', 'task.minibatches=2', 'task.eval_episodes=4',
       'model.features=(8,)', "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'linear_schedule', "
-      "'init_value': 1e-3, 'end_value': 0.0}}}", 'train_for=6', 'log_every=2', 'eval_every=3',
+      "'init_value': 1e-3, 'end_value': 0.0}}}", 'train_for=6', 'log_every=2', 'eval_every=3', 'checkpoint_every=3',
     ],
   ),
 }  # fmt: skip

@@ -49,7 +49,12 @@ def padded(x, y, size):
   'model, options, least',
   [
     (MLP((64,), 10, batch_norm=True), dict(normalize=True, label_smoothing=0.1), 0.95),
-    (LeNet5(10, activation='relu', pooling='max', fit='resize'), dict(class_weights='balanced'), 0.93),
+    pytest.param(
+      LeNet5(10, activation='relu', pooling='max', fit='resize'),
+      dict(class_weights='balanced'),
+      0.93,
+      marks=pytest.mark.thorough,
+    ),
     (MLP((64,), 10), dict(criterion=dict(name='focal', gamma=1.0)), 0.92),
   ],
 )

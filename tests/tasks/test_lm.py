@@ -51,6 +51,7 @@ def learned():
   return task, state, last
 
 
+@pytest.mark.thorough
 def test_learns_a_repeating_text_and_goes_on_with_it():
   task, state, last = learned()
   found = evaluate(task, state, list(windows(1, 4)))
@@ -99,6 +100,7 @@ def test_padded_rows_and_tokens_change_nothing():
   jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-4, atol=1e-6), a, run(params, alone))
 
 
+@pytest.mark.thorough  # what it has learned is scored
 def test_predict_scores_each_token_once():
   task, state, _ = learned()
   text = np.frombuffer(TEXT[: 2 * LENGTH + 8], np.uint8).astype(np.int32)

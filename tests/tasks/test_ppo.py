@@ -335,6 +335,7 @@ def trained():
   return task, best, sampled, returns, again
 
 
+@pytest.mark.thorough
 def test_it_learns(trained):
   task, state, sampled, returns, _ = trained
   assert np.median(returns) >= 475 and np.median(sampled) > 450
@@ -344,6 +345,7 @@ def test_it_learns(trained):
   assert numbers(jax.jit(sampling.evaluate)(state, {}, jax.random.key(0)))['return'] >= 450
 
 
+@pytest.mark.thorough
 def test_gymnasium_agrees(trained):
   """The greedy policy in gymnasium's own CartPole-v1, whose first states are gymnasium's too."""
   import gymnasium
@@ -362,11 +364,13 @@ def test_gymnasium_agrees(trained):
   assert totals.mean() >= 475
 
 
+@pytest.mark.thorough
 def test_a_step_is_a_function_of_the_state(trained):
   *_, (a, b) = trained
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.thorough
 def test_artifacts_show_an_episode(trained):
   task, state, *_ = trained
   found = task.artifacts(state, jax.random.key(0))

@@ -55,6 +55,7 @@ def random_batch(rng, b=3, size=(6, 7), classes=3, void=0.2):
   return {'image': image, 'label_map': labels, 'mask': np.ones(b, np.float32)}
 
 
+@pytest.mark.thorough
 def test_learns_discs_which_noise_hides_from_single_pixels():
   rng = np.random.default_rng(0)
   task = Segment(model=UNet(2, (8, 16)), info=Info(num_classes=2))

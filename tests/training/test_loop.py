@@ -234,7 +234,7 @@ def test_a_complete_run_stays_as_it_is(runs, tmp_path):
   ('overrides', 'cuts'),
   [
     pytest.param((), (5, 1, 17, 2, 9), marks=pytest.mark.thorough, id='single'),
-    pytest.param(FUSED, (1, 4), id='fused'),
+    pytest.param(FUSED, (1, 4), marks=pytest.mark.thorough, id='fused'),
   ],
 )
 def test_a_run_cut_anywhere_continues_bit_for_bit(runs, tmp_path, overrides, cuts):
@@ -267,6 +267,7 @@ def test_sums_of_an_unfinished_line_survive(runs, tmp_path):
   assert records(tmp_path / 'run')[1] == records(runs('digits'))[1]
 
 
+@pytest.mark.thorough  # the contract has two steps of each kind
 def test_fused_steps_give_the_same_numbers(runs, tmp_path):
   train(small('digits', *FUSED, 'steps_per_call=1'), tmp_path / 'digits')
   assert_close(records(tmp_path / 'digits'), records(runs('digits', *FUSED)), rtol=2e-4, atol=1e-5)
@@ -360,6 +361,7 @@ def test_four_accumulated_batches_are_one_of_four_times_the_size(tmp_path):
   assert_close(*lines, rtol=1e-4)
 
 
+@pytest.mark.thorough  # the contract has a step of each kind
 def test_bfloat16_computes_in_it_and_keeps_float32(runs, tmp_path):
   config = small('digits', 'precision=bfloat16')
   parts = assemble.assemble(config)
