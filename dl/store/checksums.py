@@ -53,8 +53,8 @@ def damage(directory: pathlib.Path, only: Iterable[str] | None = None) -> str | 
     wanted = {name: (int(size), int(crc)) for name, (size, crc) in read.items()}
     if any(name.startswith('/') or '..' in name.split('/') for name in wanted):
       raise ValueError('a file elsewhere')
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-    return f'{FILE}: cannot be read ({type(e).__name__})'
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return f'{FILE}: cannot be read'
   names = sorted(wanted if only is None else wanted.keys() & {*only})
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
     differences = pool.map(lambda name: _differs(directory / name, *wanted[name]), names)
