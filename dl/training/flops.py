@@ -29,7 +29,7 @@ def _walk(jaxpr: Any, prefix: str) -> Iterator[tuple[str, float]]:
       yield name, _convolution(eqn)
     elif kind == 'cond':
       branches = [list(_walk(branch.jaxpr, name)) for branch in params['branches']]
-      yield from max(branches, key=lambda found: sum(flops for _, flops in found))
+      yield from max(branches, key=lambda work: sum(flops for _, flops in work))
     else:
       times = params['length'] if kind == 'scan' else 1
       for inner in _inner(params):

@@ -36,5 +36,5 @@ def check_state(like: PyTree, devices: Iterable[jax.Device]) -> None:
 
 
 def _device(device: Any) -> int:
-  found = (device.memory_stats() or {}) if device.platform != 'cpu' else {}
-  return found.get('bytes_limit') or (host_memory() if device.platform == 'cpu' else 2**63)
+  stats = (device.memory_stats() or {}) if device.platform != 'cpu' else {}
+  return stats.get('bytes_limit') or (host_memory() if device.platform == 'cpu' else 2**63)

@@ -60,17 +60,17 @@ class Meter:
     """What to log of so many steps, since the last call."""
     training = max(seconds - self._aside, 1e-9)
     rate = steps / training
-    found = {'steps_per_second': rate, 'step_seconds': training / max(steps, 1)}
+    numbers = {'steps_per_second': rate, 'step_seconds': training / max(steps, 1)}
     if self._examples:
-      found['examples_per_second'] = rate * self._examples
+      numbers['examples_per_second'] = rate * self._examples
     if self._tokens:
-      found['tokens_per_second'] = rate * self._tokens
-    found['data_wait'] = min(self._waited / training, 1.0)
-    found['memory_gb'] = _memory(self._device) / 1e9
+      numbers['tokens_per_second'] = rate * self._tokens
+    numbers['data_wait'] = min(self._waited / training, 1.0)
+    numbers['memory_gb'] = _memory(self._device) / 1e9
     if self._peak:
-      found['mfu'] = rate * self._flops / self._peak
+      numbers['mfu'] = rate * self._flops / self._peak
     self._waited = self._aside = 0.0
-    return found
+    return numbers
 
 
 def model_flops(parts: Parts) -> float:

@@ -64,6 +64,6 @@ def batches(pipeline: Any, start: int, seed: int, count: int | None) -> Iterator
   return ({k: np.stack([batch[k] for batch in step], axis=1) for k in step[0]} for step in zip(*orders))
 
 
-def marked(found: Metrics, count: int | None) -> Metrics:
+def marked(metrics: Metrics, count: int | None) -> Metrics:
   """Marks metrics which have an axis of seeds."""
-  return found if count is None else {k: BySeed(m) for k, m in found.items()}
+  return metrics if count is None else {k: BySeed(m) for k, m in metrics.items()}
