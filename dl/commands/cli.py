@@ -9,10 +9,13 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
 from dl.commands import compilation
+from dl.config.experiment import parse_value
+from dl.config.hints import matches, type_hints
 from dl.errors import FAILURE, USER_ERROR, ConfigError, StuckError, TrainingError, nearest, one_line
 from dl.parallel import supervisor
 
@@ -168,7 +171,7 @@ def no_more(argv: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    return flags.FLAGS(rewrite_overrides(argv))
+    return flags.FLAGS(rewrite_options(rewrite_overrides(argv)))
   except flags.UnrecognizedFlagError as e:
     name = (e.flagname or '').split('.')[0]
     sys.exit(fail(ConfigError(f'no flag is called --{name}; {nearest(name, [f for f in flags.FLAGS if len(f) > 1])}')))
@@ -177,19 +180,57 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def rewrite_overrides(argv: Sequence[str]) -> list[str]:
-  """Turns each `--config.a.b=value` (or `--config.a.b value`) into `--override=a.b=value`."""
+  """Turns each `--config.a.b=value` (or `--config.a.b value`) into `--override=a.b=value`, and `--by.a` likewise."""
+  short = {'config': 'override'} | ({'by': 'argument'} if 'argument' in flags.FLAGS else {})
   result, rest = [], list(argv)
   while rest:
     argument = rest.pop(0)
-    name = argument.lstrip('-')
+    top, dot, text = argument.lstrip('-').partition('.')
     if argument == '--':
       return [*result, argument, *rest]
-    if argument.startswith('-') and name.startswith('config.'):
-      text = name.removeprefix('config.')
-      if '=' not in text and rest and not rest[0].startswith('--'):
-        text += '=' + rest.pop(0)
-      argument = f'--override={text}'
+    if argument.startswith('-') and dot and top in short:
+      argument = f'--{short[top]}={_with_value(text, rest)}'
     result.append(argument)
+  return result
+
+
+def rewrite_options(argv: Sequence[str]) -> list[str]:
+  """Turns each flag that is not defined into `--option=name=value`, for a command which has the flag `option`."""
+  if 'option' not in flags.FLAGS:
+    return list(argv)
+  result, rest = [*argv[:1]], [*argv[1:]]
+  while rest:
+    argument = rest.pop(0)
+    if argument == '--':
+      return [*result, argument, *rest]
+    text = argument.lstrip('-')
+    name = text.partition('=')[0]
+    flag = next((flags.FLAGS[n] for n in (name, name.removeprefix('no')) if n in flags.FLAGS), None)
+    if not argument.startswith('-') or not name:
+      result.append(argument)
+    elif flag is None or (flag.name != name and not flag.boolean):
+      result.append(f'--option={_with_value(text, rest)}')
+    else:
+      result.append(argument)
+      if '=' not in text and not flag.boolean and rest:
+        result.append(rest.pop(0))
+  return result
+
+
+def _with_value(text: str, rest: list[str]) -> str:
+  """The text 'name=value' of a flag, whose value may be the argument after it; one without a value is true."""
+  if '=' in text:
+    return text
+  return f'{text}={rest.pop(0)}' if rest and not rest[0].startswith('--') else text
+
+
+def values(texts: Sequence[str], target: Callable) -> dict[str, Any]:
+  """Texts 'name=value' as arguments of a class or function: a text stays one where its hint says so; none is True."""
+  hints, result = type_hints(target), {}
+  for text in texts:
+    name, separator, value = text.partition('=')
+    parsed = parse_value(value, None) if separator else True
+    result[name] = value if not matches(parsed, hints.get(name, Any)) and matches(value, hints.get(name)) else parsed
   return result
 
 

@@ -1,19 +1,26 @@
 """python -m dl.evaluate --workdir=/tmp/digits [--step=best] [--eval=test]
 
-Evaluates a checkpoint on the sets of its config; prints one JSON object an evaluation. A generative model can be
-judged by a classifier: --classifier=/tmp/digits_lenet prints each class's share of the samples and the confidence.
+Evaluates a checkpoint on the sets of its config; prints one JSON object an evaluation. Any evaluator can be asked in
+place of the config's, with its arguments:
+
+  --by=mistakes.Mistakes --by.shown=50 --output=/tmp/look    pictures and tables go to the folder
+  --by=judge.Judge --by.classifier=/tmp/digits_lenet         each class's share of a generative model's samples
+
+--classifier=/tmp/digits_lenet --samples=1000 --seed=0 is short for the latter.
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import flags
 
 from dl.commands import cli
+from dl.config import build
 from dl.errors import ConfigError
 
 
@@ -27,44 +34,95 @@ def define_flags() -> None:
   flags.DEFINE_string('classifier', None, "Work directory of a classifier which judges the model's samples.")
   flags.DEFINE_integer('samples', 1000, 'Number of samples the classifier judges.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of those samples.')
+  flags.DEFINE_string('by', None, "Evaluator to ask, as a config's `by`; --by.a=value gives it an argument.")
+  flags.DEFINE_multi_string('argument', [], 'a=value; --by.a=value is short for --argument=a=value.')
+  flags.DEFINE_string('output', None, 'Folder, made if needed, for pictures and tables of what --by finds.')
 
 
 def evaluate(
-  workdir: pathlib.Path, step: int | str | None = None, names: Sequence[str] = (), batch_size: int | None = None
+  workdir: pathlib.Path,
+  step: int | str | None = None,
+  names: Sequence[str] = (),
+  batch_size: int | None = None,
+  by: Mapping[str, Any] | None = None,
+  output: pathlib.Path | None = None,
+  where: str = '--by',
 ) -> dict[str, dict[str, Any]]:
   """Evaluation name -> numbers, for a checkpoint of a run, on all the devices there are.
 
+  Args:
+    workdir: the work directory.
+    step: a step, or 'best'; None for the newest.
+    names: which evaluations; none are all.
+    batch_size: in place of the config's.
+    by: `name` and arguments of an evaluator in place of the config's; one without data is its only evaluation, and
+      called as it is.
+    output: folder for the artifacts of `by`.
+    where: what `by` is called in error lines.
+
   Raises:
-    ConfigError: no such run, checkpoint or evaluation.
+    ConfigError: no such run, checkpoint, evaluation or evaluator.
   """
   from dl.parallel import meshes
-  from dl.store import skipped
+  from dl.store import artifacts, skipped
   from dl.store import workdir as workdirs
-  from dl.training import evaluation, restore
+  from dl.training import entries, evaluation, evaluators, restore, seeds
   from dl.training.assemble import make_eval_pipelines
 
   experiment = workdirs.read_config(workdir)
+  if by is not None:
+    experiment = _asked(experiment, names, by, where)
+    names = list(experiment.eval)
   if batch_size is not None and experiment.data is not None:
     experiment.data['batch_size'] = batch_size
-    for spec in experiment.eval.values():
-      spec.pop('batch_size', None)
+    for name, spec in experiment.eval.items():
+      if 'batch_size' in (entries.read(experiment, name).data or ()):
+        del spec['batch_size']
   pipelines = make_eval_pipelines(experiment, list(names) or None)
   mesh = meshes.make_mesh(meshes.fitting(experiment.mesh, jax.device_count()))
   meshes.check_evals(pipelines, mesh)
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
-  eval_step = evaluation.make_eval_step(parts.task, experiment.seed, experiment.seeds)
-  eval_step = jax.jit(eval_step, out_shardings=meshes.replicated(mesh))
-  found = {name: evaluation.evaluate(eval_step, state, pipeline, mesh) for name, pipeline in pipelines.items()}
+  parts = dataclasses.replace(parts, experiment=experiment)
+  if by is None:
+    opinions = evaluators.make(parts, list(pipelines))
+  else:
+    opinions = dict.fromkeys(pipelines, evaluators.build_one(by, where, parts.task))
+  evaluation.numbers(parts, pipelines, opinions, 'config.eval.{}' if by is None else where)
+  steps = evaluation.compiled(parts, mesh, opinions)
+  measured = {name: evaluation.evaluate(steps[name], state, pipeline, mesh) for name, pipeline in pipelines.items()}
+  if output is not None:
+    one = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
+    for name, pipeline in pipelines.items():
+      looked_at = evaluation.findings(opinions[name], parts.task, one, pipeline, mesh, experiment.seed)
+      if jax.process_index() == 0:
+        artifacts.write(output, int(one.step), {f'{name}_{k}': v for k, v in looked_at.items()})
   for name, pipeline in pipelines.items():
     if pipeline is not None and pipeline.skipped:
       print(skipped.summary(name, pipeline), file=sys.stderr)
-  return found
+  return measured
+
+
+def _asked(experiment: Any, names: Sequence[str], by: Mapping[str, Any], where: str) -> Any:
+  """The experiment whose evaluations are those chosen, by another evaluator."""
+  from dl.training import entries
+
+  target = entries.evaluator_class(by['name'], where)
+  build.check_arguments(target, {k: v for k, v in by.items() if k != 'name'}, where)
+  if not target.needs_data:
+    if names:
+      raise ConfigError(f'--eval: {by["name"]} makes its own examples, and measures no set')
+    return dataclasses.replace(experiment, eval={by['name']: {'by': dict(by)}})
+  read = {name: entries.read(experiment, name) for name in names or experiment.eval}
+  with_data = {name: {**entry.data, 'by': dict(by)} for name, entry in read.items() if entry.data is not None}
+  if not with_data:
+    raise ConfigError(f'{where}: {by["name"]} measures batches of data, and there is no evaluation which has some')
+  return dataclasses.replace(experiment, eval=with_data)
 
 
 def judge(
   workdir: pathlib.Path, classifier: pathlib.Path, count: int, seed: int = 0, step: int | str | None = None
 ) -> dict[str, Any]:
-  """What a trained classifier sees in samples of a generative model.
+  """What a trained classifier sees in samples of a generative model (`dl.evaluators.judge`).
 
   Returns:
     shares: fraction of the samples in each class; confidence: mean probability of the class chosen.
@@ -72,27 +130,9 @@ def judge(
   Raises:
     ConfigError: no such run, a model without samples, or one which does not classify such images.
   """
-  import numpy as np
-
-  from dl.contract.kinds import IMAGE
-  from dl.training import keys, restore
-
-  judging, judging_state = restore.load(classifier)
-  if judging.info.kind(restore.input_column(classifier, judging.info)) is not IMAGE:
-    raise ConfigError(f'--classifier: {classifier} does not read images')
-  task, state = restore.load(workdir, step)
-  key, judge_key = jax.random.split(keys.samples(seed))
-  try:
-    samples = task.sample(state, key, count)
-    shape, wanted = np.shape(samples)[1:], (*(judging.info.image_size or ()), judging.info.channels)
-    if len(wanted) == 3 and shape != wanted:
-      raise ConfigError(f'--classifier: {classifier} reads images of shape {wanted}, the samples have {shape}')
-    seen = judging.predict(judging_state, samples, judge_key)
-  except NotImplementedError as e:
-    raise ConfigError(str(e)) from e
-  probability = np.asarray(seen['probability'], np.float64)
-  shares = np.bincount(np.asarray(seen['label']), minlength=probability.shape[1]) / count
-  return {'samples': count, 'shares': shares.round(4).tolist(), 'confidence': float(probability.max(1).mean())}
+  by = {'name': 'judge.Judge', 'classifier': str(classifier), 'samples': count, 'seed': seed}
+  (seen,) = evaluate(workdir, step, by=by, where='--classifier').values()
+  return {'samples': count, 'shares': [round(share, 4) for share in seen['shares']], 'confidence': seen['confidence']}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -108,7 +148,21 @@ def main(argv: Sequence[str]) -> int:
   if FLAGS.classifier:
     print(json.dumps(judge(workdir, pathlib.Path(FLAGS.classifier), FLAGS.samples, FLAGS.seed, step)))
     return 0
-  for name, values in evaluate(workdir, step, FLAGS.eval, FLAGS.batch_size).items():
+  by, output = _by(FLAGS.by, FLAGS.argument), pathlib.Path(FLAGS.output) if FLAGS.output else None
+  if output is not None and (by is None or output.is_file()):
+    raise ConfigError(f'--output: {output} is a file' if by else '--output: is for what --by finds')
+  for name, values in evaluate(workdir, step, FLAGS.eval, FLAGS.batch_size, by, output).items():
     if jax.process_index() == 0:
-      print(json.dumps({'split': name} | values))
+      print(json.dumps({'split': name} | ({'by': by['name']} if by else {}) | values))
   return 0
+
+
+def _by(name: str | None, arguments: Sequence[str]) -> dict[str, Any] | None:
+  """The evaluator that the flags ask for, as data."""
+  from dl.training import entries
+
+  if name is None:
+    if arguments:
+      raise ConfigError(f'--by.{arguments[0].partition("=")[0]}: is for --by, which names an evaluator')
+    return None
+  return {'name': name} | cli.values(arguments, entries.evaluator_class(name, '--by'))

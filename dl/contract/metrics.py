@@ -181,6 +181,41 @@ class Confusion(Metric):
 
 
 @flax.struct.dataclass
+class Shares(Metric):
+  """The fraction of the examples in each class, from their counts [classes]."""
+
+  is_number = False
+  counts: Any
+
+  def compute(self) -> list[float]:
+    counts = np.asarray(self.counts, np.float64)
+    with np.errstate(invalid='ignore'):
+      return (counts / counts.sum()).tolist()
+
+
+@flax.struct.dataclass
+class LeastShare(Shares):
+  """The fraction of the examples in the rarest class."""
+
+  is_number = True
+  better = 'max'
+
+  def compute(self) -> float:
+    return min(super().compute())
+
+
+@flax.struct.dataclass
+class MostShare(Shares):
+  """The fraction of the examples in the most frequent class."""
+
+  is_number = True
+  better = 'min'
+
+  def compute(self) -> float:
+    return max(super().compute())
+
+
+@flax.struct.dataclass
 class IoU(Confusion):
   """Intersection over union of each class, exact over a set of label maps; NaN for a class which is nowhere.
 

@@ -1,7 +1,7 @@
 """The Task contract: a learning problem as pure functions, which is all that the loop knows of it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -33,6 +33,9 @@ class Task:
 
   needs_data: ClassVar[bool] = True
   """False for a task which makes its own data inside `step`; its batches are then empty dicts."""
+
+  examined_by: ClassVar[str | None] = None
+  """The evaluator (a name below `dl.evaluators`) whose findings a run ends with, where the config names none."""
 
   @property
   def players(self) -> dict[str, nn.Module]:
@@ -80,19 +83,6 @@ class Task:
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     """Metrics of one evaluation batch; by default those of `loss` with train=False."""
     return self.loss(state.params, state.extra, batch, key, False)[1][1]
-
-  def examine(self, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
-    """What `findings` wants to know of each example of an evaluation, name -> [b, ...]; nothing by default."""
-    return {}
-
-  def findings(self, examined: dict[str, Any], inputs: Callable[[Any], Batch]) -> dict[str, Any]:
-    """Artifacts of a whole evaluation set, after training.
-
-    Args:
-      examined: what `examine` says of each real example, name -> [n, ...]; and `file`, for a source of files.
-      inputs: indices -> those examples as a batch, as the data set has them.
-    """
-    return {}
 
   def predict(self, state: State, inputs: Any, key: Key[Array, '']) -> Any:
     """What a user of the trained model calls: raw inputs, as the data set has them, to outputs."""

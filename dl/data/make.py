@@ -89,6 +89,14 @@ def make(
   return pipeline
 
 
+def keys(name: str, where: str) -> tuple[str, ...] | None:
+  """The keys of the data which go with a source's `name`; None where its class takes any argument."""
+  parameters = _parameters(build.resolve(name, 'dl.data.sources', where), where)
+  if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+    return None
+  return 'name', 'split', *RESERVED, *(parameters if 'split' in parameters else (*parameters, *RULES))
+
+
 def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> Any:
   if not isinstance(split, str):
     raise ConfigError(f'{where}.split: expected the name of a split, got {split!r}')

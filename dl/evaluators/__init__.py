@@ -1,1 +1,1 @@
-"""Second opinions on a state, which a config names."""
+"""Second opinions on a state, which a config names: a file an opinion."""

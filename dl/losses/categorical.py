@@ -120,6 +120,15 @@ def _of_class(values: Float[Array, '*b classes'], labels: Int[Array, '*b']) -> F
   return jnp.take_along_axis(values, index[..., None], axis=-1, mode='fill')[..., 0]
 
 
+def class_logits(outputs: Float[Array, 'b *classes']) -> Float[Array, 'b classes']:
+  """A logit a class: a single one, of class 1, becomes the two (0, logit)."""
+  if outputs.ndim == 1:
+    outputs = outputs[:, None]
+  if outputs.shape[1] == 1:
+    return jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=1)
+  return outputs
+
+
 def _one_logit(logits: Array, labels: Array) -> tuple[Array, Array]:
   if logits.size != labels.size:
     raise ConfigError(f'config.task: a binary loss takes one logit an example, got {logits.shape[1:]}')

@@ -8,7 +8,6 @@ from jaxtyping import Int, UInt8
 
 from dl.show.pictures import figure, rasterize, to_uint8
 
-_SHOWN = 25
 _NAMED = 40  # classes beyond which a matrix has no room for names
 
 
@@ -51,14 +50,17 @@ def class_table(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> list[di
 
 
 def worst(
-  examined: Mapping[str, np.ndarray], names: Sequence[str], inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+  examined: Mapping[str, np.ndarray],
+  names: Sequence[str],
+  inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+  shown: int = 25,
 ) -> dict[str, Any]:
-  """The mistakes with the largest losses: a table, and a picture where the inputs are images; none if all is right."""
+  """The `shown` mistakes with the largest losses: a table, and a picture of images; nothing if all is right."""
   wrong = np.flatnonzero(examined['label'] != examined['predicted'])
   if not len(wrong):
     return {}
   place = examined.get('index', np.arange(len(examined['label'])))
-  order = wrong[np.argsort(-examined['loss'][wrong], kind='stable')][:_SHOWN]
+  order = wrong[np.argsort(-examined['loss'][wrong], kind='stable')][:shown]
   rows = [
     {
       **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(place[i])}),

@@ -16,7 +16,7 @@ from dl.show.words import duration
 from dl.store import logs
 from dl.store import workdir as workdirs
 from dl.sweeps.sweeping import Sweep, Trial
-from dl.training import policy, schedule
+from dl.training import evaluation, evaluators, policy, schedule
 from dl.training.assemble import assemble, make_eval_pipelines
 from dl.training.signals import interruption
 
@@ -49,7 +49,9 @@ def check(runs: Sequence[Trial], metrics: Sequence[str] = ()) -> None:
     if not seen or not values <= seen:
       seen |= values | {('', '')}
       try:
-        made = schedule.make(assemble(run.experiment), make_eval_pipelines(run.experiment))
+        parts = assemble(run.experiment)
+        pipelines = make_eval_pipelines(run.experiment)
+        made = schedule.make(parts, evaluation.numbers(parts, pipelines, evaluators.make(parts)))
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
       for split, names in made.metrics.items():

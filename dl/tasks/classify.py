@@ -15,7 +15,7 @@ from dl.contract.metrics import Confusion, Mean, correct, rank
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
-from dl.show import confusion
+from dl.losses.categorical import class_logits
 from dl.tasks.supervised import Supervised
 
 _BINARY = ('binary', 'binary_focal', 'sigmoid_binary_cross_entropy', 'sigmoid_focal_loss')
@@ -40,6 +40,8 @@ class Classify(Supervised):
     top_k: also count an example as right if its class is among the k likeliest.
     test_time_flip: outside of training, average the logits of each image and its mirror image.
   """
+
+  examined_by = 'mistakes.Mistakes'
 
   criterion: str | Mapping[str, Any] | Callable = 'cross_entropy'
   label_smoothing: float = 0.0
@@ -124,47 +126,14 @@ class Classify(Supervised):
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     outputs, _, _, metrics = self.forward(state.params, state.extra, batch, key, False)
     logits = class_logits(outputs)
-    confusion = Confusion.of(logits.argmax(-1), batch['label'], logits.shape[-1], batch['mask'])
-    return metrics | {'class_accuracy': confusion}
-
-  def examine(self, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
-    """Of each example: its label, the class predicted, the probabilities of both, and the loss."""
-    outputs, _ = self.apply(state.params, state.extra, self.inputs(batch), key, False)
-    probability = jax.nn.softmax(class_logits(outputs))
-    predicted, label = probability.argmax(-1), batch['label']
-    of = lambda index: jnp.take_along_axis(probability, index[:, None], axis=1)[:, 0]
-    return {
-      'label': label,
-      'predicted': predicted.astype(jnp.int32),
-      'probability': of(predicted),
-      'true_probability': of(label),
-      'loss': self.losses(outputs, batch),
+    return metrics | {
+      'class_accuracy': Confusion.of(logits.argmax(-1), batch['label'], logits.shape[-1], batch['mask'])
     }
-
-  def findings(self, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]) -> dict[str, Any]:
-    """The confusion matrix, a table of the classes, and the worst mistakes: as pictures where the data are images."""
-    classes = self.info.num_classes or int(max(examined['label'].max(), examined['predicted'].max())) + 1
-    names = self.info.class_names or tuple(map(str, range(classes)))
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (examined['label'], examined['predicted']), 1)
-    return {
-      'confusion': confusion.picture(counts, names),
-      'classes': confusion.class_table(counts, names),
-    } | (confusion.worst(examined, names, inputs))
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""
     logits = class_logits(self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0])
     return {'label': logits.argmax(-1).astype(jnp.int32), 'probability': jax.nn.softmax(logits)}
-
-
-def class_logits(outputs: Float[Array, 'b *classes']) -> Float[Array, 'b classes']:
-  """A logit a class: a single one, of class 1, becomes the two (0, logit)."""
-  if outputs.ndim == 1:
-    outputs = outputs[:, None]
-  if outputs.shape[1] == 1:
-    return jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=1)
-  return outputs
 
 
 def class_factors(weights: str | tuple[float, ...] | None, info: Info) -> tuple[float, ...] | None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from dl import losses
@@ -15,11 +14,8 @@ from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
 from dl.nn.maps import centre_crop
-from dl.show import pictures
 from dl.tasks.classify import class_factors
 from dl.tasks.supervised import Supervised
-
-_SHOWN, _SIDE = 4, 384  # examples in the picture of an evaluation, and the most that it shows of each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +41,8 @@ class Segment(Supervised):
     aux_weight: factor of the loss of each auxiliary head, where the network has some (arXiv 1612.01105).
     test_time_flip: outside of training, average the logits of each image and its mirror image.
   """
+
+  examined_by = 'masks.Masks'
 
   criterion: str | Mapping[str, Any] | Callable = 'cross_entropy'
   cross_entropy_weight: float = 1.0
@@ -138,50 +136,7 @@ class Segment(Supervised):
     overlap = metrics['mean_iou']
     return metrics | {'iou': IoU(overlap.counts, overlap.full)}
 
-  def examine(self, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
-    """Of each example: the counts of (true class, predicted class), and the middle of what is predicted."""
-    outputs, _ = self.apply(state.params, state.extra, self.inputs(batch), key, False)
-    labels, weight = self.pixels(outputs, batch)
-    predicted = outputs.argmax(-1)
-    count = lambda p, y, w: IoU.of_maps(p, y, outputs.shape[-1], w).counts
-    middle = centre_crop(predicted, tuple(min(n, _SIDE) for n in predicted.shape[1:]))
-    return {'counts': jax.vmap(count)(predicted, labels, weight), 'middle': middle.astype(jnp.uint8)}
-
-  def findings(self, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]) -> dict[str, Any]:
-    """A table of the classes; pictures of a few examples, evenly spread: the image, the truth, and the prediction."""
-    counts = examined['counts'].sum(0, dtype=np.float64)
-    names = self.info.class_names or tuple(map(str, range(len(counts))))
-    order = np.unique(np.linspace(0, len(examined['middle']) - 1, _SHOWN).astype(int))
-    batch, middle = inputs(order), examined['middle'][order]
-    shown = []
-    for image, truth, predicted in zip(
-      *(centre_crop(batch[k], middle.shape[1:]) for k in ('image', 'label_map')), middle
-    ):
-      if image.shape[-1] != 3:
-        image = image[..., :1]
-      truth = np.where(truth == (-1 if self.void_label is None else self.void_label), -1, truth)
-      shown += [pictures.overlay(image, np.zeros_like(truth))]
-      shown += [pictures.overlay(image, classes) for classes in (truth, predicted)]
-    return {'classes': _table(counts, names), 'masks': pictures.grid(np.stack(shown), columns=3, padding=4)}
-
   def predict(self, state: State, inputs: Num[Array, 'b h w c'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw images, as the data set has them, to `label_map` [b, h, w] and `probability` [b, h, w, classes]."""
     logits = self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0]
     return {'label_map': logits.argmax(-1).astype(jnp.int32), 'probability': jax.nn.softmax(logits)}
-
-
-def _table(counts: Float[np.ndarray, 'n n'], names: tuple[str, ...]) -> list[dict[str, Any]]:
-  """A row a class: its pixels, intersection over union, Dice coefficient, accuracy (recall) and precision."""
-  iou, share = IoU(counts).compute(), np.diagonal(counts)
-  ratio = lambda a, b: round(float(a / b), 4) if b else ''
-  return [
-    {
-      'class': name,
-      'pixels': int(counts[i].sum()),
-      'iou': round(iou[i], 4) if iou[i] == iou[i] else '',
-      'dice': ratio(2 * share[i], counts[i].sum() + counts[:, i].sum()),
-      'accuracy': ratio(share[i], counts[i].sum()),
-      'precision': ratio(share[i], counts[:, i].sum()),
-    }
-    for i, name in enumerate(names)
-  ]

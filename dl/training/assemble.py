@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import pathlib
-import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,9 +21,9 @@ from dl.contract.task import Task
 from dl.data.make import make as make_pipeline
 from dl.data.pipeline import Pipeline
 from dl.data.source import find_kind
-from dl.errors import ConfigError, first_line, nearest, own_words
+from dl.errors import ConfigError, first_line, own_words
 from dl.parallel import meshes
-from dl.training import keys, seeds
+from dl.training import entries, keys, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,45 +222,33 @@ def _examples_per_step(task: Task, experiment: Experiment) -> int | None:
   return task.examples_per_step or (experiment.data or {}).get('batch_size')
 
 
-def make_eval_pipelines(experiment: Experiment, names: list[str] | None = None) -> dict[str, Pipeline | None]:
-  """Evaluation name -> its data; None for a task without data.
+def make_eval_pipelines(experiment: Experiment, names: Sequence[str] | None = None) -> dict[str, Pipeline | None]:
+  """Evaluation name -> its data; None for a task without data, and for an evaluator which makes its own.
 
   Raises:
     ConfigError: an evaluation that the config does not have, or data which cannot be read.
   """
-  chosen = list(experiment.eval) if names is None else names
   result = {}
-  for name in chosen:
-    where = f'config.eval.{name}'
-    if name not in experiment.eval:
-      raise ConfigError(f'config.eval: no evaluation is called {name!r}; {nearest(name, experiment.eval)}')
-    spec = experiment.eval[name]
-    if not isinstance(spec, Mapping):
-      raise ConfigError(f"{where}: expected a dict, such as dict(split='test'), got {spec!r}")
-    if not re.fullmatch(r'\w[\w.-]*', name):
-      raise ConfigError(
-        f'{where}: it is a part of file names, so letters, digits, _, - and . alone, and first a letter'
-      )
-    if name == 'train':
-      raise ConfigError(f"{where}: 'train' is the name of the training's own metrics; take another name")
-    if experiment.data is None:
-      if spec:
-        raise ConfigError(f'{where}: the task makes its own data, so this must be an empty dict, got {dict(spec)!r}')
-      result[name] = None
-      continue
-    base = {k: v for k, v in experiment.data.items() if k != 'augment'}
-    base = ({k: base[k] for k in ('batch_size',)} if 'name' in spec else base) | dict(spec)
-    result[name] = make_pipeline(
-      base,
-      split=base.get('split', name) if 'split' in spec else name,
-      seed=experiment.seed,
-      train=False,
-      **_share(experiment),
-      where=where,
-      own_data='name' in spec,
-    )
-    result[name].check_memory()
+  for name in list(experiment.eval) if names is None else names:
+    entry = entries.read(experiment, name)
+    result[name] = None if entry.data is None else _eval_pipeline(experiment, name, entry.data)
   return result
+
+
+def _eval_pipeline(experiment: Experiment, name: str, changes: Mapping[str, Any]) -> Pipeline:
+  base = {k: v for k, v in experiment.data.items() if k != 'augment'}
+  base = ({k: base[k] for k in ('batch_size',)} if 'name' in changes else base) | dict(changes)
+  pipeline = make_pipeline(
+    base,
+    split=changes.get('split', name),
+    seed=experiment.seed,
+    train=False,
+    **_share(experiment),
+    where=f'config.eval.{name}',
+    own_data='name' in changes,
+  )
+  pipeline.check_memory()
+  return pipeline
 
 
 def _share(experiment: Experiment) -> dict[str, int]:

@@ -20,7 +20,7 @@ from dl.parallel import meshes, processes
 from dl.store import artifacts, logs, workdir
 from dl.store.checkpoint import Checkpoints
 from dl.store.skipped import Skipped
-from dl.training import evaluation, feed, keys, memory, schedule, seeds, start, steps
+from dl.training import evaluation, evaluators, feed, keys, memory, schedule, seeds, start, steps
 from dl.training.assemble import Parts, assemble, make_eval_pipelines
 from dl.training.meter import Meter
 from dl.training.profiler import Profiler
@@ -69,10 +69,10 @@ def train(
   workdir.check(directory, experiment)
   parts = assemble(experiment)
   mesh = meshes.make_mesh(experiment.mesh)
-  evals = make_eval_pipelines(experiment)
-  plan = schedule.make(parts, evals)
+  evals, opinions = make_eval_pipelines(experiment), evaluators.make(parts)
+  plan = schedule.make(parts, evaluation.numbers(parts, evals, opinions))
   profiler = Profiler(directory, profile if first else None, plan.total)
-  functions = steps.compiled(parts, mesh)
+  functions, measures = steps.compiled(parts, mesh), evaluation.compiled(parts, mesh, opinions)
   meshes.check_evals(evals, mesh)
   memory.check_state(functions.like, mesh.local_devices)
   given = functools.cache(lambda: start.load(experiment.init_from, parts))
@@ -168,7 +168,7 @@ def train(
       if 'eval' in due:
         for name, pipeline in evals.items():
           with meter:
-            values = evaluation.evaluate(functions.evaluate, state, pipeline, mesh)
+            values = evaluation.evaluate(measures[name], state, pipeline, mesh)
           log.write(step, name, values)
           history.append({'step': step, 'split': name} | values)
           if progress:
@@ -197,7 +197,7 @@ def train(
     if status == 'complete' and not already_complete:
       averaged = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
       for name, pipeline in evals.items():
-        found = evaluation.findings(parts.task, averaged, pipeline, mesh, experiment.seed)
+        found = evaluation.findings(opinions[name], parts.task, averaged, pipeline, mesh, experiment.seed)
         if first:
           artifacts.write(directory, step, {f'{name}_{k}': v for k, v in found.items()})
     if not already_complete and first:

@@ -2,14 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import jax
-import numpy as np
-
-from dl.contract.metrics import Better, better
-from dl.training import evaluation, policy
-from dl.training.assemble import Parts, abstractly
+from dl.contract.metrics import Better
+from dl.training import policy
+from dl.training.assemble import Parts
 
 KINDS = ('log', 'eval', 'checkpoint', 'artifacts')
 
@@ -57,19 +53,18 @@ class Schedule:
       step += length
 
 
-def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
+def make(parts: Parts, metrics: Mapping[str, Mapping[str, Better]]) -> Schedule:
   """The schedule of a run, checked against the metrics which its evaluations have.
 
   Args:
     parts: the parts of the run.
-    evals: evaluation name -> its data, or None for a task without.
+    metrics: of each evaluation (`dl.training.evaluation.numbers`).
 
   Raises:
     ConfigError: a duration which cannot be, or a metric that no evaluation has.
   """
   experiment = parts.experiment
   every = {kind: parts.steps(f'{kind}_every') for kind in KINDS}
-  metrics = _metrics(parts, evals)
   policy.check_claims(experiment, metrics)
   keep, stop = policy.make(policy.Keep, experiment.keep, 'config.keep', metrics), None
   if experiment.early_stop is not None:
@@ -77,14 +72,3 @@ def make(parts: Parts, evals: Mapping[str, Any]) -> Schedule:
     stop = (rule, parts.duration(rule.patience, 'config.early_stop.patience'))
   every = {kind: n for kind, n in every.items() if n is not None}
   return Schedule(parts.total_steps, experiment.steps_per_call, every, keep, stop, metrics)
-
-
-def _metrics(parts: Parts, evals: Mapping[str, Any]) -> dict[str, dict[str, Better]]:
-  """Evaluation name -> metric which is a number -> whether less or more of it is better, by shapes alone."""
-  step = evaluation.make_eval_step(parts.task, parts.experiment.seed)
-  metrics = {}
-  for name, pipeline in evals.items():
-    batch = {} if pipeline is None else jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pipeline[0])
-    sums = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=f'config.eval.{name}')
-    metrics[name] = better(sums)
-  return metrics

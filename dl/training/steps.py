@@ -1,4 +1,4 @@
-"""The compiled steps of a run: training with its running sums, and evaluation of a batch."""
+"""The compiled steps of a run: training with its running sums."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from dl.contract.state import State
 from dl.contract.task import Metrics
 from dl.parallel import activations, meshes, strategy, weights
 from dl.store.checkpoint import abstract
-from dl.training import evaluation, keys, seeds
+from dl.training import keys, seeds
 from dl.training.assemble import Parts
 
 
@@ -42,7 +42,6 @@ class Compiled:
     new_sums: () -> sums of no steps.
     train: (state, sums, batch) -> (state, sums, a flag to wait for): one step; the first two are donated.
     train_fused: the same for `steps_per_call` steps, whose batches are stacked.
-    evaluate: (state, batch, index) -> metrics of one evaluation batch.
     finite: tree -> whether every number in it is finite.
     like: shapes and shardings of the (state, sums), to restore into.
     note: what is not split as the config asks, or not as it may promise, if anything.
@@ -52,7 +51,6 @@ class Compiled:
   new_sums: Callable[[], Sums]
   train: Callable[[State, Sums, Any], tuple[State, Sums, Array]]
   train_fused: Callable[[State, Sums, Any], tuple[State, Sums, Array]]
-  evaluate: Callable[[State, Any, Any], Metrics]
   finite: Callable[[Any], Array]
   like: tuple[State, Sums]
   note: str | None
@@ -65,11 +63,10 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   for key, rows in parts.task.shared.items():
     meshes.check_batch(rows, mesh, f'config.task.{key}')
   whole = meshes.replicated(mesh)
-  rule, seed, count = parts.experiment.sharding, parts.experiment.seed, parts.experiment.seeds
+  rule, count = parts.experiment.sharding, parts.experiment.seeds
   shardings = weights.state_shardings(rule, mesh, parts.state, parts.task.model)
   train = activations.split(make_train_step(parts), mesh, 2, rule)
   train = weights.onto_devices(train, rule, shardings)
-  evaluate = activations.split(evaluation.make_eval_step(parts.task, seed, count), mesh, 1, rule)
   new_sums = lambda: zero_sums(parts)
   jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)
@@ -78,7 +75,6 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     new_sums=jax.jit(new_sums, out_shardings=whole),
     train=jit_train(train),
     train_fused=jit_train(fuse(train, parts.experiment.steps_per_call)),
-    evaluate=jax.jit(evaluate, out_shardings=whole),
     finite=jax.jit(all_finite, out_shardings=whole),
     note='; '.join(filter(None, (weights.left_whole(rule, mesh, parts.state, parts.task.model), parts.note))) or None,
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),

@@ -1,5 +1,7 @@
 """Segmentation: exact metrics, the Dice loss, void pixels, auxiliary heads, learning."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from dl.contract import metrics
 from dl.contract.info import Info
 from dl.contract.metrics import Dice, IoU, MeanIoU
 from dl.errors import ConfigError
+from dl.evaluators.masks import Masks
 from dl.models.perceptron import Perceptron
 from dl.models.unet import UNet
 from dl.show import pictures
@@ -68,8 +71,8 @@ def test_learns_discs_which_noise_hides_from_single_pixels():
   assert (predicted['label_map'] == test[0]['label_map']).mean() > 0.97
   np.testing.assert_allclose(predicted['probability'].sum(-1), 1, rtol=1e-5)
   # What a report shows.
-  examined = jax.device_get(jax.jit(task.examine)(state, test[0], KEY))
-  shown = task.findings(examined, lambda index: {k: v[index] for k, v in test[0].items()})
+  examined = jax.device_get(jax.jit(functools.partial(Masks().examine, task))(state, test[0], KEY))
+  shown = Masks().findings(task, examined, lambda index: {k: v[index] for k, v in test[0].items()})
   assert shown['masks'].shape == (4 * 36 - 4, 3 * 36 - 4, 3)
   assert [row['class'] for row in shown['classes']] == ['0', '1']
   assert shown['classes'][1]['iou'] == pytest.approx(

@@ -1,0 +1,75 @@
+"""What a classifier gets wrong, to look at."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from dl.config.bounds import Size
+from dl.contract.evaluator import Evaluator
+from dl.contract.metrics import Confusion, Mean, correct
+from dl.contract.state import State
+from dl.contract.task import Batch, Metrics, Task
+from dl.errors import ConfigError
+from dl.losses.categorical import class_logits
+from dl.show import confusion
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mistakes(Evaluator):
+  """Of a classifier, `dl.tasks.classify.Classify` or alike: it has `inputs`, `apply` and `losses`.
+
+  Metrics: accuracy, confidence (the mean probability of the class chosen), and class_accuracy, one number a class.
+  Artifacts: the confusion matrix, a table of the classes, and the mistakes with the largest losses, as a table and, of
+  images, a picture.
+
+  Attributes:
+    shown: how many mistakes there are at most.
+  """
+
+  shown: Size = 25
+
+  def measure(self, task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
+    logits = class_logits(_outputs(task, state, batch, key))
+    label, mask = batch['label'], batch['mask']
+    return {
+      'accuracy': Mean.of(correct(logits, label), mask, better='max'),
+      'confidence': Mean.of(jax.nn.softmax(logits).max(-1), mask),
+      'class_accuracy': Confusion.of(logits.argmax(-1), label, logits.shape[-1], mask),
+    }
+
+  def examine(self, task: Task, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
+    """Of each example: its label, the class predicted, the probabilities of both, and the loss."""
+    outputs = _outputs(task, state, batch, key)
+    probability = jax.nn.softmax(class_logits(outputs))
+    predicted, label = probability.argmax(-1), batch['label']
+    of = lambda index: jnp.take_along_axis(probability, index[:, None], axis=1)[:, 0]
+    return {
+      'label': label,
+      'predicted': predicted.astype(jnp.int32),
+      'probability': of(predicted),
+      'true_probability': of(label),
+      'loss': task.losses(outputs, batch),
+    }
+
+  def findings(
+    self, task: Task, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]
+  ) -> dict[str, Any]:
+    classes = task.info.num_classes or int(max(examined['label'].max(), examined['predicted'].max())) + 1
+    names = task.info.class_names or tuple(map(str, range(classes)))
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (examined['label'], examined['predicted']), 1)
+    return {
+      'confusion': confusion.picture(counts, names),
+      'classes': confusion.class_table(counts, names),
+    } | confusion.worst(examined, names, inputs, self.shown)
+
+
+def _outputs(task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Array:
+  if 'label' not in batch or not all(hasattr(task, name) for name in ('inputs', 'apply', 'losses')):
+    raise ConfigError(f'Mistakes are of classifiers, which {type(task).__name__} on {", ".join(sorted(batch))} is not')
+  return task.apply(state.params, state.extra, task.inputs(batch), key, False)[0]
