@@ -94,10 +94,14 @@ def numbers(
     try:
       measured = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=where)
     except ConfigError as e:
-      raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
-    wrong = [k for k, m in measured.items() if not isinstance(m, metrics.Metric)]
-    if wrong:
-      raise ConfigError(f'{where}: the {wrong[0]!r} of {type(evaluator).__name__} is no dl.contract.metrics.Metric')
+      raise ConfigError(str(e) if str(e).startswith('config.') or where in str(e) else f'{where}: {e}') from e
+    if not isinstance(measured, Mapping):
+      raise ConfigError(
+        f'{where}: {type(evaluator).__name__} gives no metrics by name, but a {type(measured).__name__}'
+      )
+    for metric, sums in measured.items():
+      if not isinstance(sums, metrics.Metric):
+        raise ConfigError(f'{where}: the {metric!r} of {type(evaluator).__name__} is no dl.contract.metrics.Metric')
     result[name] = metrics.better(measured)
   return result
 
