@@ -4,10 +4,11 @@ import json
 
 import pytest
 from reference import TOLERANCES
+from references import families
 
 from benchmarks import models
 
-ROWS = [row for family in models.families() for row in family.networks]
+ROWS = [row for family in families() for row in family.networks]
 NUMBERS = json.loads(models.NUMBERS.read_text())
 CHEAP = [row for row in ROWS if NUMBERS[row.key]['flops'] < 1e8]
 

@@ -1,28 +1,13 @@
-"""DeepLabV3-R50: its size, its equality with torchvision, dropout and the auxiliary head."""
+"""DeepLabV3-R50: its equality with torchvision, dropout and the auxiliary head."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import abstract, assert_equal, count, random_image, randomize, torchvision
+from reference import abstract, assert_equal, random_image, randomize, torchvision
 
-from dl.models.deeplab import DeepLabV3_R50, DeepLabV3_R101
+from dl.models.deeplab import DeepLabV3_R50
 from dl.nn.dense_heads import ASPPHead
-
-
-def test_parameter_count():
-  assert count(DeepLabV3_R50(21), (1, 64, 64, 3)) == 39_638_869
-  head = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21
-  assert count(DeepLabV3_R50(21, aux=True), (1, 64, 64, 3)) == 39_638_869 + head
-
-
-def test_the_larger_one_is_torchvisions():
-  make = torchvision().models.segmentation.deeplabv3_resnet101
-  torch = pytest.importorskip('torch')
-  with torch.device('meta'):  # shapes alone
-    reference = make(weights=None, weights_backbone=None, num_classes=21, aux_loss=False)
-  expected = sum(p.numel() for p in reference.parameters())
-  assert count(DeepLabV3_R101(21), (1, 64, 64, 3)) == expected == 58_630_997
 
 
 @pytest.mark.thorough

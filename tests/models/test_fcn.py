@@ -1,28 +1,13 @@
-"""FCN-R50: its size, its equality with torchvision, the auxiliary head, the sizes of images it takes."""
+"""FCN-R50: its equality with torchvision, the auxiliary head, the sizes of images it takes."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import abstract, assert_equal, count, random_image, randomize, torchvision
+from reference import abstract, assert_equal, random_image, randomize, torchvision
 
-from dl.models.fcn import FCN_R50, FCN_R101
+from dl.models.fcn import FCN_R50
 from dl.nn import maps
-
-
-def test_parameter_count():
-  assert count(FCN_R50(21, aux=True), (1, 64, 64, 3)) == 35_322_218
-  head = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21
-  assert count(FCN_R50(21), (1, 64, 64, 3)) == 35_322_218 - head
-
-
-def test_the_larger_one_is_torchvisions():
-  make = torchvision().models.segmentation.fcn_resnet101
-  torch = pytest.importorskip('torch')
-  with torch.device('meta'):  # shapes alone
-    reference = make(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
-  expected = sum(p.numel() for p in reference.parameters())
-  assert count(FCN_R101(21, aux=True), (1, 64, 64, 3)) == expected == 54_314_346
 
 
 @pytest.mark.thorough

@@ -1,4 +1,4 @@
-"""GPT: sizes, equality with Hugging Face's GPT-2, and the cache."""
+"""GPT: equality with Hugging Face's GPT-2, and the cache."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Inception-v3: sizes, and equality with torchvision, of the auxiliary head too."""
+"""Inception-v3: equality with torchvision, of the auxiliary head too."""
 
 import functools
 
@@ -7,17 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import abstract, assert_equal, close, count, random_image, randomize, torchvision
+from reference import abstract, assert_equal, close, random_image, randomize, torchvision
 
 from dl.errors import ConfigError
 from dl.models.inception import AuxHead, InceptionV3
 from dl.training import start
-
-
-@pytest.mark.parametrize('aux, expected', [(False, 23_834_568), (True, 27_161_264)])
-@pytest.mark.parametrize('train', [False, True])
-def test_parameter_count(aux, expected, train):
-  assert count(InceptionV3(1000, aux=aux), (1, 299, 299, 3), train=train) == expected
 
 
 def test_equals_torchvision():
@@ -61,21 +55,10 @@ def test_only_training_returns_the_head(shape):
   assert {k: (v.shape, v.dtype) for k, v in heads.items()} == dict.fromkeys(('out', 'aux'), ((2, 3), jnp.float32))
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
-  model = InceptionV3(5, dtype=jnp.bfloat16)
-  shapes = abstract(model, (1, 75, 75, 3))
-  assert {s.dtype for s in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
-  run = functools.partial(model.apply, capture_intermediates=lambda m, _: m.name != model.name)
-  logits, seen = jax.eval_shape(run, shapes, jnp.ones((2, 75, 75, 3)))
-  assert logits.dtype == jnp.float32 and logits.shape == (2, 5)
-  assert {a.dtype for a in jax.tree.leaves(seen)} == {jnp.dtype('bfloat16')}
-
-
 @pytest.mark.parametrize(
   'shape, line',
   [
     ((1, 64, 90, 3), 'config.model: InceptionV3 takes images of at least 75x75, not 64x90'),
-    ((1, 64), r'InceptionV3 takes images \[height, width, channels\]'),
   ],
 )
 def test_images_which_do_not_fit_are_refused(shape, line):
