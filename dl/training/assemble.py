@@ -175,8 +175,8 @@ def initial_state(
   params, extra = task.init(keys.parameters(seed), to_float(rows, task.info))
   if given:
     fresh = {'params': params, 'extra': extra}
-    found = jax.tree_util.tree_map_with_path(lambda path, x: given.get(state_path(path), x), fresh)
-    params, extra = found['params'], found['extra']
+    chosen = jax.tree_util.tree_map_with_path(lambda path, x: given.get(state_path(path), x), fresh)
+    params, extra = chosen['params'], chosen['extra']
   opt = {player: chains[player].init(params[player]) for player in params}
   return State(step=jnp.zeros([], jnp.int32), params=params, opt=opt, extra=extra)
 

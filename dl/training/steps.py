@@ -70,7 +70,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
   new_sums = lambda: zero_sums(parts)
   jit_train = lambda f: jax.jit(f, donate_argnums=(0, 1), out_shardings=(shardings, whole, whole))
   sums = jax.eval_shape(new_sums)
-  found = Compiled(
+  functions = Compiled(
     init=jax.jit(parts.init, out_shardings=shardings, compiler_options=_for_once(mesh)),
     new_sums=jax.jit(new_sums, out_shardings=whole),
     train=jit_train(train),
@@ -80,8 +80,8 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     like=(abstract(seeds.shapes(parts.state, count), shardings), abstract(sums, jax.tree.map(lambda _: whole, sums))),
   )
   if 'sequence' in strategy.strategy(rule, mesh):  # whether it splits anything is known once the model is traced
-    jax.eval_shape(found.train, *found.like, parts.batch)
-  return found
+    jax.eval_shape(functions.train, *functions.like, parts.batch)
+  return functions
 
 
 def _for_once(mesh: Mesh) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def make_train_step(parts: Parts) -> Callable[[State, Sums, Any], tuple[State, S
     batch = to_float(batch, task.info)
     if augment is not None:
       batch = augment(augment_key, batch)
-    new, found = task.step(state, batch, step_key, chains)
-    found = seeds.marked(found, count)
-    finite = all_finite(found)
+    new, measured = task.step(state, batch, step_key, chains)
+    measured = seeds.marked(measured, count)
+    finite = all_finite(measured)
     bad_step = jnp.where((sums.bad_step < 0) & ~finite, new.step, sums.bad_step)
-    return new, Sums(metrics.add(sums.metrics, found), bad_step), finite
+    return new, Sums(metrics.add(sums.metrics, measured), bad_step), finite
 
   return seeds.over(train_step, parts.experiment.seed, count, (0, 0, 1))
 
@@ -134,12 +134,12 @@ def fuse(train_step: Callable, length: int) -> Callable:
 def zero_sums(parts: Parts) -> Sums:
   """Sums of no steps; meant to be jitted."""
   count = parts.experiment.seeds
-  found = jax.eval_shape(
+  measured = jax.eval_shape(
     lambda s, b, k: parts.task.step(s, to_float(b, parts.task.info), k, parts.optimizer.chains)[1],
     parts.state,
     parts.batch,
     keys.shape(),
   )
-  found = seeds.shapes(seeds.marked(found, count), count)
+  measured = seeds.shapes(seeds.marked(measured, count), count)
   bad_step = jnp.full([] if count is None else [count], -1, jnp.int32)
-  return Sums(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found), bad_step)
+  return Sums(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), measured), bad_step)
