@@ -14,8 +14,6 @@ from typing import Any
 from absl import app, flags, logging
 
 from dl.commands import compilation
-from dl.config.experiment import parse_value
-from dl.config.hints import matches, type_hints
 from dl.errors import FAILURE, USER_ERROR, ConfigError, StuckError, TrainingError, nearest, one_line
 from dl.parallel import supervisor
 
@@ -226,6 +224,9 @@ def _with_value(text: str, rest: list[str]) -> str:
 
 def values(texts: Sequence[str], target: Callable) -> dict[str, Any]:
   """Texts 'name=value' as arguments of a class or function: a text stays one where its hint says so; none is True."""
+  from dl.config.experiment import parse_value  # they import jax, which some commands set up first
+  from dl.config.hints import matches, type_hints
+
   hints, result = type_hints(target), {}
   for text in texts:
     name, separator, value = text.partition('=')
