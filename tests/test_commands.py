@@ -133,6 +133,45 @@ def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
   assert_mistake(judged_by('digits', of='gpt'), '--classifier', '(8, 8, 1)')
 
 
+def test_evaluate_asks_another_evaluator(runs, command, tmp_path):
+  by = [f'--workdir={runs("perceptron")}', '--by=mistakes.Mistakes']
+  code, out, err = command('dl.evaluate', *by, '--by.shown', '3', f'--output={tmp_path}')
+  assert (code, err) == (0, '')
+  (line,) = objects(out)
+  last = records(runs('perceptron'), 'test')[-1]
+  assert {k: line[k] for k in ('split', 'by', 'accuracy')} == {
+    'split': 'test', 'by': 'mistakes.Mistakes', 'accuracy': last['accuracy'],
+  }  # fmt: skip
+  written = {p.name: p for p in (tmp_path / 'artifacts').iterdir()}
+  assert set(written) == {
+    f'00000040_test_{n}' for n in ('confusion.png', 'classes.csv', 'mistakes.csv', 'mistakes_picture.png')
+  }
+  # They are those that the run itself left, but fewer.
+  ours, theirs = (
+    (folder / 'artifacts/00000040_test_mistakes.csv').read_text().splitlines()
+    for folder in (tmp_path, runs('perceptron'))
+  )
+  assert len(ours) == 4 and ours == theirs[:4]
+  judge = [f'--workdir={runs("gan")}', '--by=judge.Judge', f'--by.classifier={runs("digits")}', '--by.samples=70']
+  (line,) = objects(command('dl.evaluate', *judge, '--by.seed=3')[1])
+  short = f'--workdir={runs("gan")}', f'--classifier={runs("digits")}', '--samples=70', '--seed=3'
+  (same,) = objects(command('dl.evaluate', *short)[1])
+  assert line['split'] == 'judge.Judge' and line['confidence'] == same['confidence']
+  assert [round(share, 4) for share in line['shares']] == same['shares']
+  for arguments, words in (
+    ([*by, '--by.shwon=3'], ('--by.shwon: ', "did you mean 'shown'")),
+    ([*by, '--by.shown=x'], ('--by.shown: expected int',)),
+    ([*by, '--by.shown=0'], ('--by.shown: must be at least 1',)),
+    ([by[0], '--by=mistakes.Mistaks'], ('--by: ', "did you mean 'Mistakes'")),
+    ([by[0], '--by.shown=3'], ('--by.shown: is for --by',)),
+    ([by[0], '--by=masks.Masks'], ('--by: Masks are of segmentations',)),
+    ([by[0], f'--output={tmp_path}'], ('--output: is for what --by finds',)),
+    ([*judge, '--eval=test'], ('--eval: ', 'its own examples')),
+    ([f'--workdir={runs("ppo")}', by[1]], ('--by: ', 'no evaluation')),
+  ):
+    assert_mistake(command('dl.evaluate', *arguments), *words)
+
+
 # -- dl.predict
 
 
@@ -287,7 +326,7 @@ def test_sample_draws_images(runs, command, tmp_path):
   task, state = dl.load(runs('gan'))
   np.testing.assert_array_equal(images, task.sample(state, jax.random.key(4), 10))
   assert_mistake(command('dl.sample', *given), '.png or .npz')
-  assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png', '--prompt=a'), '--prompt: ')
+  assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png', '--prompt=a'), '--prompt: ', 'of GAN')
 
 
 def test_sample_writes_texts(runs, command, tmp_path):
@@ -307,7 +346,8 @@ def test_sample_writes_texts(runs, command, tmp_path):
   )  # the same, but for the last newline
   assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png'), '.txt')
   assert_mistake(command('dl.sample', f'--workdir={runs("ppo")}'), 'draws no samples')
-  assert_mistake(command('dl.sample', *given, '--top_k=0'), 'top_k')
+  assert_mistake(command('dl.sample', *given, '--top_k=0'), '--top_k: must be at least 1')
+  assert_mistake(command('dl.sample', '--wrokdir=x'), '--wrokdir: ', "did you mean 'workdir'")
 
 
 # -- dl.report and dl.cite

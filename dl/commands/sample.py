@@ -1,17 +1,30 @@
 """python -m dl.sample --workdir=/tmp/gan --count=64 --output=samples.png
 
 Samples a generative model: a grid of images, an .npz of images, or texts (printed, or to a .txt file).
-A language model takes --prompt, --length, --temperature and --top_k.
+
+Other flags are options of the task's own samples, with the types, bounds and defaults of its `sample`: of a language
+model --prompt='def ' --length=400 --temperature=0.7 --top_k=40. One that the task has not is refused with those it has.
 """
 
 import inspect
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from dl.commands import cli
+from dl.config import build
+from dl.config.hints import to_tuples, type_hints
+from dl.contract.task import Task
+from dl.errors import ConfigError, nearest, printable
+
+_OWN = 'workdir', 'step', 'output', 'count', 'seed'
+"""Flags of the command itself."""
+
+_GIVEN = 'state', 'key', 'count'
+"""Arguments of a task's `sample` which are no options."""
 
 
 def define_flags() -> None:
@@ -21,31 +34,48 @@ def define_flags() -> None:
   flags.DEFINE_string('output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given).')
   flags.DEFINE_integer('count', 16, 'Number of samples.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
-  flags.DEFINE_string('prompt', None, 'Text to continue.')
-  flags.DEFINE_integer('length', None, 'Tokens to add to the prompt.', lower_bound=1)
-  flags.DEFINE_float('temperature', None, 'Softmax temperature; lower is safer.', lower_bound=0)
-  flags.DEFINE_integer('top_k', None, 'Sample among the k likeliest tokens alone.', lower_bound=1)
+  flags.DEFINE_multi_string('option', [], "name=value, an option of the task's samples; --name=value is short for it.")
+
+
+def options(task: Task, texts: Sequence[str]) -> dict[str, Any]:
+  """Options of a task's `sample`, from texts 'name=value'.
+
+  Raises:
+    ConfigError: an option that it has not, or a value of a wrong type or out of bounds.
+  """
+  parameters = inspect.signature(task.sample).parameters.values()
+  own = [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name not in _GIVEN]
+  values = cli.values(texts, task.sample)
+  for name in values if all(p.kind != p.VAR_KEYWORD for p in parameters) else ():
+    if name not in own:
+      has = f'options, which are {", ".join(map("--{}".format, own))}' if own else 'options'
+      hint = nearest(name, [*own, *_OWN])
+      hint = f'; {hint}' if hint.startswith('did') else ''
+      raise ConfigError(f'--{name}: is none of the {has} of {type(task).__name__}{hint}')
+  try:
+    build.check_arguments(task.sample, values, 'sample', given=_GIVEN)
+  except ConfigError as e:
+    raise ConfigError(str(e).replace('sample.', '--', 1)) from e
+  hints = type_hints(task.sample)
+  return {name: to_tuples(value, hints.get(name)) for name, value in values.items()}
 
 
 def main(argv: Sequence[str]) -> None:
   """Writes or prints samples."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
-  from dl.errors import ConfigError, printable
   from dl.show import pictures
   from dl.training import keys, restore
 
+  if FLAGS.workdir is None and FLAGS.option:  # none of the command's own
+    name = FLAGS.option[0].partition('=')[0]
+    raise ConfigError(f'--{name}: is no flag; {nearest(name, _OWN)}, and --workdir is needed')
   output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   if output and not output.parent.is_dir():
     raise ConfigError(f'--output: no directory {output.parent}')
   task, state = restore.load(cli.required('workdir'), cli.step(FLAGS.step))
-  options = {k: FLAGS[k].value for k in ('prompt', 'length', 'temperature', 'top_k') if FLAGS[k].value is not None}
-  takes = inspect.signature(task.sample).parameters
-  for name in options:
-    if name not in takes and 'options' not in takes:
-      raise ConfigError(f'--{name}: the samples of {type(task).__name__} have no such option')
   try:
-    samples = task.sample(state, keys.samples(FLAGS.seed), FLAGS.count, **options)
+    samples = task.sample(state, keys.samples(FLAGS.seed), FLAGS.count, **options(task, FLAGS.option))
   except NotImplementedError as e:
     raise ConfigError(str(e)) from e
   if isinstance(samples, list):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from dl.config.bounds import NotNegative, Size
 from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
@@ -120,9 +121,9 @@ class LanguageModel(Network):
     key: Key[Array, ''],
     count: int,
     prompt: str = '',
-    length: int = 256,
-    temperature: float = 1.0,
-    top_k: int | None = None,
+    length: Size = 256,
+    temperature: NotNegative = 1.0,
+    top_k: Size | None = None,
   ) -> list[str]:
     """`count` texts which begin with the prompt and go on for `length` tokens, of a model which is a `Decoder`.
 
