@@ -87,3 +87,8 @@ def test_a_source_with_a_kind_of_data_is_one_file(follow):
   assert recorded['batch']['wave'] == [[8, 32], 'int32']
   task, _ = dl.load(workdir)
   assert 0 < task.info.fact('loudest') <= 20_000 and task.info.kind('wave').name == 'my_lab.waves.WAVE'
+
+
+def test_an_evaluator_is_one_file(follow):
+  files, workdir = follow('An evaluator')
+  assert files == ['my_lab/attacks.py'] and last(workdir, 'attacked')['accuracy'] < last(workdir, 'test')['accuracy']

@@ -160,6 +160,11 @@ def keys(experiment: Experiment, docstring: str = '') -> list[str]:
       if isinstance(player, Mapping) and 'name' in player:
         collected += _of_object(resolve(player['name'], _PACKAGES[part][0], f'config.{where}'))
     collected += [key for name, value in _items(spec) for key in _of_item(name, value, part)]
+  for name, entry in experiment.eval.items():
+    by = entry.get('by') if isinstance(entry, Mapping) else None
+    by = by.get('name') if isinstance(by, Mapping) else by
+    if by is not None:
+      collected += _of_object(resolve(by, 'dl.evaluators', f'config.eval.{name}.by'))
   for name, value in _items(experiment.optim):
     if name == 'name' and isinstance(value, str):
       collected += _OPTIMIZERS.get(value.rpartition('.')[2], ())

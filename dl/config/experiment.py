@@ -34,6 +34,8 @@ class Experiment:
     init_from: weights to start from (`dl.training.start`): `name`, 'tensors' of a file or another 'run'; `path`, ...
     data: the training data: `name` below `dl.data.sources`, its arguments, `batch_size`, ...; None for a task without.
     eval: evaluation name -> changes to `data`, such as dict(split='test'); the name is the split in `metrics.jsonl`.
+      With `by`, it is made by that evaluator (a name below `dl.evaluators`), whose arguments stand beside it, or in
+      dict(name=..., ...) in its place; without, by the task.
     eval_every: how often to evaluate; always at the end too. None: at the end alone.
     log_every: how often to write training metrics.
     checkpoint_every: how often to save; always at the end too.

@@ -6,7 +6,7 @@ python -m dl.sample --workdir=runs/digits_gan --count=64 --output=digits.png
 Expect: the LeNet of vision/digits_lenet.py sees each class in 7 to 13 % of 1,000 samples (3 to 25 % at worst), with a
 mean confidence of 0.83 +/- 0.03; its smoothed labels allow it 0.91 for real ones. About 1.5 minutes on 2 CPU cores.
 Without the penalty of Mescheder et al. (2018) and with group normalization the samples lose whole classes.
-Judge a run: python -m dl.evaluate --workdir=runs/digits_gan --classifier=runs/digits_lenet
+Judge a run: python -m dl.evaluate --workdir=runs/digits_gan --by=judge.Judge --by.classifier=runs/digits_lenet
 """
 
 from dl.config import config

@@ -171,6 +171,15 @@ def test_unknown_keys_and_names_are_one_line(nets):
     citations.bibtex(citations.keys(resolved(model={'name': 'my_nets.Wrong'})))
 
 
+def test_an_evaluator_says_what_to_cite(nets):
+  experiment = lambda by: Experiment(task={}, optim={}, train_for=1, eval={'attacked': {'by': by}, 'test': {}})
+  for by in ('my_nets.Gelu', {'name': 'my_nets.Gelu', 'epsilon': 1}):
+    assert {'hendrycks2016gaussian', 'vaswani2017attention'} <= {*citations.keys(experiment(by))}
+  assert 'hendrycks2016gaussian' not in citations.keys(experiment('mistakes.Mistakes'))
+  with pytest.raises(ConfigError, match=r'config\.eval\.attacked\.by: '):
+    citations.keys(experiment('my_nets.Gleu'))
+
+
 def test_bibtex_prints_each_entry_once_with_versions():
   text = citations.bibtex(['dl2026', 'jax2018github', 'kingma2015adam', 'dl2026'])
   assert re.findall(r'^@\w+\{(.+),', text, re.MULTILINE) == ['dl2026', 'jax2018github', 'kingma2015adam']
