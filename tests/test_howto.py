@@ -36,13 +36,14 @@ def follow(tmp_path, monkeypatch):
       path.parent.mkdir(exist_ok=True)
       path.write_text(code)
     files = [str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()]
-    (command,) = blocks(section, 'bash')
-    command = command.replace('\\\n', ' ').replace('experiments/', f'{ROOT}/experiments/')
-    python, m, module, *arguments = shlex.split(command)
-    assert (python, m) == ('python', '-m')
-    with pytest.raises(SystemExit) as e:
-      faces.run(module, *arguments, *SHORT)
-    assert e.value.code in (0, None)
+    (commands,) = blocks(section, 'bash')
+    commands = commands.replace('\\\n', ' ').replace('experiments/', f'{ROOT}/experiments/')
+    for command in commands.splitlines():
+      python, m, module, *arguments = shlex.split(command)
+      assert (python, m) == ('python', '-m')
+      with pytest.raises(SystemExit) as e:
+        faces.run(module, *arguments, *(SHORT if module == 'dl.train' else ()))
+      assert e.value.code in (0, None)
     return files, tmp_path / next(a for a in arguments if a.startswith('--workdir=')).partition('=')[2]
 
   yield done
@@ -89,6 +90,8 @@ def test_a_source_with_a_kind_of_data_is_one_file(follow):
   assert 0 < task.info.fact('loudest') <= 20_000 and task.info.kind('wave').name == 'my_lab.waves.WAVE'
 
 
-def test_an_evaluator_is_one_file(follow):
+def test_an_evaluator_is_one_file(follow, capsys):
   files, workdir = follow('An evaluator')
-  assert files == ['my_lab/attacks.py'] and last(workdir, 'attacked')['accuracy'] < last(workdir, 'test')['accuracy']
+  attacked, later = last(workdir, 'attacked'), json.loads(capsys.readouterr().out.splitlines()[-1])
+  assert files == ['my_lab/attacks.py'] and later['split'] == 'attacked'
+  assert later['loss'] > attacked['loss'] > last(workdir, 'test')['loss']
