@@ -19,7 +19,6 @@ from small import SMALL, records, small
 
 import dl
 from dl import config
-from dl.commands import predict
 from dl.config import citations
 from dl.data import augment, transforms
 from dl.data import make as data_make
@@ -27,7 +26,7 @@ from dl.data.parts import part
 from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
 from dl.parallel import meshes
 from dl.store import workdir as workdirs
-from dl.training import assemble, evaluation, policy, steps
+from dl.training import assemble, evaluation, policy, prediction, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
@@ -286,7 +285,7 @@ def test_predict_pads_no_more_than_it_must(runs, monkeypatch, scans, count, batc
   )
   monkeypatch.setattr(jax, 'jit', lambda f: f)
   paths = [str(scans[0] / f'{i:02}.png') for i in range(count)]
-  assert len(list(predict.predict(runs('digits'), paths, batch_size=batch_size))) == count
+  assert len(list(prediction.predict(runs('digits'), paths, batch_size=batch_size))) == count
   assert shapes == [(n, 8, 8, 1) for n in sizes]
 
 
@@ -310,6 +309,23 @@ def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, t
   assert_mistake(command('dl.predict', *given, f'--output={tmp_path}/nowhere/rows.csv'), 'no directory')
   assert old.read_text() == 'precious'
   assert sorted(p.name for p in tmp_path.iterdir()) == ['old.csv', 'short.csv', 'torn.png']
+
+
+# -- dl.inspect
+
+
+def test_pictures_have_a_folder_of_their_own(command, tmp_path):
+  """A file in its place is a mistake that is told before the config is looked at."""
+  file = tmp_path / 'precious.txt'
+  file.write_text('precious')
+  inspect = lambda output: command(
+    'dl.inspect', f'--config={ROOT}/experiments/vision/digits_perceptron.py', f'--output={output}'
+  )
+  for output in (file, file / 'looks'):
+    assert_mistake(inspect(output), f'--output: {file} is a file')
+  assert file.read_text() == 'precious' and [*tmp_path.iterdir()] == [file]
+  code, out, err = inspect(tmp_path / 'looks')
+  assert (code, err) == (0, '') and out.endswith(f'{tmp_path}/looks/learning_rate.png\n{tmp_path}/looks/batch.png\n')
 
 
 # -- dl.sample

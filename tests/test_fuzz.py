@@ -29,7 +29,7 @@ from dl.data.sources import text as texts
 from dl.data.sources import tfds
 from dl.errors import ConfigError
 from dl.store import workdir
-from dl.training import assemble, loop, memory, restore, steps
+from dl.training import assemble, memory, prepare, restore, steps
 
 # Configs -> changes which keep a trial short, and put a small set in the place of one that is not here.
 VARIANTS = {
@@ -173,7 +173,7 @@ class Trials:
     self._patch(monkeypatch)
 
   def _patch(self, patch):
-    real_open, real_load, abstractly, assembled = tfds._open, restore.load, assemble.abstractly, loop.assemble
+    real_open, real_load, abstractly, assembled = tfds._open, restore.load, assemble.abstractly, prepare.assemble
     data = self._base.data or {}
 
     def open_set(dataset, data_dir, builder_kwargs, split, decoders):
@@ -221,7 +221,7 @@ class Trials:
       patch.setattr(module, 'host_memory', lambda: 10**12)  # the largest of the configs is for larger machines
     patch.setattr(restore, 'load', load_run)
     patch.setattr(assemble, 'abstractly', once)
-    patch.setattr(loop, 'assemble', stage)
+    patch.setattr(prepare, 'assemble', stage)
     patch.setattr(workdir, 'claim', reached)
     compiled = steps.compiled
 

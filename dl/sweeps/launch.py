@@ -16,8 +16,8 @@ from dl.show.words import duration
 from dl.store import logs
 from dl.store import workdir as workdirs
 from dl.sweeps.sweeping import Sweep, Trial
-from dl.training import evaluation, evaluators, policy, schedule
-from dl.training.assemble import assemble, make_eval_pipelines
+from dl.training import policy
+from dl.training.prepare import plan
 from dl.training.signals import interruption
 
 LOGS = 'logs'
@@ -49,9 +49,7 @@ def check(runs: Sequence[Trial], metrics: Sequence[str] = ()) -> None:
     if not seen or not values <= seen:
       seen |= values | {('', '')}
       try:
-        parts = assemble(run.experiment)
-        pipelines = make_eval_pipelines(run.experiment)
-        made = schedule.make(parts, evaluation.numbers(parts, pipelines, evaluators.make(parts)))
+        made = plan(run.experiment).schedule
       except ConfigError as e:
         raise ConfigError(f'{run.name}: {e}') from e
       for split, names in made.metrics.items():

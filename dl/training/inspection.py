@@ -1,15 +1,19 @@
-"""A table of a model: what each layer gives, its parameters and its work, by shapes alone."""
+"""A run before its training: its model as a table, by shapes alone, and pictures of a batch and the learning rate."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from dl.contract.axes import Axes
 from dl.contract.info import to_float
+from dl.show import pictures
 from dl.show.words import amount
+from dl.store import atomic
 from dl.training import flops, keys
 from dl.training.assemble import Parts
 
@@ -58,7 +62,7 @@ def rows(parts: Parts) -> list[Row]:
   with nn.intercept_methods(record):
     work = flops.count(initialize, batch)
   players = {type(model).__name__: player for player, model in parts.task.players.items()}
-  found = []
+  layers = []
   for path, (kind, shape) in calls.items():
     if path[0] not in players:
       continue
@@ -67,17 +71,17 @@ def rows(parts: Parts) -> list[Row]:
     tree = parts.state.params[players[path[0]]]
     for name in path[1:]:
       tree = tree.get(name, {}) if isinstance(tree, Mapping) else {}
-    found.append(Row(path, kind, shape, sum(x.size for x in jax.tree.leaves(tree)), done))
-  return found
+    layers.append(Row(path, kind, shape, sum(x.size for x in jax.tree.leaves(tree)), done))
+  return layers
 
 
-def table(found: Sequence[Row], depth: int) -> str:
+def table(layers: Sequence[Row], depth: int) -> str:
   """The rows down to a depth below each network (0: the networks alone), as a text with aligned columns."""
-  totals = {row.path[0]: row for row in found if len(row.path) == 1}
+  totals = {row.path[0]: row for row in layers if len(row.path) == 1}
   whole = sum(row.parameters for row in totals.values())
   work = sum(row.flops for row in totals.values())
   lines = [('layer', 'kind', 'output', 'parameters', 'share', 'FLOPs', 'share')]
-  for row in found:
+  for row in layers:
     if len(row.path) <= depth + 1:
       share = lambda part, total: f'{part / total:.1%}' if total else ''
       name = '  ' * (len(row.path) - 1) + row.path[-1]
@@ -92,3 +96,33 @@ def table(found: Sequence[Row], depth: int) -> str:
   return '\n'.join(
     [aligned(lines[0]).rstrip(), rule, *(aligned(n).rstrip() for n in lines[1:-1]), rule, aligned(lines[-1])]
   )
+
+
+def learning_rates(parts: Parts, points: int = 200) -> dict[str, tuple[list[int], list[float]]]:
+  """Name -> (steps, learning rates in them)."""
+  steps = sorted({round(1 + (parts.total_steps - 1) * i / (points - 1)) for i in range(points)})
+  rates = [parts.optimizer.rates(step) for step in steps]
+  return {name: (steps, [r[name] for r in rates]) for name in parts.optimizer.learning_rates}
+
+
+def augmented_batch(parts: Parts, step: int = 0) -> Mapping[str, Any]:
+  """The training batch of a step, as the model sees it: augmented, images in [0, 1]."""
+  batch = to_float(parts.pipeline[step], parts.task.info)
+  if parts.pipeline.augment is None:
+    return batch
+  _, key = keys.step(parts.experiment.seed, step)
+  return jax.jit(parts.pipeline.augment)(key, batch)
+
+
+def write_pictures(parts: Parts, folder: pathlib.Path, images: int) -> list[pathlib.Path]:
+  """Writes the pictures that the run has, of that many images at most; their paths."""
+  drawn = {}
+  if rates := learning_rates(parts):
+    drawn['learning_rate'] = pictures.curves(rates, x='step', y='learning rate')
+  if 'image' in parts.batch:
+    shown = np.asarray(augmented_batch(parts)['image'])[:images]
+    drawn['batch'] = pictures.grid(shown[..., : 3 if shown.shape[-1] >= 3 else 1])
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, picture in drawn.items():
+    atomic.write(folder / f'{name}.png', pictures.png(picture))
+  return [folder / f'{name}.png' for name in drawn]

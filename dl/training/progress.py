@@ -106,5 +106,21 @@ class Progress:
     print('   '.join(parts + _shown(self._values)), file=self._stream, flush=True)
 
 
+class Hidden:
+  """Progress that nobody sees: of a process which is not the first, or for a caller who wants quiet."""
+
+  def update(self, step: int | None = None, values: Mapping[str, Any] | None = None) -> None:
+    """Nothing."""
+
+  def note(self, text: str) -> None:
+    """Nothing."""
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    pass
+
+
 def _shown(values: Mapping[str, Any]) -> list[str]:
   return [f'{name} {value:.4g}' for name, value in values.items() if isinstance(value, int | float)]

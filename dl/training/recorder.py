@@ -12,7 +12,7 @@ from dl.contract import metrics
 from dl.optim.chain import Optimizer
 from dl.store.logs import Logs
 from dl.training.meter import Meter
-from dl.training.progress import Progress
+from dl.training.progress import Hidden, Progress
 from dl.training.steps import Sums
 
 
@@ -22,7 +22,7 @@ class Recorder:
   def __init__(
     self,
     log: Logs,
-    progress: Progress | None,
+    progress: Progress | Hidden,
     meter: Meter,
     optimizer: Optimizer,
     not_finite: Callable[[str, int], None],
@@ -33,7 +33,7 @@ class Recorder:
 
     Args:
       log: where the numbers go.
-      progress: shows them too, if there is one.
+      progress: shows them too.
       meter: counts what the machine did.
       optimizer: whose learning rates are logged.
       not_finite: called with (what, step) of the first number that is not finite; it must raise.
@@ -72,8 +72,7 @@ class Recorder:
     self.check(sums)
     now = ready_at.result()
     values = metrics.compute(sums.metrics) | self._optimizer.rates(step)
-    if self._progress:
-      self._progress.update(values=values)
+    self._progress.update(values=values)
     values |= self._meter.numbers(step - self._step, now - self._written)
     values |= {'seconds': self._seconds + now - self._began}
     self._log.write(step, 'train', values)

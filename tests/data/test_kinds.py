@@ -9,12 +9,12 @@ import pytest
 
 import dl
 from dl import config
-from dl.commands.predict import predict
 from dl.contract.info import Info, to_float
 from dl.contract.kinds import IMAGE, KINDS, Kind
 from dl.data.source import find_kind, kinds_of
 from dl.errors import ConfigError
 from dl.training.loop import train
+from dl.training.prediction import predict
 
 WAVES = '''
 """Recordings: a kind of data, its source, and what reads its files."""

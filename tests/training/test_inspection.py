@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from small import small
 
-from dl.commands import inspect
 from dl.training import flops, inspection, steps
 from dl.training.assemble import assemble
 
@@ -73,15 +72,15 @@ def test_the_batch_is_the_one_that_training_sees(monkeypatch):
   state = parts.init()
   train = steps.make_train_step(parts)
   train(state, steps.Sums({}, jnp.int32(-1)), parts.pipeline[0])
-  np.testing.assert_allclose(inspect.augmented_batch(parts, 0)['image'], seen['image'], atol=1e-6)
+  np.testing.assert_allclose(inspection.augmented_batch(parts, 0)['image'], seen['image'], atol=1e-6)
   assert not np.allclose(seen['image'], parts.pipeline[0]['image'])
 
 
 def test_pictures(tmp_path):
   parts = assemble(small('digits'))
-  paths = inspect.write_pictures(parts, tmp_path / 'looks', 9)
+  paths = inspection.write_pictures(parts, tmp_path / 'looks', 9)
   assert [p.name for p in paths] == ['learning_rate.png', 'batch.png']
   with Image.open(paths[1]) as picture:
     assert picture.size[0] > 20
-  ((steps_, rates),) = inspect.learning_rates(parts).values()
+  ((steps_, rates),) = inspection.learning_rates(parts).values()
   assert steps_[0] == 1 and steps_[-1] == 60 and max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < 1e-3

@@ -29,6 +29,7 @@ from dl.store import logs
 from dl.store import workdir as workdirs
 from dl.store.checkpoint import Checkpoints
 from dl.training import assemble, loop, restore, steps
+from dl.training.progress import Hidden
 from dl.training.recorder import Recorder
 
 SGD = "optim={'sgd': {'name': 'sgd', 'learning_rate': 0.5}}"
@@ -164,7 +165,7 @@ def test_what_is_aside_counts_for_no_interval(tmp_path, monkeypatch):
     aside.append(arguments)  # which takes 100 s
     return {}
 
-  monkeypatch.setattr(loop, '_artifacts', slow)
+  monkeypatch.setattr(loop, 'artifacts', slow)
   config = small('gan', 'log_every=4', 'artifacts_every=4', 'eval_every=None')
   loop.train(config, tmp_path / 'run', show_progress=False)
   rates = [r['step_seconds'] for r in logs.read(tmp_path / 'run') if r['split'] == 'train'][1:]  # the first compiles
@@ -434,7 +435,7 @@ def test_training_metrics_are_written_while_later_steps_run(tmp_path, clock):
   optimizer = optim.Optimizer({}, {'learning_rate': (lambda step: 0.1 * step, 1)})
   with logs.Logs(tmp_path) as log:
     rate = types.SimpleNamespace(numbers=lambda steps, seconds: {'steps_per_second': steps / seconds})
-    with Recorder(log, None, rate, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0) as recorder:
+    with Recorder(log, Hidden(), rate, optimizer, lambda *_: pytest.fail('finite'), step=0, seconds=5.0) as recorder:
       recorder.poll()
       assert logs.read(tmp_path) == []
       clock.advance(0.3)

@@ -1,0 +1,77 @@
+"""All that is decided about a run before the disk is touched: its parts, when it does what, and its compiled steps."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jax.sharding import Mesh
+
+from dl.config import Experiment
+from dl.contract.evaluator import Evaluator
+from dl.data.pipeline import Pipeline
+from dl.parallel import meshes
+from dl.training import evaluation, evaluators, memory, schedule, start, steps
+from dl.training.assemble import Parts, assemble, make_eval_pipelines
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a run does, wherever it runs.
+
+  Attributes:
+    parts: what it is made of.
+    evals: evaluation name -> its data; None for one without.
+    evaluators: evaluation name -> what measures there.
+    schedule: when it logs, evaluates, saves and stops.
+  """
+
+  parts: Parts
+  evals: Mapping[str, Pipeline | None]
+  evaluators: Mapping[str, Evaluator]
+  schedule: schedule.Schedule
+
+  @property
+  def experiment(self) -> Experiment:
+    """The config."""
+    return self.parts.experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared(Plan):
+  """A run on devices that are here, of which nothing is compiled yet.
+
+  Attributes:
+    mesh: the devices.
+    functions: the steps of training, each compiled at its first call.
+    measures: evaluation name -> the step of an evaluation, likewise.
+    given: the arrays that the run starts from, where `config.init_from` names any; raises ConfigError. Read once.
+  """
+
+  mesh: Mesh
+  functions: steps.Compiled
+  measures: Mapping[str, Callable]
+  given: Callable[[], dict[str, np.ndarray]]
+
+
+def plan(experiment: Experiment) -> Plan:
+  """What a run does, checked by shapes; raises ConfigError for anything wrong with the config or its data."""
+  parts = assemble(experiment)
+  evals, opinions = make_eval_pipelines(experiment), evaluators.make(parts)
+  return Plan(parts, evals, opinions, schedule.make(parts, evaluation.numbers(parts, evals, opinions)))
+
+
+def prepare(experiment: Experiment) -> Prepared:
+  """A run, checked by shapes and for the devices which are here; writes and compiles nothing.
+
+  Raises:
+    ConfigError: anything wrong with the config or its data, or what these devices cannot share or hold.
+  """
+  mesh = meshes.make_mesh(experiment.mesh)
+  planned = plan(experiment)
+  functions = steps.compiled(planned.parts, mesh)
+  measures = evaluation.compiled(planned.parts, mesh, planned.evaluators)
+  meshes.check_evals(planned.evals, mesh)
+  memory.check_state(functions.like, mesh.local_devices)
+  given = functools.cache(lambda: start.load(experiment.init_from, planned.parts))
+  return Prepared(**vars(planned), mesh=mesh, functions=functions, measures=measures, given=given)
