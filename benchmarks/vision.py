@@ -30,8 +30,8 @@ from dl.data import augment as augments
 from dl.nn import pooling
 from dl.nn.attention import attend
 from dl.parallel import meshes
-from dl.training import flops, steps
-from dl.training.assemble import assemble
+from dl.training import flops
+from dl.training.prepare import prepare
 
 MODELS = flags.DEFINE_list('models', ['lenet', 'resnet18', 'vit_ti16'], 'Networks to measure.')
 BATCH = flags.DEFINE_integer('batch', None, 'Images of a step; that of each network below if not given.')
@@ -65,7 +65,7 @@ def references() -> Any:
 
 def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
   """(one training step of dl, as its loop runs it; FLOPs of the step)."""
-  parts = assemble(
+  run = prepare(
     configs.resolve(
       dict(
         task=dict(name='classify.Classify'),
@@ -83,10 +83,9 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
       )
     )
   )
-  mesh = meshes.make_mesh(parts.experiment.mesh)
-  compiled = steps.compiled(parts, mesh)
-  data = meshes.place(parts.pipeline[0], meshes.batch_sharding(mesh))
-  carry = [compiled.init({}), compiled.new_sums()]
+  parts, functions = run.parts, run.functions
+  data = meshes.place(parts.pipeline[0], meshes.batch_sharding(run.mesh))
+  carry = [functions.init({}), functions.new_sums()]
   cost = flops.count(
     lambda s, b: parts.task.step(s, to_float(b, parts.task.info), jax.random.key(0), parts.optimizer.chains),
     carry[0],
@@ -94,7 +93,7 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
   )
 
   def step():
-    *carry[:], done = compiled.train(*carry, data)
+    *carry[:], done = functions.train(*carry, data)
     return done
 
   return step, sum(cost.values())
