@@ -31,7 +31,7 @@ def test_a_run_is_prepared_without_a_file_or_a_compilation(tmp_path, monkeypatch
   assert all(getattr(run.functions, name)._cache_size() == 0 for name in TRAINED)
   assert os.listdir(tmp_path) == [] and json.dumps(experiment.to_json()) == before
   assert run.experiment is experiment and run.schedule.total == run.parts.total_steps == 40
-  assert list(run.evals) == ['test'] and run.schedule.metrics['test'][:2] == ['accuracy', 'loss']
+  assert list(run.evals) == ['test'] and run.schedule.metrics['test']['accuracy'] == 'max'
   state, sums = run.functions.like
   assert jax.tree.structure(state) == jax.tree.structure(run.parts.state) and int(sums.bad_step.size) == 1
   assert run.given() == {}
