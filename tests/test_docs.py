@@ -3,17 +3,19 @@
 Of Python files, what stands in backticks is checked as well.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable
 
 from small import ROOT
 
 from dl.commands import cli
-from dl.config import Experiment, build, load
+from dl.config import Experiment, build, config, load, resolve
 from dl.errors import ConfigError
 from dl.tasks.lm import LanguageModel
 from dl.training import assemble
@@ -52,6 +54,13 @@ def flags(module: str) -> set[str]:
   return defined(source).union(inspect.signature(LanguageModel.sample).parameters if name == 'sample' else ())
 
 
+def part(name: str) -> Callable | None:
+  """What a config's `name` means, of whatever it is a part."""
+  for package in ('models', 'tasks', 'data.sources', 'evaluators'):
+    with contextlib.suppress(ConfigError):
+      return build.resolve(name, f'dl.{package}', '')
+
+
 def test_files_are_there():
   path = r'(?:dl|tests|docs|experiments|benchmarks|colabs)/[\w./*-]*[\w/*]'
   there = lambda _, name: any(ROOT.glob(name.rstrip('/')))
@@ -78,15 +87,7 @@ def test_modules_and_what_is_in_them_are_there():
 
 
 def test_parts_of_a_config_are_there():
-  def there(_, name):
-    for package in ('models', 'tasks', 'data.sources', 'evaluators'):
-      try:
-        return build.resolve(name, f'dl.{package}', '') is not None
-      except ConfigError:
-        pass
-    return False
-
-  check(each(r"""['`]([a-z]\w*\.[A-Z]\w*)['`]""", PAGES), there)
+  check(each(r"""['`]([a-z]\w*\.[A-Z]\w*)['`]""", PAGES), lambda _, name: part(name) is not None)
   keys = {field.name for field in dataclasses.fields(Experiment)}
   check(each(r'--config\.(?!a\.b=)(\w+)', PAGES), lambda _, key: key in keys)
 
@@ -105,7 +106,34 @@ def test_commands_have_their_flags():
   check(each(r'(?<![\w-])--(\w+)', PAGES), lambda _, flag: flag in {*every, OF_XLA})
 
 
+def test_parts_take_the_arguments_beside_them():
+  """As in `'mlp.MLP', hidden=(64, 64)`."""
+
+  def there(_, spec):
+    name, arguments = eval(f'(lambda name, **arguments: (name, arguments))({spec.replace(", ...", "")})')
+    return set(arguments) <= set(inspect.signature(part(name)).parameters)
+
+  check(each(r"`('[a-z]\w*\.[A-Z][^`\n]*)`", PAGES), there)
+
+
 def test_the_config_of_the_readme_is_one(tmp_path):
   (code,) = re.findall(r'```python\n(from dl.config import config\n.*?)```', text(PAGES[0]), re.S)
   (tmp_path / 'mine.py').write_text(code)
   assert assemble.assemble(load(str(tmp_path / 'mine.py'))).total_steps == 20 * 1437 // 64
+
+
+def test_the_data_and_the_model_of_ones_own_in_the_readme_are_parts(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / 'my_lab').mkdir()
+  keys = {}
+  own = r'```python\n# my_lab/(\w+)\.py +(\w+)=(dict\([^\n]*\))\n(.*?)```'
+  for name, key, spec, code in re.findall(own, text(PAGES[0]), re.S):
+    (tmp_path / 'my_lab' / f'{name}.py').write_text(code)
+    keys[key] = eval(spec)
+  optim = {'adam': {'name': 'adam', 'learning_rate': 1e-3}}
+  experiment = config(**keys, task={'name': 'classify.Classify'}, optim=optim, train_for=2)
+  parts = assemble.assemble(resolve(experiment))
+  assert parts.batch['features'].shape == (32, 64)
+  assert parts.state.params['model']['Dense_0']['kernel'].shape == (64, 512)
+  for name in {name for name in sys.modules if name.startswith('my_lab')}:
+    del sys.modules[name]
