@@ -102,6 +102,9 @@ def numbers(
     for metric, sums in measured.items():
       if not isinstance(sums, metrics.Metric):
         raise ConfigError(f'{where}: the {metric!r} of {type(evaluator).__name__} is no dl.contract.metrics.Metric')
+    if not isinstance(evaluator, Own):  # else what it wants to know would fail after training
+      look = lambda state, b, key, e=evaluator: e.examine(parts.task, state, to_float(b, parts.task.info), key)
+      abstractly(look, parts.state, batch, keys.shape(), where=where)
     result[name] = metrics.better(measured)
   return result
 

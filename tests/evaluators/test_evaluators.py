@@ -1,5 +1,6 @@
 """Evaluators that a config names: a user's own, what of an entry is theirs, exact sums, several seeds, mistakes."""
 
+import csv
 import dataclasses
 import sys
 import textwrap
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from small import records, small
 
 import dl
@@ -58,6 +60,15 @@ OWN = '''
       return {'loss': 1.0}
 
 
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Curious(Evaluator):
+    def measure(self, task, state, batch, key):
+      return {}
+
+    def examine(self, task, state, batch, key):
+      return {'sound': batch['sound']}
+
+
   class NoEvaluator:
     pass
 '''
@@ -100,16 +111,16 @@ def test_a_users_evaluator_measures_the_gradient_of_the_loss_and_counts_each_exa
   assert numbers == {'test': {'accuracy': 'max', 'loss': 'min'}, 'padded': of_slope, 'whole': of_slope}
   assert opinions['padded'] == opinions['whole'] and opinions['padded'].epsilon == 0.05
   task, state = dl.load(runs('perceptron'))
-  found = measured(parts, pipelines, opinions, state)
-  assert found['padded']['accuracy'] == found['whole']['accuracy'] < found['test']['accuracy'] - 0.02
-  assert found['padded']['moved'] == pytest.approx(0.05, rel=1e-5)
+  measures = measured(parts, pipelines, opinions, state)
+  assert measures['padded']['accuracy'] == measures['whole']['accuracy'] < measures['test']['accuracy'] - 0.02
+  assert measures['padded']['moved'] == pytest.approx(0.05, rel=1e-5)
   # The same by hand.
   test = part(Digits(), 'test').columns
   images = jnp.asarray(test['image'], jnp.float32) / (255 if test['image'].dtype == np.uint8 else 1)
   batch = {'image': images, 'label': jnp.asarray(test['label']), 'mask': jnp.ones(360)}
   slopes = jax.grad(lambda x: task.loss(state.params, state.extra, batch | {'image': x}, KEY, False)[0])(images)
   outputs, _ = task.apply(state.params, state.extra, task.prepare(images + 0.05 * jnp.sign(slopes)), KEY, False)
-  assert found['whole']['accuracy'] == pytest.approx(float((outputs.argmax(-1) == batch['label']).mean()), abs=1e-6)
+  assert measures['whole']['accuracy'] == pytest.approx(float((outputs.argmax(-1) == batch['label']).mean()), abs=1e-6)
 
 
 def test_a_run_writes_what_an_evaluator_measures_and_finds(runs):
@@ -134,12 +145,12 @@ def test_an_evaluator_sees_each_of_several_seeds():
   experiment = dataclasses.replace(with_eval(slope=dict(by='slopes.Slope', split='test')), seeds=2)
   parts, pipelines, opinions, _ = made(experiment)
   state = jax.jit(parts.init)()
-  found = measured(parts, pipelines, opinions, state)['slope']
+  measures = measured(parts, pipelines, opinions, state)['slope']
   alone = dataclasses.replace(parts, experiment=dataclasses.replace(experiment, seeds=None))
   first = measured(alone, pipelines, opinions, jax.tree.map(lambda x: x[0], state))['slope']
-  assert len(found['accuracy_by_seed']) == 2
-  assert found['accuracy_by_seed'][0] == pytest.approx(first['accuracy'])
-  assert found['accuracy'] == pytest.approx(np.mean(found['accuracy_by_seed']))
+  assert len(measures['accuracy_by_seed']) == 2
+  assert measures['accuracy_by_seed'][0] == pytest.approx(first['accuracy'])
+  assert measures['accuracy'] == pytest.approx(np.mean(measures['accuracy_by_seed']))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +184,7 @@ def test_what_of_an_entry_is_the_evaluators_and_what_the_datas(spec, by, data):
     ('perceptron', {'by': 'slopes.Slope', 'epsilon': -1}, ('config.eval.test.epsilon: must be at least 0',)),
     ('perceptron', {'by': 'slopes.Slope', 'shuffle': True}, ('config.eval.test.shuffle: may be', 'by=dict(')),
     ('perceptron', {'by': 'slopes.Number'}, ('config.eval.test: ', "'loss' of Number")),
+    ('perceptron', {'by': 'slopes.Curious'}, ('config.eval.test: ', "KeyError: 'sound'", 'slopes.py')),
     ('perceptron', {'by': 'masks.Masks'}, ('config.eval.test: Masks are of segmentations',)),
     ('diabetes', {'by': 'mistakes.Mistakes'}, ('config.eval.test: Mistakes are of classifiers',)),
     ('perceptron', {'by': 'judge.Judge'}, ("config.eval.test: Judge needs an argument 'classifier'",)),
@@ -205,5 +217,9 @@ def test_a_judge_is_asked_while_a_gan_trains(runs):
   probability = np.asarray(classifier.predict(weights, images, KEY)['probability'])
   shares = np.bincount(probability.argmax(1), minlength=10) / 70
   np.testing.assert_allclose(last['shares'], shares, atol=1e-6)
+  with open(workdir / 'artifacts/00000012_judge_classes.csv') as file:
+    assert [float(row['share']) for row in csv.DictReader(file)] == pytest.approx(shares.tolist(), abs=1e-4)
+  with Image.open(workdir / 'artifacts/00000012_judge_samples.png') as picture:
+    assert picture.width == picture.height  # ten of each of ten classes
   assert (last['min_share'], last['max_share']) == (min(last['shares']), max(last['shares']))
   np.testing.assert_allclose(last['confidence'], probability.max(1).mean(), rtol=1e-5)
