@@ -1,6 +1,6 @@
 """What the pages name is there: files, modules and what is in them, parts of a config, commands and their flags.
 
-Of Python files, what stands in backticks is checked as well.
+Of Python files and notebooks, so are files and commands, and names in backticks.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from dl.training import assemble
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 CODE = [path for top in ('benchmarks', 'dl', 'experiments') for path in sorted((ROOT / top).rglob('*.py'))]
+CODE += sorted((ROOT / 'colabs').glob('*.ipynb'))
 OF_XLA = 'xla_force_host_platform_device_count'
 
 
@@ -64,7 +65,7 @@ def part(name: str) -> Callable | None:
 def test_files_are_there():
   path = r'(?:dl|tests|docs|experiments|benchmarks|colabs)/[\w./*-]*[\w/*]'
   there = lambda _, name: any(ROOT.glob(name.rstrip('/')))
-  check(each(rf'(?<![\w/.])({path})', PAGES) | each(rf'`({path})`', CODE), there)
+  check(each(rf'(?<![\w/.-])({path})', PAGES + CODE), there)
   links = each(r'\]\((?!https?:|#)([^)#]+)\)', PAGES)
   check(links, lambda page, name: (page.parent / name).exists())
 
@@ -93,12 +94,9 @@ def test_parts_of_a_config_are_there():
 
 
 def test_commands_have_their_flags():
-  command = re.compile(r'python -m ((?:dl|benchmarks)\.\w+|pytest)\b([^`\n]*)')
-  seen = set()
-  for page in PAGES:
-    for module, rest in command.findall(text(page)):
-      seen |= {(page, module, flag) for flag in re.findall(r'(?<![\w-])--(\w+)', rest)}
-  check(seen, lambda _, module, flag: flag in flags(module))
+  commands = each(r'python -m ((?:dl|benchmarks)\.[a-z]\w*|pytest)\b([^`\n]*)', PAGES + CODE)
+  known = {module: flags(module) for _, module, _ in commands}
+  check(commands, lambda _, module, rest: known[module].issuperset(re.findall(r'(?<![\w-])--(\w+)', rest)))
   every = flags('pytest').union(
     *(flags(f'dl.{path.stem}') for path in (ROOT / 'dl' / 'commands').glob('*.py')),
     *(flags(f'benchmarks.{path.stem}') for path in (ROOT / 'benchmarks').glob('*.py')),
