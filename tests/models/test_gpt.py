@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import reference
 
+from dl import config
 from dl.decoding.sampling import choose, generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
 from dl.training import start
-from dl.training.assemble import abstractly
+from dl.training.assemble import abstractly, assemble
 
 TINY = dict(vocab_size=31, length=16, layers=1, heads=2, width=16)
 
@@ -106,6 +107,32 @@ def test_weights_of_hugging_face_load_from_a_file(tied, prefix, tmp_path):
     with pytest.raises(ConfigError, match='extra out'):
       like['params'].pop('out')
       read(tensors, model=model.copy(tie_embeddings=True))
+
+
+class TheirGPT(GPT):
+  """Of a user, who inherits layouts and rules of sharding."""
+
+
+def test_a_run_of_a_config_starts_from_a_gpt2_of_hugging_face(tmp_path):
+  """As a user would: a file that transformers saved, named by `init_from` of a config; a subclass reads it as well."""
+  torch, theirs = hugging_face()
+  theirs.save_pretrained(tmp_path)
+  experiment = config.resolve(
+    dict(
+      task=dict(name='lm.LanguageModel'),
+      model=dict(name=f'{__name__}.TheirGPT', **TINY | dict(layers=2)),
+      data=dict(name='synthetic.Tokens', length=16, vocab_size=31, count=8, batch_size=2),
+      optim=dict(sgd=dict(name='sgd', learning_rate=0.1)),
+      train_for=1,
+      init_from=dict(name='tensors', path=str(tmp_path / 'model.safetensors'), layout='huggingface'),
+    )
+  )
+  parts = assemble(experiment)
+  state = jax.jit(parts.init)(start.load(experiment.init_from, parts))
+  tokens = np.random.default_rng(0).integers(0, 31, (3, 16))
+  logits, _ = parts.task.apply(state.params, state.extra, tokens, jax.random.key(0), False)
+  expected = theirs(torch.tensor(tokens)).logits.detach()
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_initialization_is_that_of_gpt2():
