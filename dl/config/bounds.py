@@ -4,12 +4,12 @@
     rate: Annotated[float, Range(high=2, low_open=True)] = 0.5    # where no name below says it
 
 `dl.config.build.check_arguments` reads these out of the type hints of whatever a config names: the fields of modules
-and tasks, and the arguments of functions and classes. A user's own are read just the same.
+and tasks, and the arguments of functions and classes. A user's own are read just the same. optax's functions state no
+bounds: `dl.config.optax_bounds` does it for them.
 """
 
 import dataclasses
 import math
-import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -104,15 +104,6 @@ def problem(value: Any, hint: Any) -> str | None:
   return None
 
 
-def bounded(hint: Any) -> bool:
-  """Whether a type hint states bounds, wherever in it."""
-  if typing.get_origin(hint) is typing.Literal:
-    return False
-  return any(isinstance(m, Range) for m in getattr(hint, '__metadata__', ())) or any(
-    bounded(inner) for inner in typing.get_args(hint)
-  )
-
-
 def _numbers(value: Any) -> Iterator[float]:
   """The numbers in a value, be it one or nested lists of them."""
   if isinstance(value, list | tuple):
@@ -120,44 +111,3 @@ def _numbers(value: Any) -> Iterator[float]:
       yield from _numbers(v)
   elif isinstance(value, int | float):
     yield value
-
-
-# By the names which arguments have throughout this code and optax: for what states no bounds.
-_BY_NAME = [
-  (re.compile(names), typing.get_args(alias)[1])
-  for names, alias in (
-    (r'step_size', Number),  # of `optax.scale`, which negates with it
-    (r'\w+_step_size', Positive),
-    (r'layers|depths?|blocks|convolutions|stages|num_ops|discriminator_steps|epochs|ngrams|orders', Depth),
-    (r'(channel|token|mlp)_ratio|ratio', Factor),
-    (
-      r'num_\w+|\w+_size|hidden|features|widths?|heads|length|channels|base|patch|kernel|strides?|dilation|tile|size',
-      Size,
-    ),
-    (
-      r'rollout_length|sample_length|minibatches|eval_episodes|max_steps|folds|count|(ngram_)?buckets|grid|groups',
-      Size,
-    ),
-    (r'rates|stem|head|top_k|expansion|bins|steps_per_call|ns_steps|sync_period|last', Size),
-    (r'(\w+_)?dropout|stochastic_depth|label_smoothing|(adam_)?b[123]|beta[123s]?|momentum|rho', BelowOne),
-    (r'(\w+_)?probability|discount|gae_lambda|decay|central', Share),
-    (r'max_norm|max_delta|clip|value_clip|clipping|clip_threshold|delta|threshold_norm|max_squared_norm', Positive),
-    (r'\w+_mass|half_length|force|interval|max_angle|max_position|slow_step_size', Positive),
-    (r'(\w+_)?learning_rate|\w*weight_decay|weight_decay_rate|(\w+_)?eps(_root|ilon)?|(init_)?std', NotNegative),
-    (r'\w+_weight|class_weights|temperature|r1|gradient_penalty|(\w+_)?alpha|degrees|pixels|pad|shear', NotNegative),
-    (r'best|min_delta|fold|gamma|prefetch|transition_begin|\w+_steps|decay_rate', NotNegative),
-    (r'(\w+_)?seed', Seed),
-  )
-]
-
-
-def problem_by_name(name: str, value: Any) -> str | None:
-  """What is wrong with an argument's value by its name alone; numbers under a name of no range are finite at least."""
-  if isinstance(value, list | tuple):
-    return next(filter(None, (problem_by_name(name, v) for v in value)), None)
-  if not isinstance(value, int | float):
-    return None
-  known = next((r for names, r in _BY_NAME if names.fullmatch(name)), None)
-  if isinstance(value, bool):
-    return f'must be a number, got {value!r}' if known else None
-  return (known or Range(low=-math.inf)).problem(value)

@@ -18,8 +18,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dl.config import bounds
+from dl.config.bounds import problem
 from dl.config.hints import describe, matches, plain, to_tuples, type_hints
+from dl.config.optax_bounds import annotated
 from dl.errors import ConfigError, first_line, nearest
 
 # Full names in configs of before the packages; short ones are the same.
@@ -101,7 +102,6 @@ def check_arguments(
   arguments: Mapping[str, Any],
   where: str,
   given: Sequence[str] = (),
-  hints: Mapping[str, Any] | None = None,
 ) -> None:
   """Checks names, types and bounds (`dl.config.bounds`) of arguments; a default passes, whatever it is.
 
@@ -110,7 +110,6 @@ def check_arguments(
     arguments: what it is to be called with, as plain data.
     where: the config path, for error lines.
     given: names of arguments which the caller adds.
-    hints: type hints with bounds, where those that the target has itself do not say enough.
 
   Raises:
     ConfigError: an unknown argument, a missing one, or a value of a wrong type or out of its bounds.
@@ -134,26 +133,13 @@ def check_arguments(
   for name, p in valid.items():
     if p.default is p.empty and name not in arguments:
       raise ConfigError(f'{where}: {label} needs an argument {name!r}')
-  hints = type_hints(target) if hints is None else hints
+  hints = annotated(target)
   for name, value in arguments.items():
     if name in hints and not matches(value, hints[name]):
       raise ConfigError(f'{where}.{name}: expected {describe(hints[name])}, got {value!r} ({type(value).__name__})')
-    if not (name in valid and valid[name].default is value):
-      _check_bounds(target, hints, name, value, f'{where}.{name}')
-
-
-def _check_bounds(target: Callable, hints: Mapping[str, Any], name: str, value: Any, where: str) -> None:
-  hint = hints.get(name)
-  if bounds.bounded(hint):
-    wrong = bounds.problem(value, hint)
-  else:
-    wrong = bounds.problem_by_name(name, value) if _package(target) in ('dl', 'optax') else None
-  if wrong:
-    raise ConfigError(f'{where}: {wrong}')
-
-
-def _package(target: Callable) -> str:
-  return (getattr(target, '__module__', None) or '').partition('.')[0]
+    default = name in valid and valid[name].default is value
+    if not default and (wrong := problem(value, hints.get(name))):
+      raise ConfigError(f'{where}.{name}: {wrong}')
 
 
 def public_names(module: types.ModuleType) -> list[str]:

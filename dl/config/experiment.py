@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import ml_collections
 
+from dl.config.bounds import Seed, Size, Whole
 from dl.config.build import check_arguments
 from dl.errors import ConfigError, first_line, nearest
 
-Duration = str | int
+Duration = str | Whole
+"""What a number of steps has to be depends on the training; `dl.config.duration` says it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class Experiment:
   train_for: Duration
   model: dict | None = None
   data: dict | None = None
-  seed: int = 0
-  seeds: int | None = None
+  seed: Seed = 0
+  seeds: Size | None = None
   init_from: dict | None = None
   eval: dict = dataclasses.field(default_factory=dict)
   eval_every: Duration | None = None
@@ -68,7 +70,7 @@ class Experiment:
   artifacts_every: Duration | None = None
   keep: dict = dataclasses.field(default_factory=dict)
   early_stop: dict | None = None
-  steps_per_call: int = 1
+  steps_per_call: Size = 1
   precision: Literal['float32', 'bfloat16'] = 'float32'
   mesh: dict = dataclasses.field(default_factory=lambda: {'data': -1})
   sharding: str | list = 'replicated'

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Num
 
+from dl.config.bounds import Count, NotNegative, Positive, Seed, Size
 from dl.contract.info import Info
 from dl.data import statistics
 from dl.data.pipeline import Pipeline
@@ -39,7 +40,7 @@ class Part:
     whole: Any,
     index: Int[np.ndarray, ' k'],
     train: Int[np.ndarray, ' t'] | None = None,
-    timeout: float = 600.0,
+    timeout: Positive = 600.0,
   ):
     """Keeps the arguments.
 
@@ -105,13 +106,13 @@ def part(
   source: Any,
   split: str = 'train',
   *,
-  test: float | int | None = None,
-  validation: float | int = 0.0,
+  test: NotNegative | Count | None = None,
+  validation: NotNegative | Count = 0.0,
   stratify: bool = True,
-  folds: int | None = None,
-  fold: int = 0,
-  split_seed: int = 0,
-  timeout: float = 600.0,
+  folds: Size | None = None,
+  fold: Count = 0,
+  split_seed: Seed = 0,
+  timeout: Positive = 600.0,
 ) -> Part:
   """A part of a source; its `info` says the facts of the training part, whatever part it is.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from dl.config.bounds import Factor, PositiveShare, Size
 from dl.config.functions import find
 from dl.data.source import Example
 from dl.errors import ConfigError
@@ -40,10 +41,10 @@ def make(specs: Sequence[Mapping[str, Any]], where: str = 'config.data.transform
 def random_resized_crop(
   example: Example,
   generator: np.random.Generator | None,
-  size: tuple[int, int],
-  scale: tuple[float, float] = (0.08, 1.0),
-  ratio: tuple[float, float] = (0.75, 4 / 3),
-  central: float = 1.0,
+  size: tuple[Size, Size],
+  scale: tuple[PositiveShare, PositiveShare] = (0.08, 1.0),
+  ratio: tuple[Factor, Factor] = (0.75, 4 / 3),
+  central: PositiveShare = 1.0,
 ) -> Example:
   """A crop of random area and shape, resized ("Going Deeper with Convolutions", arXiv:1409.4842).
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from dl.config.bounds import NotNegative, Number, Positive
 from dl.envs.env import Env, Transition
 
 
@@ -52,15 +53,15 @@ class CartPole(Env):
     start: each number of a first state is uniform in (-start, start).
   """
 
-  gravity: float = 9.8
-  cart_mass: float = 1.0
-  pole_mass: float = 0.1
-  half_length: float = 0.5
-  force: float = 10.0
-  interval: float = 0.02
-  max_angle: float = 12 * 2 * math.pi / 360
-  max_position: float = 2.4
-  start: float = 0.05
+  gravity: Number = 9.8
+  cart_mass: Positive = 1.0
+  pole_mass: Positive = 0.1
+  half_length: Positive = 0.5
+  force: Positive = 10.0
+  interval: Positive = 0.02
+  max_angle: Positive = 12 * 2 * math.pi / 360
+  max_position: Positive = 2.4
+  start: NotNegative = 0.05
 
   num_actions: ClassVar[int] = 2
   observation_names: ClassVar[tuple[str, ...]] = ('position', 'velocity', 'angle', 'angular_velocity')

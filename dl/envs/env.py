@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
+from dl.config.bounds import Size
+
 
 class Transition(NamedTuple):
   """What one step of one episode gives.
@@ -37,7 +39,7 @@ class Env:
     observation_names: one name for each number of an observation.
   """
 
-  max_steps: int = 500
+  max_steps: Size = 500
 
   num_actions: ClassVar[int]
   observation_names: ClassVar[tuple[str, ...]]

@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from dl.config.bounds import BelowOne, NotNegative
 from dl.errors import ConfigError
 
-ClassWeights = Sequence[float] | None
+ClassWeights = Sequence[NotNegative] | None
 
 
 def cross_entropy(
   logits: Float[Array, '*b classes'],
   labels: Int[Array, '*b'],
-  label_smoothing: float = 0.0,
+  label_smoothing: BelowOne = 0.0,
   class_weights: ClassWeights = None,
 ) -> Float[Array, '*b']:
   """Softmax cross entropy in nats, with label smoothing (Rethinking the Inception Architecture, arXiv 1512.00567).
@@ -40,7 +41,7 @@ def cross_entropy(
 def binary(
   logits: Float[Array, 'b *one'],
   labels: Num[Array, ' b'],
-  label_smoothing: float = 0.0,
+  label_smoothing: BelowOne = 0.0,
   class_weights: ClassWeights = None,
 ) -> Float[Array, ' b']:
   """Cross entropy of one logit of class 1 an example, in nats.
@@ -60,7 +61,7 @@ def binary(
 def focal(
   logits: Float[Array, '*b classes'],
   labels: Int[Array, '*b'],
-  gamma: float = 2.0,
+  gamma: NotNegative = 2.0,
   class_weights: ClassWeights = None,
 ) -> Float[Array, '*b']:
   """Cross entropy times (1 - p)^gamma, p of the true class: easy examples count less (Focal Loss, arXiv 1708.02002)."""
@@ -73,7 +74,7 @@ def focal(
 def binary_focal(
   logits: Float[Array, 'b *one'],
   labels: Num[Array, ' b'],
-  gamma: float = 2.0,
+  gamma: NotNegative = 2.0,
   class_weights: ClassWeights = None,
 ) -> Float[Array, ' b']:
   """The focal loss of one logit an example (arXiv 1708.02002); its alpha is `class_weights=(1 - alpha, alpha)`."""

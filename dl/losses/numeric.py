@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Positive
+
 
 def mse(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k']) -> Float[Array, ' b']:
   """Squared error, averaged over the dimensions of a target."""
@@ -15,7 +17,7 @@ def mae(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k']) -> Float[A
   return per_example(jnp.abs(outputs - targets))
 
 
-def huber(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k'], delta: float = 1.0) -> Float[Array, ' b']:
+def huber(outputs: Float[Array, 'b *k'], targets: Float[Array, 'b *k'], delta: Positive = 1.0) -> Float[Array, ' b']:
   """Half the squared error up to `delta`, linear beyond it (Huber, Robust Estimation of a Location Parameter, 1964)."""
   return per_example(optax.losses.huber_loss(outputs, targets, delta=delta))
 

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Size
 from dl.contract.weights import Rules, inputs, outputs
 
 
@@ -22,8 +23,8 @@ class ActorCritic(nn.Module):
     dtype: of the computation; the outputs are float32.
   """
 
-  num_actions: int
-  features: tuple[int, ...] = (64, 64)
+  num_actions: Size
+  features: tuple[Size, ...] = (64, 64)
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs('(actor|critic)_0'), *inputs('(actor|critic)_1'))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
@@ -35,10 +36,10 @@ class AlexNet(nn.Module):
     dtype: compute type; logits are float32.
   """
 
-  num_classes: int
+  num_classes: Size
   groups: Literal[1, 2] = 1
-  hidden: int = 4096
-  dropout: float = 0.5
+  hidden: Size = 4096
+  dropout: BelowOne = 0.5
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs('classifier_1'), *inputs('classifier_4'))

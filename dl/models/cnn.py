@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import activations, maps, pooling
@@ -29,10 +30,10 @@ class CNN(nn.Module):
     dtype: compute type; statistics are float32.
   """
 
-  features: tuple[tuple[int, ...], ...]
-  num_classes: int
+  features: tuple[tuple[Size, ...], ...]
+  num_classes: Size
   activation: str | Callable = 'relu'
-  dropout: float = 0.0
+  dropout: BelowOne = 0.0
   batch_norm: bool = True
   dtype: Any = jnp.float32
 

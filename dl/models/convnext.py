@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Number, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
@@ -74,13 +75,13 @@ class ConvNeXt(nn.Module):
     dtype: compute type; logits are float32.
   """
 
-  num_classes: int
-  depths: tuple[int, ...] = (3, 3, 9, 3)
-  widths: tuple[int, ...] = (96, 192, 384, 768)
-  patch: int = 4
-  kernel: int = 7
-  stochastic_depth: float = 0.1
-  layer_scale: float = 1e-6
+  num_classes: Size
+  depths: tuple[Depth, ...] = (3, 3, 9, 3)
+  widths: tuple[Size, ...] = (96, 192, 384, 768)
+  patch: Size = 4
+  kernel: Size = 7
+  stochastic_depth: BelowOne = 0.1
+  layer_scale: Number = 1e-6
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs('block_3'), *inputs('block_5'))
@@ -123,9 +124,9 @@ class Block(nn.Module):
     dtype: compute type.
   """
 
-  kernel: int = 7
-  stochastic_depth: float = 0.0
-  scale_init: float = 1e-6
+  kernel: Size = 7
+  stochastic_depth: BelowOne = 0.0
+  scale_init: Number = 1e-6
   dtype: Any = jnp.float32
 
   @nn.compact

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Depth, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps
@@ -35,9 +36,9 @@ class DeconvNet(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  features: tuple[int, ...] = (64, 128, 256, 512, 512)
-  convolutions: tuple[int, ...] = (2, 2, 3, 3, 3)
+  num_classes: Size
+  features: tuple[Size, ...] = (64, 128, 256, 512, 512)
+  convolutions: tuple[Depth, ...] = (2, 2, 3, 3, 3)
   upsampling: Literal['unpool', 'transposed'] = 'unpool'
   batch_norm: bool = True
   dtype: Any = jnp.float32

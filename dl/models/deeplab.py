@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.weights import Rules
 from dl.models.fcn import segment
 from dl.models.resnet import ResNet
@@ -30,11 +31,11 @@ class DeepLabV3(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  blocks: tuple[int, ...] = (3, 4, 6, 3)
+  num_classes: Size
+  blocks: tuple[Depth, ...] = (3, 4, 6, 3)
   aux: bool = False
-  rates: tuple[int, ...] = (12, 24, 36)
-  dropout: float = 0.5
+  rates: tuple[Size, ...] = (12, 24, 36)
+  dropout: BelowOne = 0.5
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = ResNet.sharding_rules

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dl.config.bounds import BelowOne, Factor, NotNegative, Size
+from dl.config.bounds import BelowOne, Depth, Factor, NotNegative, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
@@ -19,7 +19,7 @@ from dl.nn.stochastic_depth import StochasticDepth
 
 _INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
-Stages = tuple[tuple[Literal['mb', 'fused'], int, int, int, int, int], ...]
+Stages = tuple[tuple[Literal['mb', 'fused'], Size, Size, Size, Size, Depth], ...]
 """(kind of block, expansion, kernel, stride, features, blocks) of each stage."""
 
 V1: Stages = (
@@ -187,7 +187,7 @@ class SqueezeExcitation(nn.Module):
     dtype: compute type.
   """
 
-  hidden: int
+  hidden: Size
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -213,13 +213,13 @@ class MBConv(nn.Module):
     dtype: compute type.
   """
 
-  features: int
-  expansion: int
-  kernel: int
-  stride: int
-  stochastic_depth: float = 0.0
-  epsilon: float = 1e-5
-  momentum: float = 0.9
+  features: Size
+  expansion: Size
+  kernel: Size
+  stride: Size
+  stochastic_depth: BelowOne = 0.0
+  epsilon: NotNegative = 1e-5
+  momentum: BelowOne = 0.9
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -239,13 +239,13 @@ class MBConv(nn.Module):
 class FusedMBConv(nn.Module):
   """Widen by a whole convolution, narrow again (EfficientNetV2, arXiv 2104.00298); the attributes are `MBConv`'s."""
 
-  features: int
-  expansion: int
-  kernel: int
-  stride: int
-  stochastic_depth: float = 0.0
-  epsilon: float = 1e-5
-  momentum: float = 0.9
+  features: Size
+  expansion: Size
+  kernel: Size
+  stride: Size
+  stochastic_depth: BelowOne = 0.0
+  epsilon: NotNegative = 1e-5
+  momentum: BelowOne = 0.9
   dtype: Any = jnp.float32
 
   @nn.compact

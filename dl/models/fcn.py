@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.weights import Rules
 from dl.models.resnet import ResNet
 from dl.models.variants import size_of
@@ -29,10 +30,10 @@ class FCN(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  blocks: tuple[int, ...] = (3, 4, 6, 3)
+  num_classes: Size
+  blocks: tuple[Depth, ...] = (3, 4, 6, 3)
   aux: bool = False
-  dropout: float = 0.1
+  dropout: BelowOne = 0.1
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = ResNet.sharding_rules

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, NotNegative, Number, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn.norm import batch_norm, group_norm
 
@@ -31,12 +32,12 @@ class ConvGenerator(nn.Module):
     dtype: of the computation; the output is float32.
   """
 
-  latent_size: int = 100
-  features: tuple[int, ...] = (512, 256, 128, 64)
-  channels: int = 3
-  base: int = 4
+  latent_size: Size = 100
+  features: tuple[Size, ...] = (512, 256, 128, 64)
+  channels: Size = 3
+  base: Size = 4
   norm: Norm = 'batch'
-  init_std: float | None = 0.02
+  init_std: NotNegative | None = 0.02
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs(r'(conv|norm)_\d*[02468]'), *inputs(r'conv_\d*[13579]'))
@@ -79,12 +80,12 @@ class ConvDiscriminator(nn.Module):
     dtype: of the computation; the output is float32.
   """
 
-  features: tuple[int, ...] = (64, 128, 256, 512)
-  base: int = 4
+  features: tuple[Size, ...] = (64, 128, 256, 512)
+  base: Size = 4
   norm: Norm = 'batch'
-  slope: float = 0.2
-  dropout: float = 0.0
-  init_std: float | None = 0.02
+  slope: Number = 0.2
+  dropout: BelowOne = 0.0
+  init_std: NotNegative | None = 0.02
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs(r'(conv|norm)_\d*[02468]'), *inputs(r'conv_\d*[13579]'))

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import maps, pooling
 from dl.nn.convolution import ConvNorm
@@ -47,10 +48,10 @@ class GoogLeNet(nn.Module):
     dtype: compute type; statistics and logits are float32.
   """
 
-  num_classes: int
+  num_classes: Size
   aux: bool = False
-  dropout: float = 0.2
-  aux_dropout: float = 0.7
+  dropout: BelowOne = 0.2
+  aux_dropout: BelowOne = 0.7
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs('branch[23]_0/(conv|bn)'), *inputs('branch[23]_1/conv'))
@@ -99,12 +100,12 @@ class InceptionModule(nn.Module):
     dtype: compute type.
   """
 
-  one: int
-  three_reduced: int
-  three: int
-  five_reduced: int
-  five: int
-  pooled: int
+  one: Size
+  three_reduced: Size
+  three: Size
+  five_reduced: Size
+  five: Size
+  pooled: Size
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -129,8 +130,8 @@ class AuxHead(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  dropout: float = 0.7
+  num_classes: Size
+  dropout: BelowOne = 0.7
   dtype: Any = jnp.float32
 
   @nn.compact

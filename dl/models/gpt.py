@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from dl.config.bounds import BelowOne, Count, Depth, Positive, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
 from dl.nn import activations, products
@@ -83,22 +84,22 @@ class GPT(nn.Module):
     dtype: compute type; softmax and logits are float32.
   """
 
-  vocab_size: int = 50257
-  length: int = 1024
-  layers: int = 12
-  heads: int = 12
-  width: int = 768
-  dropout: float = 0.0
+  vocab_size: Size = 50257
+  length: Size = 1024
+  layers: Depth = 12
+  heads: Size = 12
+  width: Size = 768
+  dropout: BelowOne = 0.0
   tie_embeddings: bool = True
   use_bias: bool = True
   rope: bool = False
-  attention_chunk: int = 0
+  attention_chunk: Count = 0
   activation: activations.Activation = 'gelu'
-  ngrams: tuple[int, ...] = ()
-  ngram_buckets: int = 2**14
-  experts: int = 0
-  experts_per_token: int = 2
-  capacity_factor: float = 1.25
+  ngrams: tuple[Depth, ...] = ()
+  ngram_buckets: Size = 2**14
+  experts: Count = 0
+  experts_per_token: Size = 2
+  capacity_factor: Positive = 1.25
   scan: bool = False
   remat: Remat = 'none'
   dtype: Any = jnp.float32

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
-from dl.nn.convolution import ConvNorm, Size
+from dl.nn.convolution import ConvNorm, Sides
 
 _SMALLEST = 75
 
@@ -34,9 +35,9 @@ class InceptionV3(nn.Module):
     dtype: compute type; statistics and logits are float32.
   """
 
-  num_classes: int
+  num_classes: Size
   aux: bool = False
-  dropout: float = 0.5
+  dropout: BelowOne = 0.5
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (
@@ -87,7 +88,7 @@ class AuxHead(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
+  num_classes: Size
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -193,7 +194,7 @@ def _convolutions(dtype: Any, train: bool) -> Any:
 
 
 def _conv(
-  dtype: Any, train: bool, name: str, x: Array, features: int, size: Size, stride: int = 1, same: bool = True,
+  dtype: Any, train: bool, name: str, x: Array, features: int, size: Sides, stride: int = 1, same: bool = True,
   std: float = 0.1,
 ) -> Array:  # fmt: skip
   layer = ConvNorm(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import activations
@@ -34,7 +35,7 @@ class LeNet5(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
+  num_classes: Size
   activation: activations.Activation = 'tanh'
   pooling: Literal['average', 'max'] = 'average'
   fit: Literal['pad', 'resize'] = 'pad'
@@ -95,7 +96,7 @@ class LeNet5Original(nn.Module):
     dtype: compute type; distances are float32.
   """
 
-  num_classes: int
+  num_classes: Size
   fit: Literal['pad', 'resize'] = 'pad'
   dtype: Any = jnp.float32
 

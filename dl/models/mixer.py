@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Factor, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.models.variants import size_of
 from dl.nn.context import Context
@@ -36,14 +37,14 @@ class MLPMixer(nn.Module):
     dtype: compute type; logits are float32.
   """
 
-  num_classes: int
-  patch: int = 16
-  width: int = 512
-  depth: int = 8
-  token_ratio: float = 0.5
-  channel_ratio: float = 4.0
-  dropout: float = 0.0
-  stochastic_depth: float = 0.0
+  num_classes: Size
+  patch: Size = 16
+  width: Size = 512
+  depth: Depth = 8
+  token_ratio: Factor = 0.5
+  channel_ratio: Factor = 4.0
+  dropout: BelowOne = 0.0
+  stochastic_depth: BelowOne = 0.0
   zero_head: bool = True
   dtype: Any = jnp.float32
 
@@ -78,10 +79,10 @@ class Block(nn.Module):
     dtype: compute type.
   """
 
-  tokens_hidden: int
-  channels_hidden: int
-  dropout: float = 0.0
-  stochastic_depth: float = 0.0
+  tokens_hidden: Size
+  channels_hidden: Size
+  dropout: BelowOne = 0.0
+  stochastic_depth: BelowOne = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact

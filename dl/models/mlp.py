@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import activations
 from dl.nn.norm import batch_norm
@@ -30,10 +31,10 @@ class MLP(nn.Module):
     dtype: compute type; statistics are float32.
   """
 
-  hidden: tuple[int, ...]
-  num_outputs: int = 1
+  hidden: tuple[Size, ...]
+  num_outputs: Size = 1
   activation: activations.Activation = 'relu'
-  dropout: float = 0.0
+  dropout: BelowOne = 0.0
   batch_norm: bool = False
   dtype: Any = jnp.float32
 

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Size
+
 
 class Perceptron(nn.Module):
   """One linear layer; with cross entropy it is multinomial logistic regression.
@@ -17,7 +19,7 @@ class Perceptron(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
+  num_classes: Size
   dtype: Any = jnp.float32
 
   @nn.compact

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
@@ -68,14 +69,14 @@ class ResNet(nn.Module):
     dtype: compute type; statistics and logits are float32.
   """
 
-  num_classes: int
-  blocks: tuple[int, ...] = (2, 2, 2, 2)
+  num_classes: Size
+  blocks: tuple[Depth, ...] = (2, 2, 2, 2)
   bottleneck: bool = False
-  width: int = 64
+  width: Size = 64
   stem: Literal['imagenet', 'cifar'] = 'imagenet'
   shortcut: Literal['projection', 'pad'] = 'projection'
   zero_init_residual: bool = False
-  stochastic_depth: float = 0.0
+  stochastic_depth: BelowOne = 0.0
   dilate: tuple[bool, ...] = ()
   features_only: bool = False
   remat: Remat = 'none'
@@ -140,13 +141,13 @@ class Block(nn.Module):
     dtype: compute type.
   """
 
-  features: int
-  stride: int = 1
+  features: Size
+  stride: Size = 1
   bottleneck: bool = False
-  dilation: int = 1
+  dilation: Size = 1
   shortcut: Literal['projection', 'pad'] = 'projection'
   zero_init: bool = False
-  stochastic_depth: float = 0.0
+  stochastic_depth: BelowOne = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import activations
 
@@ -22,8 +23,8 @@ class Shallow(nn.Module):
     dtype: compute type.
   """
 
-  features: int
-  num_classes: int
+  features: Size
+  num_classes: Size
   activation: activations.Activation = 'sigmoid'
   dtype: Any = jnp.float32
 

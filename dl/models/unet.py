@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.nn import maps, pooling
@@ -33,11 +34,11 @@ class UNet(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+  num_classes: Size
+  features: tuple[Size, ...] = (64, 128, 256, 512, 1024)
   padding: Literal['same', 'valid'] = 'same'
   batch_norm: bool = False
-  dropout: float = 0.0
+  dropout: BelowOne = 0.0
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.weights import Rules, inputs, outputs
 from dl.errors import ConfigError
 from dl.models.variants import size_of
@@ -34,13 +35,13 @@ class VGG(nn.Module):
     dtype: compute type; statistics and logits are float32.
   """
 
-  num_classes: int
-  convolutions: tuple[int, ...] = (2, 2, 3, 3, 3)
-  features: tuple[int, ...] = (64, 128, 256, 512, 512)
+  num_classes: Size
+  convolutions: tuple[Depth, ...] = (2, 2, 3, 3, 3)
+  features: tuple[Size, ...] = (64, 128, 256, 512, 512)
   batch_norm: bool = False
   head: Literal['dense', 'linear'] = 'dense'
-  hidden: int = 4096
-  dropout: float = 0.5
+  hidden: Size = 4096
+  dropout: BelowOne = 0.5
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = (*outputs('classifier_0'), *inputs('classifier_3'))

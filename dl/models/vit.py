@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Depth, Factor, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
 from dl.models.variants import size_of
 from dl.nn import position
@@ -91,17 +92,17 @@ class ViT(nn.Module):
     dtype: compute type; softmax and logits are float32.
   """
 
-  num_classes: int
-  patch: int = 16
-  width: int = 384
-  depth: int = 12
-  heads: int = 6
-  mlp_ratio: float = 4.0
+  num_classes: Size
+  patch: Size = 16
+  width: Size = 384
+  depth: Depth = 12
+  heads: Size = 6
+  mlp_ratio: Factor = 4.0
   pool: Literal['token', 'average'] = 'token'
   class_token: bool | None = None
-  grid: tuple[int, int] | None = None
-  dropout: float = 0.0
-  stochastic_depth: float = 0.0
+  grid: tuple[Size, Size] | None = None
+  dropout: BelowOne = 0.0
+  stochastic_depth: BelowOne = 0.0
   zero_head: bool = False
   remat: Remat = 'none'
   dtype: Any = jnp.float32

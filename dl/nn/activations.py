@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.config import build
+from dl.config.bounds import NotNegative, Number
 from dl.errors import ConfigError, nearest
 
 Activation = str | Mapping[str, Any] | Callable
@@ -66,12 +67,12 @@ def relu_squared(x: X) -> X:
   return jnp.square(jax.nn.relu(x))
 
 
-def snake(x: X, frequency: float = 1.0) -> X:
+def snake(x: X, frequency: Number = 1.0) -> X:
   """x + sin²(a x) / a, for periodic functions (Neural Networks Fail to Learn Periodic Functions, arXiv 2006.08195)."""
   return x + jnp.square(jnp.sin(frequency * x)) / frequency
 
 
-def sine(x: X, frequency: float = 30.0) -> X:
+def sine(x: X, frequency: Number = 30.0) -> X:
   """sin(ω x) (SIREN, arXiv 2006.09661); plain 'sin' has ω = 1."""
   return jnp.sin(frequency * x)
 
@@ -86,12 +87,12 @@ def lisht(x: X) -> X:
   return x * jnp.tanh(x)
 
 
-def hard_shrink(x: X, threshold: float = 0.5) -> X:
+def hard_shrink(x: X, threshold: NotNegative = 0.5) -> X:
   """x where |x| > threshold, else 0."""
   return jnp.where(jnp.abs(x) > threshold, x, 0.0)
 
 
-def soft_shrink(x: X, threshold: float = 0.5) -> X:
+def soft_shrink(x: X, threshold: NotNegative = 0.5) -> X:
   """sign(x) max(|x| - threshold, 0)."""
   return jnp.sign(x) * jax.nn.relu(jnp.abs(x) - threshold)
 

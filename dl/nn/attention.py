@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dl.config.bounds import BelowOne, Count, Number, Size
 from dl.contract.axes import Axes
 from dl.nn import products
 from dl.nn.context import Context
@@ -110,7 +111,7 @@ class Projections(nn.Module):
     kernel_init: initializer of the kernel.
   """
 
-  heads: int
+  heads: Size
   use_bias: bool = True
   dtype: Any = jnp.float32
   kernel_init: Any = nn.initializers.lecun_normal()
@@ -142,8 +143,8 @@ class Projection(nn.Module):
     kernel_init: initializer of the kernel.
   """
 
-  heads: int
-  head_dim: int
+  heads: Size
+  head_dim: Size
   use_bias: bool = True
   dtype: Any = jnp.float32
   kernel_init: Any = nn.initializers.lecun_normal()
@@ -203,12 +204,12 @@ class Attention(nn.Module):
   project: Callable[[], Any]
   causal: bool = False
   across: bool = False
-  length: int | None = None
+  length: Size | None = None
   process_heads: Callable[[Heads, Heads, Array], tuple[Heads, Heads]] | None = None
   bias: Callable[[Array, Array], Array] | None = None
-  scale: float | None = None
-  dropout: float = 0.0
-  chunk: int = 0
+  scale: Number | None = None
+  dropout: BelowOne = 0.0
+  chunk: Count = 0
   use_bias: bool = True
   out_init: Any = nn.initializers.lecun_normal()
   out: str = 'out'

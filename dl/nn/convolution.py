@@ -7,9 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Count, NotNegative, Size
 from dl.nn.norm import batch_norm
 
-Size = int | tuple[int, int]
+Sides = Size | tuple[Size, Size]
+Padding = Count | tuple[Count, Count]
 """Of rows and columns; one number is both."""
 
 _PYTORCH = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
@@ -17,12 +19,12 @@ _PYTORCH = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 def convolution(
   features: int,
-  size: Size,
+  size: Sides,
   stride: int = 1,
   *,
   name: str,
   dtype: Any,
-  padding: Size | None = None,
+  padding: Padding | None = None,
   dilation: int = 1,
   groups: int = 1,
   use_bias: bool = False,
@@ -79,15 +81,15 @@ class ConvNorm(nn.Module):
     dtype: compute type; statistics are float32.
   """
 
-  features: int
-  size: Size = 1
-  stride: int = 1
-  padding: Size | None = None
-  groups: int = 1
+  features: Size
+  size: Sides = 1
+  stride: Size = 1
+  padding: Padding | None = None
+  groups: Size = 1
   activation: Callable[[Array], Array] = nn.relu
   kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-  epsilon: float = 1e-5
-  momentum: float = 0.9
+  epsilon: NotNegative = 1e-5
+  momentum: BelowOne = 0.9
   names: tuple[str, str] = ('conv', 'bn')
   dtype: Any = jnp.float32
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.nn.convolution import convolution
 from dl.nn.norm import batch_norm
 
@@ -19,8 +20,8 @@ class FCNHead(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  dropout: float = 0.1
+  num_classes: Size
+  dropout: BelowOne = 0.1
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -45,10 +46,10 @@ class ASPPHead(nn.Module):
     dtype: compute type.
   """
 
-  num_classes: int
-  rates: tuple[int, ...] = (12, 24, 36)
-  features: int = 256
-  dropout: float = 0.5
+  num_classes: Size
+  rates: tuple[Size, ...] = (12, 24, 36)
+  features: Size = 256
+  dropout: BelowOne = 0.5
   dtype: Any = jnp.float32
 
   @nn.compact

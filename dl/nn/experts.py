@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dl.config.bounds import Positive, Size
 from dl.contract.axes import Axes
 from dl.nn import activations
 from dl.nn.context import Context
@@ -82,10 +83,10 @@ class Experts(nn.Module):
     dtype: compute type; the router is float32.
   """
 
-  experts: int
-  per_token: int
-  capacity_factor: float
-  hidden: int
+  experts: Size
+  per_token: Size
+  capacity_factor: Positive
+  hidden: Size
   activation: activations.Activation = 'gelu'
   kernel_init: Any = nn.initializers.normal(0.02)
   out_init: Any = nn.initializers.normal(0.02)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.axes import Axes
 from dl.nn import activations
 from dl.nn.context import Context
@@ -28,10 +29,10 @@ class FeedForward(nn.Module):
     dtype: compute type.
   """
 
-  hidden: int
+  hidden: Size
   activation: activations.Activation = 'gelu_exact'
   gate: str | None = None
-  dropout: float = 0.0
+  dropout: BelowOne = 0.0
   use_bias: bool = True
   kernel_init: Any = nn.initializers.xavier_uniform()
   out_init: Any = None

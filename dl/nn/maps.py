@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dl.config.bounds import Size
 from dl.errors import ConfigError
 
 Box = tuple[int, int, int, int]
@@ -57,7 +58,7 @@ class UpConv(nn.Module):
     dtype: compute type.
   """
 
-  features: int
+  features: Size
   dtype: Any = jnp.float32
 
   @nn.compact

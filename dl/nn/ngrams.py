@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
+from dl.config.bounds import Depth, Size
 from dl.nn.context import Context
 
 _MULTIPLIER = 0x9E3779B1  # odd, from the golden ratio: spreads neighbours over all 32 bits
@@ -24,9 +25,9 @@ class HashedNgrams(nn.Module):
     dtype: compute type.
   """
 
-  orders: tuple[int, ...]
-  buckets: int
-  width: int
+  orders: tuple[Depth, ...]
+  buckets: Size
+  width: Size
   dtype: Any = jnp.float32
 
   @nn.compact

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dl.config.bounds import Size
 from dl.errors import ConfigError
 from dl.nn import maps
 
@@ -21,8 +22,8 @@ class Patches(nn.Module):
     dtype: compute type.
   """
 
-  patch: int
-  width: int
+  patch: Size
+  width: Size
   model: str
   kernel_init: Any = nn.initializers.lecun_normal()
   dtype: Any = jnp.float32

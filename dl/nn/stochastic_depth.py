@@ -3,6 +3,8 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from dl.config.bounds import BelowOne
+
 
 class StochasticDepth(nn.Module):
   """Drops a whole residual branch, for each example by itself (Deep Networks with Stochastic Depth, arXiv 1603.09382).
@@ -16,7 +18,7 @@ class StochasticDepth(nn.Module):
     rate: probability of leaving a branch out.
   """
 
-  rate: float
+  rate: BelowOne
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *shape'], train: bool) -> Float[Array, 'b *shape']:

@@ -22,10 +22,11 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from dl.config.build import check_arguments
 from dl.config.patterns import assign, found_in, is_pairs, match, paths
 from dl.errors import ConfigError, nearest
 from dl.optim import coverage, names
-from dl.optim.arguments import check, check_value
+from dl.optim.arguments import check_value
 from dl.optim.schedules import Length, Schedule, make_schedule
 from dl.optim.stages import accumulate, freeze, layerwise_decay, params_ema
 
@@ -161,7 +162,7 @@ def _stage(target, stage, params, length, where, rates, updates_per_step, inner)
       arguments[name] = _value(target, name, value, length, at)
   plain = {k: v for k, v in arguments.items() if k not in assigned}
   probe = plain | {k: v[0] for k, (_, v) in assigned.items()}
-  check(target, probe, where, inner)
+  check_arguments(target, probe, where, inner)
   if target is layerwise_decay:
     assign([[pattern, None] for pattern in probe['layers']], params, f'{where}.layers')
   rate = probe.get('learning_rate')

@@ -8,10 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from dl.config.build import check_arguments
 from dl.config.duration import to_steps
 from dl.errors import ConfigError
 from dl.optim import names
-from dl.optim.arguments import Argument, check, check_value
+from dl.optim.arguments import Argument, check_value
 
 Schedule = Callable[[Any], Any]
 
@@ -92,7 +93,7 @@ def make_schedule(spec: Mapping[str, Any], length: Length, where: str, of: Argum
       make_schedule(s, length, f'{where}.schedules.{i}', of) for i, s in enumerate(arguments['schedules'])
     ]
     arguments['boundaries'] = [length.steps(b, f'{where}.boundaries') for b in arguments.get('boundaries', [])]
-  check(target, arguments, where)
+  check_arguments(target, arguments, where)
   schedule = names.call(target, arguments, where)
   if not callable(schedule) or isinstance(schedule, optax.GradientTransformation):
     raise ConfigError(f'{where}: {spec["name"]!r} is not a schedule')

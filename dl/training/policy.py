@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from dl.config import Experiment
+from dl.config.bounds import Count, NotNegative, Size, Whole
 from dl.config.build import check_arguments, matches
 from dl.contract.metrics import Better
 from dl.errors import ConfigError, nearest
@@ -24,8 +25,8 @@ class Keep:
     mode: whether less or more is better; to be given where the metric does not say itself.
   """
 
-  last: int = 2
-  best: int = 0
+  last: Size = 2
+  best: Count = 0
   metric: str | None = None
   mode: Literal['min', 'max'] = 'min'
 
@@ -54,9 +55,9 @@ class EarlyStop:
   """
 
   metric: str
-  patience: str | int
+  patience: str | Whole
   mode: Literal['min', 'max'] = 'min'
-  min_delta: float = 0.0
+  min_delta: NotNegative = 0.0
 
   def reason(self, history: History, step: int, patience: int) -> str | None:
     """Why to stop, if `patience` steps have passed since the last improvement; else None."""

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from dl.config.bounds import Count
 from dl.config.build import build, resolve
 from dl.config.patterns import compile_pattern
 from dl.contract.weights import Tensors, rename
@@ -69,7 +70,7 @@ def tensors(
 
 
 def run(
-  path: str, parts: Parts, step: int | str | None = None, exclude: tuple[str, ...] = (), averaged: bool = True
+  path: str, parts: Parts, step: Count | str | None = None, exclude: tuple[str, ...] = (), averaged: bool = True
 ) -> dict[str, np.ndarray]:
   """Weights of another run, from its work directory.
 

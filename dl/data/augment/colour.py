@@ -2,24 +2,29 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from dl.config.bounds import NotNegative, Range, Share
 from dl.data.augment import checks, pixels
 from dl.data.augment.checks import Batch
 from dl.errors import ConfigError
+
+Turn = Annotated[float, Range(low=-0.5, high=0.5)]
+"""A share of the circle of hues."""
 
 
 def color_jitter(
   key: Key[Array, ''],
   batch: Batch,
-  brightness: float | tuple[float, float] = 0.0,
-  contrast: float | tuple[float, float] = 0.0,
-  saturation: float | tuple[float, float] = 0.0,
-  hue: float | tuple[float, float] = 0.0,
-  probability: float = 1.0,
+  brightness: NotNegative | tuple[NotNegative, NotNegative] = 0.0,
+  contrast: NotNegative | tuple[NotNegative, NotNegative] = 0.0,
+  saturation: NotNegative | tuple[NotNegative, NotNegative] = 0.0,
+  hue: Turn | tuple[Turn, Turn] = 0.0,
+  probability: Share = 1.0,
 ) -> Batch:
   """Random brightness, contrast, saturation and hue, as torchvision defines them, but always in this order.
 
@@ -64,7 +69,7 @@ def _range(name: str, strength: float | Sequence[float], middle: float) -> tuple
   return tuple(strength)
 
 
-def random_grayscale(key: Key[Array, ''], batch: Batch, probability: float = 0.1) -> Batch:
+def random_grayscale(key: Key[Array, ''], batch: Batch, probability: Share = 0.1) -> Batch:
   """All channels of an image as its luma with a probability; grey images stay as they are."""
   image = checks.image_of(batch, 'random_grayscale')
   checks.share(probability=probability)
@@ -73,7 +78,7 @@ def random_grayscale(key: Key[Array, ''], batch: Batch, probability: float = 0.1
   return batch | {'image': jnp.where(chosen, pixels.gray(image), image)}
 
 
-def solarize(key: Key[Array, ''], batch: Batch, threshold: float = 0.5, probability: float = 0.5) -> Batch:
+def solarize(key: Key[Array, ''], batch: Batch, threshold: Share = 0.5, probability: Share = 0.5) -> Batch:
   """The negative of all that is at least as bright as a threshold, with a probability."""
   image = checks.image_of(batch, 'solarize')
   checks.share(threshold=threshold, probability=probability)

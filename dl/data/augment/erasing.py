@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from dl.config.bounds import Factor, Number, PositiveShare, Share, Size
 from dl.data.augment import boxes, checks
 from dl.data.augment.checks import Batch
 from dl.errors import ConfigError
@@ -14,10 +15,10 @@ from dl.errors import ConfigError
 def random_erasing(
   key: Key[Array, ''],
   batch: Batch,
-  probability: float = 0.5,
-  scale: tuple[float, float] = (0.02, 0.33),
-  ratio: tuple[float, float] = (0.3, 3.3),
-  value: float | tuple[float, ...] | Literal['random'] = 0.0,
+  probability: Share = 0.5,
+  scale: tuple[PositiveShare, PositiveShare] = (0.02, 0.33),
+  ratio: tuple[Factor, Factor] = (0.3, 3.3),
+  value: Number | tuple[Number, ...] | Literal['random'] = 0.0,
 ) -> Batch:
   """Erases a rectangle ("Random Erasing Data Augmentation", arXiv 1708.04896).
 
@@ -52,7 +53,7 @@ def random_erasing(
   return batch | {'image': jnp.where(erased, filling, image)}
 
 
-def cutout(key: Key[Array, ''], batch: Batch, size: int, value: float | tuple[float, ...] = 0.0) -> Batch:
+def cutout(key: Key[Array, ''], batch: Batch, size: Size, value: Number | tuple[Number, ...] = 0.0) -> Batch:
   """Erases a square ("Improved Regularization of Convolutional Neural Networks with Cutout", arXiv 1708.04552).
 
   Its centre is any pixel of the image, so that a part of the square may lie outside.

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from dl.config.bounds import Count, Factor, NotNegative, Positive, PositiveShare, Share, Size
 from dl.data.augment import boxes
 from dl.data.augment.checks import Batch, at_least, image_to_move, interval_above_zero, share
 
 
-def random_shift(key: Key[Array, ''], batch: Batch, pixels: float, subpixel: bool = True) -> Batch:
+def random_shift(key: Key[Array, ''], batch: Batch, pixels: NotNegative, subpixel: bool = True) -> Batch:
   """Shifts each image by up to `pixels` along each axis: any distance, by bilinear interpolation, or whole pixels."""
   image = image_to_move(batch, 'random_shift')
   at_least(0, pixels=pixels)
@@ -39,7 +40,7 @@ def _shift_matrix(offset: Float[Array, ' b'], size: int) -> Float[Array, 'b n n'
 
 
 def random_crop(
-  key: Key[Array, ''], batch: Batch, pad: int, mode: Literal['constant', 'edge', 'reflect'] = 'constant'
+  key: Key[Array, ''], batch: Batch, pad: Count, mode: Literal['constant', 'edge', 'reflect'] = 'constant'
 ) -> Batch:
   """Pads each image by `pad` pixels on every side and crops it to its own size at a random place."""
   image = image_to_move(batch, 'random_crop')
@@ -51,7 +52,7 @@ def random_crop(
 
 
 def random_flip(
-  key: Key[Array, ''], batch: Batch, axis: Literal['horizontal', 'vertical'] = 'horizontal', probability: float = 0.5
+  key: Key[Array, ''], batch: Batch, axis: Literal['horizontal', 'vertical'] = 'horizontal', probability: Share = 0.5
 ) -> Batch:
   """Mirrors each image with a probability."""
   image = image_to_move(batch, 'random_flip')
@@ -62,7 +63,11 @@ def random_flip(
 
 
 def random_rotate_scale(
-  key: Key[Array, ''], batch: Batch, degrees: float = 10.0, scale: tuple[float, float] = (0.9, 1.1), shear: float = 0.0
+  key: Key[Array, ''],
+  batch: Batch,
+  degrees: NotNegative = 10.0,
+  scale: tuple[Positive, Positive] = (0.9, 1.1),
+  shear: NotNegative = 0.0,
 ) -> Batch:
   """A small affine change of each image about its centre, with bilinear interpolation.
 
@@ -122,9 +127,9 @@ def _split(point: Float[Array, 'b h w'], size: int) -> tuple[Int[Array, 'b h w']
 def random_resized_crop(
   key: Key[Array, ''],
   batch: Batch,
-  scale: tuple[float, float] = (0.08, 1.0),
-  ratio: tuple[float, float] = (0.75, 4 / 3),
-  size: tuple[int, int] | None = None,
+  scale: tuple[PositiveShare, PositiveShare] = (0.08, 1.0),
+  ratio: tuple[Factor, Factor] = (0.75, 4 / 3),
+  size: tuple[Size, Size] | None = None,
   antialias: bool = True,
 ) -> Batch:
   """A crop of random area and shape, resized ("Going Deeper with Convolutions", arXiv 1409.4842).

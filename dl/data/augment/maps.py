@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from dl.config.bounds import NotNegative, Size
 from dl.errors import ConfigError
 
 Batch = dict[str, Array]
@@ -29,7 +30,7 @@ def random_dihedral(key: Key[Array, ''], batch: Batch) -> Batch:
   return batch | {'image': turn(image), 'label_map': turn(labels)}
 
 
-def random_crop_map(key: Key[Array, ''], batch: Batch, size: int | tuple[int, int]) -> Batch:
+def random_crop_map(key: Key[Array, ''], batch: Batch, size: Size | tuple[Size, Size]) -> Batch:
   """A part of each example at a random place.
 
   Args:
@@ -47,7 +48,7 @@ def random_crop_map(key: Key[Array, ''], batch: Batch, size: int | tuple[int, in
   return batch | {'image': jax.vmap(part)(image, start), 'label_map': jax.vmap(part)(labels, start)}
 
 
-def random_elastic(key: Key[Array, ''], batch: Batch, std: float = 10.0, grid: int = 3) -> Batch:
+def random_elastic(key: Key[Array, ''], batch: Batch, std: NotNegative = 10.0, grid: Size = 3) -> Batch:
   """A smooth deformation of each example, as that of the U-Net (arXiv 1505.04597).
 
   Displacements are drawn at the points of a coarse grid, and between them interpolated by cubic polynomials. Pixels are

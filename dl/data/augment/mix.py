@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from dl.config.bounds import NotNegative, Share
 from dl.data.augment import boxes, checks
 from dl.data.augment.checks import Batch
 from dl.errors import ConfigError
@@ -21,8 +22,8 @@ Order = Literal['reversed', 'random']
 def mixup(
   key: Key[Array, ''],
   batch: Batch,
-  alpha: float = 0.2,
-  probability: float = 1.0,
+  alpha: NotNegative = 0.2,
+  probability: Share = 1.0,
   per_example: bool = False,
   order: Order = 'reversed',
 ) -> Batch:
@@ -49,8 +50,8 @@ def mixup(
 def cutmix(
   key: Key[Array, ''],
   batch: Batch,
-  alpha: float = 1.0,
-  probability: float = 1.0,
+  alpha: NotNegative = 1.0,
+  probability: Share = 1.0,
   per_example: bool = False,
   order: Order = 'reversed',
 ) -> Batch:
@@ -81,10 +82,10 @@ def cutmix(
 def mixup_or_cutmix(
   key: Key[Array, ''],
   batch: Batch,
-  mixup_alpha: float = 0.8,
-  cutmix_alpha: float = 1.0,
-  switch_probability: float = 0.5,
-  probability: float = 1.0,
+  mixup_alpha: NotNegative = 0.8,
+  cutmix_alpha: NotNegative = 1.0,
+  switch_probability: Share = 0.5,
+  probability: Share = 1.0,
   per_example: bool = False,
   order: Order = 'reversed',
 ) -> Batch:

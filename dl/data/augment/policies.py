@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from dl.config.bounds import Count, Depth, Number, Size
 from dl.data.augment import checks, pixels
 from dl.data.augment.checks import Batch
 from dl.data.augment.geometry import affine
@@ -37,10 +38,10 @@ Drawn = dict[str, Bool[Array, ' b']]  # operation -> the examples which drew it
 def rand_augment(
   key: Key[Array, ''],
   batch: Batch,
-  num_ops: int = 2,
-  magnitude: int = 9,
-  bins: int = 31,
-  fill: float = 0.0,
+  num_ops: Depth = 2,
+  magnitude: Count = 9,
+  bins: Size = 31,
+  fill: Number = 0.0,
   operations: tuple[str, ...] = OPERATIONS,
 ) -> Batch:
   """A few random operations, all of one strength ("RandAugment", arXiv 1909.13719).

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from dl.config.bounds import Size
 from dl.contract.info import Info
 from dl.data import files, statistics
 from dl.data.source import Example
@@ -38,9 +39,9 @@ class Folder:
   def __init__(
     self,
     path: str,
-    image_size: tuple[int, int],
+    image_size: tuple[Size, Size],
     *,
-    channels: int = 3,
+    channels: Size = 3,
     resize: bool = True,
     in_memory: bool = False,
     on_error: Literal['stop', 'skip'] = 'stop',

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from dl.config.bounds import Count, NotNegative, Seed, Size, Whole
 from dl.contract.info import Info
 from dl.data import files, splits, statistics
 from dl.data.source import Arrays, Example
@@ -35,14 +36,14 @@ class Pairs(Arrays):
     images: str = 'images',
     labels: str = 'labels',
     splits: Mapping[str, Part] | None = None,
-    test: float | int = 0.2,
-    validation: float | int = 0.0,
-    split_seed: int = 0,
-    channels: int = 1,
+    test: NotNegative | Count = 0.2,
+    validation: NotNegative | Count = 0.0,
+    split_seed: Seed = 0,
+    channels: Size = 1,
     class_names: tuple[str, ...] | None = None,
-    values: tuple[int, ...] | None = None,
-    void_label: int | None = None,
-    tile: int | tuple[int, int] | None = None,
+    values: tuple[Whole, ...] | None = None,
+    void_label: Whole | None = None,
+    tile: Size | tuple[Size, Size] | None = None,
   ):
     """Reads the files of the part, and those of the training part.
 

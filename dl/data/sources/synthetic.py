@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
+from dl.config.bounds import Size
 from dl.contract.info import Info
 from dl.data.source import Arrays, Example
 
@@ -18,7 +19,7 @@ class Tokens:
 
   vectorized = True
 
-  def __init__(self, length: int, vocab_size: int, count: int = 2**20, split: str = 'train'):
+  def __init__(self, length: Size, vocab_size: Size, count: Size = 2**20, split: str = 'train'):
     self.info = Info(vocab_size=vocab_size)
     self._length, self._vocab_size, self._count = length, vocab_size, count
 
@@ -43,7 +44,7 @@ class Images(Arrays):
     count: number of images, which are held in memory.
   """
 
-  def __init__(self, size: int, num_classes: int, channels: int = 3, count: int = 1024, split: str = 'train'):
+  def __init__(self, size: Size, num_classes: Size, channels: Size = 3, count: Size = 1024, split: str = 'train'):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (count, size, size, channels), np.uint8)
     label = rng.integers(0, num_classes, count, np.int32)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int, Integer
 
+from dl.config.bounds import BelowOne, Size
 from dl.contract.info import Info
 from dl.data import files
 from dl.data.source import Arrays, Example
@@ -29,7 +30,7 @@ class Windows(Arrays):
     tokens: all the tokens of this part, in one array.
   """
 
-  def __init__(self, tokens: Integer[np.ndarray, ' n'], length: int, stride: int | None, info: Info):
+  def __init__(self, tokens: Integer[np.ndarray, ' n'], length: Size, stride: Size | None, info: Info):
     """Takes the tokens as they are.
 
     Raises:
@@ -60,13 +61,13 @@ class TextFiles(Windows):
   def __init__(
     self,
     path: str | dict,
-    length: int,
+    length: Size,
     split: str = 'train',
     *,
     vocabulary: Literal['bytes', 'characters'] = 'bytes',
-    stride: int | None = None,
-    validation: float = 0.1,
-    test: float = 0.0,
+    stride: Size | None = None,
+    validation: BelowOne = 0.1,
+    test: BelowOne = 0.0,
   ):
     """Reads the files.
 
@@ -112,7 +113,7 @@ class StandardLibrary(Windows):
   and, by `_sysconfigdata*.py` (how this Python was built), a little on the machine: numbers compare on one machine.
   """
 
-  def __init__(self, length: int, split: str = 'train', *, stride: int | None = None, packages: bool = True):
+  def __init__(self, length: Size, split: str = 'train', *, stride: Size | None = None, packages: bool = True):
     """Reads the files of the part; `length` and `stride` are those of `TextFiles`.
 
     Args:

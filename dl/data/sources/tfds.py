@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from absl import logging
 
+from dl.config.bounds import Count, NotNegative, Size
 from dl.contract.info import Info
 from dl.data import statistics
 from dl.data.source import Example, standard
@@ -35,10 +36,10 @@ class Tfds:
     *,
     data_dir: str | None = None,
     builder_kwargs: dict | None = None,
-    validation: float | int = 0,
+    validation: NotNegative | Count = 0,
     inputs: str | None = None,
     targets: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: tuple[Size, Size] | None = None,
     resize: bool = True,
     in_memory: bool | None = None,
     on_error: Literal['stop', 'skip'] = 'stop',
