@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
+from dl.config.bounds import BelowOne, NotNegative, Size
 from dl.contract.info import Info
 from dl.contract.metrics import Confusion, Mean, correct, rank
 from dl.contract.state import State
@@ -44,9 +45,9 @@ class Classify(Supervised):
   examined_by = 'mistakes.Mistakes'
 
   criterion: str | Mapping[str, Any] | Callable = 'cross_entropy'
-  label_smoothing: float = 0.0
-  class_weights: str | tuple[float, ...] | None = None
-  top_k: tuple[int, ...] = ()
+  label_smoothing: BelowOne = 0.0
+  class_weights: str | tuple[NotNegative, ...] | None = None
+  top_k: tuple[Size, ...] = ()
   test_time_flip: bool = False
 
   def __post_init__(self):

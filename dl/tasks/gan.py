@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from dl.config.bounds import Depth, NotNegative
 from dl.contract.metrics import Mean, add, average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task, update
@@ -51,10 +52,10 @@ class GAN(Task):
   """
 
   objective: Literal['nonsaturating', 'least_squares', 'hinge', 'wasserstein'] = 'nonsaturating'
-  discriminator_steps: int = 1
+  discriminator_steps: Depth = 1
   simultaneous: bool = False
-  gradient_penalty: float = 0.0
-  r1: float = 0.0
+  gradient_penalty: NotNegative = 0.0
+  r1: NotNegative = 0.0
 
   def __post_init__(self):
     players = ('generator', 'discriminator')

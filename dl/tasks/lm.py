@@ -34,10 +34,10 @@ class LanguageModel(Network):
     temperature: softmax temperature of such samples.
   """
 
-  balance_weight: float = 0.01
+  balance_weight: NotNegative = 0.01
   prompt: str = ''
-  sample_length: int = 256
-  temperature: float = 0.8
+  sample_length: Size = 256
+  temperature: NotNegative = 0.8
 
   def __post_init__(self):
     if self.prompt and self.info.vocab_size is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from dl.config.bounds import Depth, NotNegative, Positive, Share, Size
 from dl.config.build import build
 from dl.contract.axes import named
 from dl.contract.metrics import Mean
@@ -73,18 +74,18 @@ class PPO(Task):
   """
 
   env: str | dict = 'cartpole.CartPole'
-  num_envs: int = 32
-  rollout_length: int = 128
-  epochs: int = 4
-  minibatches: int = 4
-  discount: float = 0.99
-  gae_lambda: float = 0.95
-  clip: float = 0.2
-  value_clip: float | None = 0.2
-  value_weight: float = 0.5
-  entropy_weight: float = 0.01
+  num_envs: Size = 32
+  rollout_length: Size = 128
+  epochs: Depth = 4
+  minibatches: Size = 4
+  discount: Share = 0.99
+  gae_lambda: Share = 0.95
+  clip: Positive = 0.2
+  value_clip: Positive | None = 0.2
+  value_weight: NotNegative = 0.5
+  entropy_weight: NotNegative = 0.01
   normalize_advantages: bool = True
-  eval_episodes: int = 100
+  eval_episodes: Size = 100
   deterministic: bool = True
 
   environment: Env = dataclasses.field(init=False, repr=False)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from dl import losses
+from dl.config.bounds import NotNegative, Whole
 from dl.contract.metrics import Dice, IoU, Mean, MeanIoU, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
@@ -45,11 +46,11 @@ class Segment(Supervised):
   examined_by = 'masks.Masks'
 
   criterion: str | Mapping[str, Any] | Callable = 'cross_entropy'
-  cross_entropy_weight: float = 1.0
-  dice_weight: float = 1.0
-  class_weights: str | tuple[float, ...] | None = None
-  void_label: int | None = None
-  aux_weight: float = 0.4
+  cross_entropy_weight: NotNegative = 1.0
+  dice_weight: NotNegative = 1.0
+  class_weights: str | tuple[NotNegative, ...] | None = None
+  void_label: Whole | None = None
+  aux_weight: NotNegative = 0.4
   test_time_flip: bool = False
 
   def __post_init__(self):

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
+from dl.config.bounds import NotNegative
 from dl.contract.kinds import FEATURES, IMAGE, TOKENS, Kind, as_float
 from dl.contract.metrics import Mean, average
 from dl.contract.task import Batch, Metrics, Task
@@ -91,7 +92,7 @@ class Supervised(Network):
 
   criterion: str | Mapping[str, Any] | Callable = 'mse'
   normalize: bool = False
-  aux_weight: float = 0.3
+  aux_weight: NotNegative = 0.3
 
   def __post_init__(self):
     if self.normalize and (self.info.mean is None or self.info.std is None):

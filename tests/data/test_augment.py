@@ -148,9 +148,9 @@ def test_a_users_own_function_and_mistakes():
   np.testing.assert_allclose(function(KEY, BATCH)['image'], 0.5 - IMAGES)
   for spec, says in (
     (dict(name='random_flip', probability=2.0), 'probability: must be from 0 to 1'),
-    (dict(name='random_rotate_scale', scale=[0.0, 1.0]), 'scale must be'),
+    (dict(name='random_rotate_scale', scale=[0.0, 1.0]), 'scale: must be above 0'),
     (dict(name='gaussian_noise', std=-1.0), 'std: must be at least 0'),
-    (dict(name='random_resized_crop', scale=[0.5, 1.5]), 'scale must be .* above 0 and up to 1'),
+    (dict(name='random_resized_crop', scale=[0.5, 1.5]), 'scale: must be above 0 and at most 1'),
     (dict(name='rand_augment'), 'needs images with 1 or 3 channels, got 2'),
     (dict(name='random_erasing', value=[0.1, 0.2, 0.3]), 'value must be one number or 2'),
   ):

@@ -17,7 +17,7 @@ from dl.data.source import Arrays, Example
 from dl.data.sources.images import MODES, SUFFIXES, decode
 from dl.errors import ConfigError, first_line, nearest
 
-Part = str | list[int | str]
+Part = str | list[Count | str]
 Path = pathlib.Path | zipfile.Path
 
 
