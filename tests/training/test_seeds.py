@@ -70,7 +70,7 @@ def test_what_a_run_of_several_seeds_says(together, tmp_path):
 @pytest.mark.parametrize(
   'overrides, message',
   [
-    (['seeds=0'], '1 or more'), (['seeds=True'], 'expected'), (['seeds=2', 'sharding=fsdp'], 'replicated'),
+    (['seeds=0'], 'at least 1'), (['seeds=True'], 'expected'), (['seeds=2', 'sharding=fsdp'], 'replicated'),
     (['seeds=2', f'seed={2**31 - 1}'], '32 bits'), (['seeds=many'], 'expected'),
   ],
 )  # fmt: skip
