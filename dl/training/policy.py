@@ -78,8 +78,6 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, M
   """
   check_arguments(cls, spec, where)
   policy = cls(**spec)
-  if cls is Keep and (policy.last < 1 or policy.best < 0):
-    raise ConfigError(f'{where}: last must be at least 1, or nothing could resume, and best at least 0')
   if policy.metric is None:
     if policy.best:
       raise ConfigError(f"{where}.best: needs a metric, such as metric='validation/loss'")

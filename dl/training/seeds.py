@@ -24,8 +24,6 @@ def check(experiment: Experiment) -> None:
   count = experiment.seeds
   if count is None:
     return
-  if isinstance(count, bool) or count < 1:
-    raise ConfigError(f'config.seeds: expected a number of seeds, 1 or more, or None, got {count!r}')
   if experiment.seed + count > 2**31:
     raise ConfigError(f'config.seeds: the last seed is {experiment.seed + count - 1}, more than 32 bits hold')
   if experiment.early_stop is not None:
