@@ -17,6 +17,7 @@ from small import interrupted, small
 
 from dl.commands import cli
 from dl.errors import ConfigError
+from dl.evaluators.mistakes import Mistakes
 from dl.parallel import meshes, processes, weights
 from dl.training import assemble, evaluation, loop, restore
 
@@ -104,7 +105,14 @@ def shards(tree):
 
 def on_many_devices(folder: pathlib.Path, *names: str) -> None:
   """What happens on 8 devices; leaves work directories and `found.json`. `names`: the cases to train."""
-  found = {'devices': jax.device_count(), 'shards': {}, 'evaluations': {}, 'restored': {}, 'seconds': {}}
+  found = {
+    'devices': jax.device_count(),
+    'shards': {},
+    'evaluations': {},
+    'mistakes': {},
+    'restored': {},
+    'seconds': {},
+  }
   for name in names:
     result = train(name, folder, found['seconds'])
     found['shards'][name] = shards({'params': result.state.params, 'opt': result.state.opt})
@@ -134,6 +142,8 @@ def _evaluate_and_restore(folder: pathlib.Path, found: dict[str, Any]) -> None:
       step = jax.jit(evaluation.make_eval_step(parts.task, 0), out_shardings=meshes.replicated(mesh))
       pipeline = assemble.make_eval_pipelines(spec)['test']
       found['evaluations'][f'{count}/{batch_size}'] = evaluation.evaluate(step, state, pipeline, mesh)
+      other = evaluation.compiled(parts, mesh, {'test': Mistakes()})['test']  # a second opinion
+      found['mistakes'][f'{count}/{batch_size}'] = evaluation.evaluate(other, state, pipeline, mesh)
   for sizes in ({'data': 4, 'model': 1}, {'data': 2, 'model': 2}):
     mesh = meshes.make_mesh(sizes, jax.devices()[:4])
     found['restored'][str(sizes)] = is_as_saved(folder, 'gpt_tensor', mesh)

@@ -133,6 +133,10 @@ def test_evaluation_is_exact_on_any_number_of_devices(many):
   for line in lines.values():
     np.testing.assert_allclose(line['accuracy'], (probability.argmax(1) == test['label']).mean(), rtol=1e-12)
     np.testing.assert_allclose(line['loss'], loss.mean(), rtol=1e-5)
+  assert len(found['mistakes']) == 6
+  for line in found['mistakes'].values():
+    np.testing.assert_allclose(line['accuracy'], lines['recorded']['accuracy'], rtol=1e-12)
+    np.testing.assert_allclose(line['confidence'], probability.max(1).mean(), rtol=1e-5)
 
 
 def test_a_checkpoint_of_eight_devices_restores_on_one_bit_for_bit(many):
