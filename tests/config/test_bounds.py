@@ -34,7 +34,7 @@ GIVEN = (
 def parts():
   """Everything of dl that a config can name, with its name."""
   for package in (
-    'dl.models', 'dl.nn', 'dl.tasks', 'dl.envs', 'dl.losses', 'dl.data.sources', 'dl.data.augment',
+    'dl.models', 'dl.nn', 'dl.tasks', 'dl.evaluators', 'dl.envs', 'dl.losses', 'dl.data.sources', 'dl.data.augment',
     'dl.data.augment.maps', 'dl.data.transforms', 'dl.nn.activations', 'dl.optim.stages', 'dl.training.start',
     'dl.training.policy',
   ):  # fmt: skip
