@@ -2,7 +2,8 @@
 
 Tiers, from the cheapest; a new test belongs in the first that can hold it:
 
-1. Rules of the code (`test_architecture.py`, `test_untrusted.py`): one test over all files, never a case a file.
+1. Rules of the code (`test_architecture.py`, `test_docs.py`, `test_untrusted.py`): one test over all files, never a
+   case a file.
 2. Units, beside the file that they are about: no training and one compilation at most; shapes by `jax.eval_shape`.
 3. The contract by table (`test_contract.py`): a family adds its smallest run to `small.SMALL` and gets resuming,
    loading, evaluating, predicting, sampling, fused steps, seeds, the stop at NaN and bfloat16. What is special to it
