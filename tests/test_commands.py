@@ -126,6 +126,8 @@ def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
     'dl.evaluate', f'--workdir={runs(of)}', f'--classifier={runs(kind)}', '--samples=2'
   )
   assert command('dl.evaluate', *arguments[:2], '--samples=0')[0] != 0
+  assert_mistake(command('dl.evaluate', *arguments, '--eval=test'), '--eval: goes not with --classifier')
+  assert_mistake(command('dl.evaluate', arguments[0], '--seed=3'), '--seed: is for --classifier')
   assert_mistake(judged_by('digits', of='perceptron'), 'draws no samples')
   assert_mistake(judged_by('gan'), 'predict')
   assert_mistake(judged_by('cancer'), '--classifier', 'does not read images')

@@ -145,6 +145,12 @@ def main(argv: Sequence[str]) -> int:
   if code is not None:
     return code
   workdir, step = pathlib.Path(cli.required('workdir')), cli.step(FLAGS.step)
+  others = [f for f in ('by', 'argument', 'output', 'eval', 'batch_size') if FLAGS.classifier and FLAGS[f].present]
+  others += [f for f in ('samples', 'seed') if not FLAGS.classifier and FLAGS[f].present]
+  if others:
+    raise ConfigError(
+      f'--{others[0]}: ' + ('goes not with --classifier' if FLAGS.classifier else 'is for --classifier')
+    )
   if FLAGS.classifier:
     print(json.dumps(judge(workdir, pathlib.Path(FLAGS.classifier), FLAGS.samples, FLAGS.seed, step)))
     return 0

@@ -48,10 +48,10 @@ def options(task: Task, texts: Sequence[str]) -> dict[str, Any]:
   values = cli.values(texts, task.sample)
   for name in values if all(p.kind != p.VAR_KEYWORD for p in parameters) else ():
     if name not in own:
-      has = f'options, which are {", ".join(map("--{}".format, own))}' if own else 'options'
+      has = f'; it has {", ".join(map("--{}".format, own))}' if own else ''
       hint = nearest(name, [*own, *_OWN])
       hint = f'; {hint}' if hint.startswith('did') else ''
-      raise ConfigError(f'--{name}: is none of the {has} of {type(task).__name__}{hint}')
+      raise ConfigError(f'--{name}: {type(task).__name__} draws samples without it{has}{hint}')
   try:
     build.check_arguments(task.sample, values, 'sample', given=_GIVEN)
   except ConfigError as e:

@@ -1,7 +1,7 @@
 """What numbers can be: an interval, written as an annotation on the argument that it is about.
 
     width: Size = 64               # in place of `int`; likewise `Size | None`, `tuple[Size, ...]`, `Size | str`
-    rate: Annotated[float, Range(high=2, low_open=True)] = 0.5    # where no name below says it
+    rate: Annotated[float, Range(high=2, low_open=True)] = 0.5    # where no alias below says it
 
 `dl.config.build.check_arguments` reads these out of the type hints of whatever a config names: the fields of modules
 and tasks, and the arguments of functions and classes. A user's own are read just the same. optax's functions state no

@@ -78,7 +78,8 @@ class GPT(nn.Module):
     ngram_buckets: rows of each of their tables.
     experts: feed-forward layers of a block, of which each token uses a few (`dl.nn.experts`); 0 for one, of all tokens.
     experts_per_token: how many it uses.
-    capacity_factor: places of an expert, as a multiple of its even share of the tokens.
+    capacity_factor: how many tokens an expert may have taken at a position, as a multiple of its even share of those up
+      to there (`dl.nn.experts`).
     scan: whether the blocks are one scanned block with stacked parameters (`dl.nn.stack`): it compiles in no time.
     remat: what the backward pass computes again: 'none', 'dots' or 'full' (`dl.nn.stack`).
     dtype: compute type; softmax and logits are float32.

@@ -17,16 +17,25 @@ Stages = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 def takes_steps(target: Callable, stage: Mapping[str, Any]) -> bool:
-  """Whether a stage turns gradients into steps downhill: it has a learning rate, and multiplies by minus that.
+  """Whether a stage turns gradients into steps downhill: it multiplies by minus its learning rate, or scales by less
+  than 0.
 
   `scale_by_...` leave the sign as it is, but `scale_by_learning_rate` of no `flip_sign=False`; wrappers leave all to
   what they wrap.
   """
+  if target is optax.scale:
+    return stage.get('step_size', 1.0) < 0
   arguments = inspect.signature(target).parameters
   name = getattr(target, '__name__', '')
   if name.startswith('scale_by_') and (name != 'scale_by_learning_rate' or stage.get('flip_sign') is False):
     return False
   return any(a.endswith('learning_rate') for a in arguments) and 'inner' not in arguments
+
+
+def keeps_the_sign(target: Callable) -> bool:
+  """Whether a stage that takes no steps is known to leave the sign: one of optax or dl, but schedules and wrappers."""
+  known = getattr(target, '__module__', '').partition('.')[0] in ('optax', 'dl')
+  return known and target is not optax.scale_by_schedule and 'inner' not in inspect.signature(target).parameters
 
 
 def restricts(target: Callable) -> bool:
@@ -70,6 +79,11 @@ def check(stages: Stages, params: PyTree, where: str) -> None:
       raise ConfigError(f'{at}: {_said(twice, takers[twice[0]], label, dict(stages))}')
     takers |= dict.fromkeys(taken, label)
   left = [path for path, taker in takers.items() if taker is None]
+  if len(left) == len(takers) > 0 and stages and all(keeps_the_sign(names.stage(s['name'], where)) for _, s in stages):
+    raise ConfigError(
+      f'{where}: no stage has a learning_rate, so that the raw gradient would be added and training went uphill; '
+      "end with dict(name='scale_by_learning_rate', learning_rate=...)"
+    )
   if left and masked:
     raise ConfigError(
       f'{where}: no stage with a learning_rate takes {left[0]!r}: the mask of {" and of ".join(masked)} leaves it out; '

@@ -50,10 +50,14 @@ def test_options_are_values_of_the_signatures_types():
 @pytest.mark.parametrize(
   ('task', 'text', 'words'),
   [
-    (PAINTER, 'temperature=1', ('--temperature: ', '--style, --guidance, --tiled, --size, --title of Painter')),
+    (
+      PAINTER,
+      'temperature=1',
+      ('--temperature: Painter draws samples without it', 'it has --style, --guidance, --tiled, --size, --title'),
+    ),
     (PAINTER, 'guidence=1', ('--guidence: ', "did you mean 'guidance'")),
     (PAINTER, 'coutn=1', ('--coutn: ', "did you mean 'count'")),
-    (PAINTER, 'state=1', ('--state: ', 'none of the options')),
+    (PAINTER, 'state=1', ('--state: ', 'draws samples without it')),
     (PAINTER, 'style=oli', ('--style: ', 'oil')),
     (PAINTER, 'guidance=1.5', ('--guidance: must be from 0 to 1',)),
     (PAINTER, 'tiled=3', ('--tiled: expected bool',)),

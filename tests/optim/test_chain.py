@@ -237,6 +237,11 @@ def test_a_parameter_that_masks_leave_to_no_optimizer_is_named():
   make(adam=dict(name='adamw', learning_rate=0.1, mask='kernel$'))  # this mask is of its weight decay
 
 
+def test_a_chain_without_a_learning_rate_is_refused():
+  with pytest.raises(ConfigError, match=r'^config\.optim: no stage has a learning_rate, so that the raw gradient'):
+    make(clip=dict(name='clip', max_delta=1.0), direction=dict(name='scale_by_adam'))
+
+
 ADAM, SGD = dict(name='adam', learning_rate=0.1), dict(name='sgd', learning_rate=0.1)
 
 
@@ -258,6 +263,7 @@ ADAM, SGD = dict(name='adam', learning_rate=0.1), dict(name='sgd', learning_rate
     (dict(adam=ADAM, rate=dict(name='scale_by_learning_rate', learning_rate=1.0)), "rate: 'adam' has made steps of"),
     (dict(free=dict(name='prodigy'), sgd=SGD), "sgd: 'free' has made steps of"),  # a rate of its own
     (dict(polyak=dict(name='polyak_sgd', max_learning_rate=0.1), sgd=SGD), "sgd: 'polyak' has made steps of"),
+    (dict(adam=ADAM, back=dict(name='scale', step_size=-1.0)), "back: 'adam' has made steps of"),
     (dict(mean=dict(name='accumulate', steps=2), adam=ADAM, sgd=SGD), "sgd: 'adam' has made steps of"),
     (dict(ok=dict(name='apply_if_finite', max_consecutive_errors=2), a=ADAM, b=SGD), "b: 'a' has made steps of"),
     (dict(freeze=dict(name='freeze', mask='Dense_0'), adam=ADAM, sgd=SGD), "sgd: 'adam' .* of Dense_1/bias, Dense_1/k"),
@@ -276,6 +282,7 @@ def test_two_optimizers_of_one_parameter_are_refused(stages, says):
     dict(a=dict(ADAM, mask='kernel$'), b=dict(SGD, mask='bias$')),
     dict(clip=dict(name='clip', max_delta=1.0), adam=ADAM, late=dict(name='unfreeze', after=1)),
     dict(direction=dict(name='scale_by_adam'), rate=dict(name='scale_by_learning_rate', learning_rate=0.1)),
+    dict(direction=dict(name='scale_by_adam'), rate=dict(name='scale', step_size=-0.1)),
     dict(adam=ADAM, less=dict(name='scale_by_learning_rate', learning_rate=0.1, flip_sign=False)),
     dict(
       rprop=dict(name='scale_by_rprop', learning_rate=0.1), rate=dict(name='scale_by_learning_rate', learning_rate=1.0)
