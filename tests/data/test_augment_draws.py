@@ -150,6 +150,7 @@ def test_labels_and_shares_are_those_of_the_pixels(name, per_example, order):
     np.testing.assert_allclose(np.ptp(image.reshape(64, -1), -1), 0, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_shares_are_drawn_from_the_beta_distribution():
   for alpha in (0.2, 1.0):
     share = np.asarray(run(augment.mixup, numbered(2000, 1), alpha=alpha, per_example=True)['label_share'])
@@ -162,6 +163,7 @@ def test_shares_are_drawn_from_the_beta_distribution():
   assert abs(float(of_batch.mean()) - 0.5) < 0.06
 
 
+@pytest.mark.thorough
 def test_switch_and_probability():
   batch = numbered(400, 8)
   image = np.asarray(run(augment.mixup_or_cutmix, batch, per_example=True, switch_probability=0.25)['image'])

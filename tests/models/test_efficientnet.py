@@ -34,6 +34,7 @@ def test_b0_equals_torchvision():
   assert_equal(efficientnet.EfficientNetB0(10), reference, random_image(2, 64, 64, 3))
 
 
+@pytest.mark.thorough
 def test_v2_equals_torchvision():
   """All stages of V2-S, with two blocks each: the others repeat the second one."""
   networks = torchvision().models.efficientnet

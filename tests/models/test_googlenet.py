@@ -21,6 +21,7 @@ def test_equals_torchvision():
   assert_equal(GoogLeNet(10, aux=True), make(aux_logits=True), random_image(2, 65, 48, 3))
 
 
+@pytest.mark.thorough
 def test_auxiliary_heads_equal_torchvision():
   """While training without dropout; maps are 14x12 at the heads, which 4 does not divide."""
   torch = pytest.importorskip('torch')

@@ -1,6 +1,7 @@
 """GPT: equality with Hugging Face's GPT-2, and the cache."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -156,7 +157,7 @@ def test_causal(rope):
   assert not jnp.allclose(a[:, 9:], b[:, 9:])
 
 
-@pytest.mark.parametrize('per_token', [1, 2])
+@pytest.mark.parametrize('per_token', [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_with_experts_the_last_token_changes_no_earlier_logit_and_the_cache_no_token(per_token):
   # Places are few: with a capacity of the whole text, a later token would take or free some of them.
   options = dict(length=48, experts=4, experts_per_token=per_token, capacity_factor=0.3, layers=2, rope=True)
@@ -202,8 +203,14 @@ def test_cached_logits_equal_uncached(options):
   assert cache['index'] == 16
 
 
-@pytest.mark.parametrize('scan', [False, True])
-@pytest.mark.parametrize('remat', ['none', 'dots', 'full'])
+@pytest.mark.parametrize(
+  ('scan', 'remat'),
+  [
+    (True, 'full'),
+    *(pytest.param(*case, marks=pytest.mark.thorough) for case in itertools.product((False, True), ('none', 'dots'))),
+    pytest.param(False, 'full', marks=pytest.mark.thorough),
+  ],
+)
 def test_scanned_and_rematerialized_blocks_change_nothing(scan, remat):
   plain, variables = made(layers=3, rope=True)
   model, params = plain.clone(scan=scan, remat=remat), dict(variables['params'])
@@ -233,7 +240,7 @@ def test_rematerialization_saves_less_for_the_backward_pass():
   assert saved('full') < saved('dots') < saved('none')
 
 
-@pytest.mark.parametrize('rope', [False, True])
+@pytest.mark.parametrize('rope', [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_generation_equals_uncached_argmax_beyond_the_context(rope):
   model, variables = made(rope=rope, tie_embeddings=False)
   prompt = jax.random.randint(jax.random.key(2), (2, 3), 0, 31)
@@ -250,6 +257,7 @@ def test_generation_equals_uncached_argmax_beyond_the_context(rope):
   np.testing.assert_array_equal(ours, tokens[:, 3:])
 
 
+@pytest.mark.thorough
 def test_generation_follows_the_distribution():
   model, variables = made()
   prompt = jnp.full((4000, 1), 5)

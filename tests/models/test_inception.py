@@ -14,6 +14,7 @@ from dl.models.inception import AuxHead, InceptionV3
 from dl.training import start
 
 
+@pytest.mark.thorough
 def test_equals_torchvision():
   """In evaluation, with the weights of the auxiliary head."""
   reference = torchvision().models.Inception3(num_classes=10, aux_logits=True, init_weights=False)

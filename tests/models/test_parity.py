@@ -11,11 +11,17 @@ from references import COUNTS, TINY
 from dl.config import build
 from dl.errors import ConfigError
 
+LARGE = 25e6
+"""Parameters beyond which a network takes seconds to be traced."""
 ROWS = pytest.mark.parametrize('tiny', TINY.values(), ids=TINY)
 
 
 @pytest.mark.parametrize(
-  ('spec', 'size', 'number'), COUNTS, ids=[', '.join(map(str, spec.values())) for spec, _, _ in COUNTS]
+  ('spec', 'size', 'number'),
+  [
+    pytest.param(*row, id=', '.join(map(str, row[0].values())), marks=[pytest.mark.thorough] * (row[2] > LARGE))
+    for row in COUNTS
+  ],
 )
 def test_parameters_are_as_many_as_published(spec, size, number):
   model = build.build(spec, 'dl.models', 'config.model')

@@ -31,7 +31,9 @@ def gradient(model, variables, x):
   )
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=pytest.mark.thorough) if name == 'vit' else name for name in MODELS]
+)
 def test_rematerialized_blocks_change_nothing_but_memory(name):
   model, shape = MODELS[name]
   x = jax.random.normal(jax.random.key(0), shape)
@@ -42,7 +44,7 @@ def test_rematerialized_blocks_change_nothing_but_memory(name):
   assert found['full'][2] < found['none'][2]
 
 
-@pytest.mark.parametrize('rope', [False, True])
+@pytest.mark.parametrize('rope', [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_attention_in_chunks_changes_nothing(rope):
   plain = GPT(vocab_size=31, length=16, layers=2, heads=2, width=8, rope=rope)
   tokens = jax.random.randint(jax.random.key(0), (2, 16), 0, 31)

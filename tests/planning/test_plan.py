@@ -392,6 +392,7 @@ def test_fsdp_divides_parameters_and_moments_by_the_number_of_devices():
     assert 1 <= share < (1.12 if model == '124m' else 1.02), f'{name}: {share}'  # small arrays stay whole
 
 
+@pytest.mark.thorough
 def test_environments_are_shared_by_devices():
   plan = lambda n: command('--config=experiments/rl/cartpole_ppo.py', f'--devices={n}')
   one, eight = (number(plan(n).stdout, 'products') for n in (1, 8))
