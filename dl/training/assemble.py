@@ -115,8 +115,6 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   Raises:
     ConfigError: anything in the config that cannot be used.
   """
-  if experiment.steps_per_call < 1:
-    raise ConfigError(f'config.steps_per_call: must be at least 1, got {experiment.steps_per_call}')
   seeds.check(experiment)
   pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
   if record is not None:
