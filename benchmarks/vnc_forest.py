@@ -20,6 +20,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from dl import config
 from dl.contract.metrics import Dice, IoU, MeanIoU
+from dl.data.parts import part
 from dl.data.sources.segmentation import Pairs
 
 PATH = flags.DEFINE_string('path', None, "Folder or .zip of the data; the config's if not given.")
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
   start = time.time()
   data = config.load('experiments/vision/vnc_unet.py').data
   options = {k: data[k] for k in ('path', 'images', 'labels', 'splits')} | ({'path': PATH.value} if PATH.value else {})
-  train, test = Pairs(split='train', **options).columns, Pairs(split='test', **options).columns
+  train, test = (part(Pairs(**options), split).columns for split in ('train', 'test'))
   rng = np.random.default_rng(0)
   drawn = [rng.choice(image.size, PIXELS.value, replace=False) for image in train['image']]
   with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -344,7 +344,11 @@ def test_sample_draws_images(runs, command, tmp_path):
   task, state = dl.load(runs('gan'))
   np.testing.assert_array_equal(images, task.sample(state, jax.random.key(4), 10))
   assert_mistake(command('dl.sample', *given), '.png or .npz')
-  assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.png', '--prompt=a'), '--prompt: ', 'GAN draws samples without it')
+  assert_mistake(
+    command('dl.sample', *given, f'--output={tmp_path}/x.png', '--prompt=a'),
+    '--prompt: ',
+    'GAN draws samples without it',
+  )
 
 
 def test_sample_writes_texts(runs, command, tmp_path):

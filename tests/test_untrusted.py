@@ -26,6 +26,7 @@ from dl import config, report
 from dl.commands import cli
 from dl.config import build
 from dl.data.make import is_source
+from dl.data.parts import part
 from dl.data.sources.arrays import Npz
 from dl.data.sources.images import Folder
 from dl.data.sources.segmentation import Pairs
@@ -277,11 +278,11 @@ def test_members_of_an_archive_stay_in_it(tmp_path):
       file.writestr(zipfile.ZipInfo(name), (tmp_path / 'one.png').read_bytes())
   inside.mkdir()
   before = sorted(tmp_path.rglob('*'))
-  source = Pairs(str(tmp_path / 'set.zip'), test=1, class_names=('a', 'b'))
-  assert len(source) == 4 and sorted(tmp_path.rglob('*')) == before
+  source = Pairs(str(tmp_path / 'set.zip'), class_names=('a', 'b'))
+  assert len(part(source, test=1)) == 4 and sorted(tmp_path.rglob('*')) == before
   for folder in ('..', '../images', '/etc', 'images/../..'):
     with pytest.raises(ConfigError, match=r'there is no folder|no image|no partner'):  # in the archive
-      Pairs(str(tmp_path / 'set.zip'), images=folder, test=1)
+      Pairs(str(tmp_path / 'set.zip'), images=folder)
 
 
 def test_links_out_of_a_folder(tmp_path):

@@ -56,7 +56,7 @@ class Part:
   @property
   def vectorized(self) -> bool:
     """Whether a batch is one gather."""
-    return bool(getattr(self.whole, 'vectorized', False))
+    return bool(getattr(self.whole if self.source is None else self.source, 'vectorized', False))
 
   @functools.cached_property
   def paths(self) -> Sequence[Any] | None:
@@ -86,15 +86,17 @@ class Part:
     labels = getattr(self.whole, 'labels', None)
     if labels is not None:
       info = statistics.complete(info, {'label': np.asarray(labels)[self._train]})
-    if not hasattr(self.whole, 'facts') and not isinstance(self.whole, Arrays):
-      return _from_examples(self.whole, self._train, info, self._timeout)
-    trained = self.source if np.array_equal(self._train, self.index) else self.whole.take(self._train)
+    trained = self.source
+    if trained is not None and not np.array_equal(self._train, self.index):
+      trained = self.whole.take(self._train)
     if hasattr(trained, 'facts'):
       return info.completed(trained.facts())
-    return statistics.complete(info, trained.columns)
+    if isinstance(trained, Arrays):
+      return statistics.complete(info, trained.columns)
+    return _from_examples(self.whole, self._train, info, self._timeout)
 
   def __len__(self) -> int:
-    return len(self.index)
+    return len(self.index if self.source is None else self.source)
 
   def __getitem__(self, index: Any) -> Example:
     if self.source is not None:

@@ -138,7 +138,7 @@ def test_names_in_optax(function, name, good, bad):
     ('losses.focal', dict(gamma=0.0), dict(gamma=-1.0, class_weights=[-1.0])),
     ('losses.huber', dict(delta=0.1), dict(delta=0.0)),
     ('data.sources.synthetic.Images', dict(size=8, num_classes=2), dict(size=0, count=-1)),
-    ('data.sources.segmentation.Pairs', dict(path='x', test=3), dict(test=-0.1, split_seed=-1, tile=[8, 0])),
+    ('data.sources.segmentation.Pairs', dict(path='x', tile=8), dict(tile=[8, 0], channels=0)),
     ('data.augment.random_flip', {}, dict(probability=1.5)),
     ('data.augment.random_crop', dict(pad=0), dict(pad=-1)),
     ('data.augment.color_jitter', dict(hue=[-0.5, 0.5]), dict(hue=0.6, brightness=-1.0, probability=-0.1)),

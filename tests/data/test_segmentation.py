@@ -14,6 +14,7 @@ from dl.config import build
 from dl.data import augment
 from dl.data.augment import maps
 from dl.data.make import make
+from dl.data.parts import part
 from dl.data.sources.segmentation import Pairs
 from dl.errors import ConfigError
 
@@ -34,13 +35,17 @@ def folder(tmp_path):
   return tmp_path
 
 
-def read(folder, **options):
-  return Pairs(str(folder), **(dict(images='raw', labels='maps', splits=SPLITS) | options))
+def read(folder, split='train', **options):
+  return part(Pairs(str(folder), **(dict(images='raw', labels='maps', splits=SPLITS) | options)), split)
+
+
+def names(read):
+  return tuple(read.whole.names[i] for i in read.index)
 
 
 def test_pairs_by_number_and_splits_by_file(folder):
   train, test = read(folder), read(folder, split='test')
-  assert (train.names, test.names) == (('0', '1', '2'), ('3', '4'))
+  assert (names(train), names(test)) == (('0', '1', '2'), ('3', '4'))
   example = test[1]
   assert np.array_equal(example['image'][..., 0], np.asarray(Image.open(folder / 'raw/4.tif')))
   assert np.array_equal(example['label_map'], np.asarray(Image.open(folder / 'maps/label0004.png')))
@@ -68,20 +73,32 @@ def test_a_zip_file_is_as_good_as_a_folder(folder, tmp_path):
 
 def test_equal_names_come_before_numbers(tmp_path):
   for name, image in (('a1_x2', 10), ('b1_x2', 20)):
-    for part in ('images', 'labels'):
-      (tmp_path / part).mkdir(exist_ok=True)
-      Image.fromarray(np.full((4, 4), image if part == 'images' else image // 10 - 1, np.uint8)).save(
-        tmp_path / part / f'{name}.png'
+    for side in ('images', 'labels'):
+      (tmp_path / side).mkdir(exist_ok=True)
+      Image.fromarray(np.full((4, 4), image if side == 'images' else image // 10 - 1, np.uint8)).save(
+        tmp_path / side / f'{name}.png'
       )
-  pairs = Pairs(str(tmp_path), 'all', test=1, class_names=('a', 'b'))
-  assert pairs.names == ('a1_x2', 'b1_x2')
+  pairs = Pairs(str(tmp_path))
+  assert pairs.names == ('a1_x2', 'b1_x2') and pairs.info.num_classes == 2
   assert [int(pairs[i]['label_map'].max()) for i in range(2)] == [0, 1]
 
 
-@pytest.mark.parametrize('part, names', [('-2:', '34'), ([4, 0], '40'), (['2'], '2'), ('1:-2', '12')])
-def test_parts_are_ranges_numbers_or_names(folder, part, names):
-  train = [i for i in range(5) if str(i) not in names]
-  assert read(folder, split='test', splits=dict(train=train, test=part)).names == tuple(names)
+@pytest.mark.parametrize('chosen, expected', [('-2:', '34'), ([4, 0], '40'), (['2'], '2'), ('1:-2', '12')])
+def test_parts_are_ranges_numbers_or_names(folder, chosen, expected):
+  train = [i for i in range(5) if str(i) not in expected]
+  assert names(read(folder, split='test', splits=dict(train=train, test=chosen))) == tuple(expected)
+
+
+def test_a_set_without_parts_is_cut_like_any_other(folder):
+  source = Pairs(str(folder), images='raw', labels='maps', tile=(6, 8))
+  assert [len(part(source, split)) for split in ('train', 'test', 'all')] == [4 * 4, 4, 5 * 4]  # a fifth of the images
+  tested = [names(part(source, 'test', folds=5, fold=fold)) for fold in range(5)]
+  assert sorted(tested) == [('0',), ('1',), ('2',), ('3',), ('4',)]
+  spec = dict(
+    name='segmentation.Pairs', path=str(folder), images='raw', labels='maps', tile=(6, 8), batch_size=2, validation=1
+  )
+  assert [len(make(spec, split=split, train=False).source) for split in ('train', 'validation', 'test')] == [12, 4, 4]
+  assert source[0]['image'].shape == (12, 16, 1)  # the whole set has whole images
 
 
 def test_tiles_cover_each_pixel_once(folder):
@@ -264,7 +281,8 @@ def test_mistakes_of_augmentation():
 
 @pytest.mark.skipif(not FLY.exists(), reason='needs ../shared/data')
 def test_the_sections_of_the_fly():
-  found = Pairs(str(FLY), 'test', images='stack1/raw', labels='stack1/membranes', splits=dict(train=':15', test='15:'))
+  source = Pairs(str(FLY), images='stack1/raw', labels='stack1/membranes', splits=dict(train=':15', test='15:'))
+  found = part(source, 'test')
   assert len(found) == 5 and found[0]['image'].shape == (1024, 1024, 1)
   assert found.info.num_classes == 2 and sum(found.info.class_counts) == 15 * 2**20
   # Membranes are dark.

@@ -10,53 +10,52 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dl.config.bounds import Count, NotNegative, Seed, Size, Whole
+from dl.config.bounds import Count, Size, Whole
 from dl.contract.info import Info
-from dl.data import files, splits, statistics
+from dl.data import files, statistics
 from dl.data.source import Arrays, Example
 from dl.data.sources.images import MODES, SUFFIXES, decode
 from dl.errors import ConfigError, first_line, nearest
 
-Part = str | list[Count | str]
+Chosen = str | list[Count | str]
 Path = pathlib.Path | zipfile.Path
 
 
-class Pairs(Arrays):
-  """Image files and their label maps, decoded once and kept in memory.
+class Pairs:
+  """Image files and their label maps; those of a part are decoded once and kept in memory.
 
   An example is `image` [h, w, c] uint8 and `label_map` [h, w] int32. An image file and a label file belong together if
   they have the same name but for the ending, or else if they have the same number ('raw/07.tif', 'labels/map007.png').
+
+  Attributes:
+    names: of the images, without the ending.
+    parts: name -> which of them, as `splits` says; None where that is not given.
+    info: the classes.
   """
+
+  default_test = 0.2
 
   def __init__(
     self,
     path: str,
-    split: str = 'train',
     *,
     images: str = 'images',
     labels: str = 'labels',
-    splits: Mapping[str, Part] | None = None,
-    test: NotNegative | Count = 0.2,
-    validation: NotNegative | Count = 0.0,
-    split_seed: Seed = 0,
+    splits: Mapping[str, Chosen] | None = None,
     channels: Size = 1,
     class_names: tuple[str, ...] | None = None,
     values: tuple[Whole, ...] | None = None,
     void_label: Whole | None = None,
     tile: Size | tuple[Size, Size] | None = None,
   ):
-    """Reads the files of the part, and those of the training part.
+    """Lists the files; without `class_names`, reads all label maps to count the classes.
 
     Args:
       path: a folder, or a .zip file.
-      split: which part: 'train', 'validation', 'test', 'all', or another name in `splits`.
       images: folder of the images in it.
       labels: folder of the label maps.
       splits: name -> which of the sorted images: a range such as ':15' or '15:', a list of numbers from 0, or one of
-        names without the ending. None cuts the set at random, by `test`, `validation` and `split_seed`.
-      test: see `dl.data.splits.select`.
-      validation: see `select`.
-      split_seed: see `select`.
+        names without the ending. None lets `dl.data.parts.part` cut the set at random.
       channels: 1 (grey), 3 (colour) or 4 (with transparency).
       class_names: one name a class; by default their numbers.
       values: what the pixels of label files hold, class by class; by default the number of the class (in a file of
@@ -67,40 +66,93 @@ class Pairs(Arrays):
         takes whole images, which then must have one size.
 
     Raises:
-      ConfigError: missing files or pairs, a split which cannot be, labels which are no classes, sizes which do not fit.
+      ConfigError: missing files or pairs, splits which cannot be, or labels which are no classes.
     """
     if channels not in MODES:
       raise ConfigError(f'channels: expected 1, 3 or 4, got {channels!r}')
-    size = (tile, tile) if isinstance(tile, int) else tile
-    if size is not None and min(size) < 1:
+    self._tile = (tile, tile) if isinstance(tile, int) else tile
+    if self._tile is not None and min(self._tile) < 1:
       raise ConfigError(f'tile: expected (height, width), got {tile!r}')
     if values is not None and not all(0 <= v < 256 for v in values):
       raise ConfigError(f'values: expected whole numbers below 256, got {values}')
-    pairs = _pairs(_root(path), images, labels)
-    chosen, train = _choose(split, pairs, splits, test=test, validation=validation, seed=split_seed)
-    self.names = tuple(pathlib.PurePath(pairs[i][0].name).stem for i in chosen)
-    wanted = sorted({*chosen, *train})
+    self._path, self._pairs = path, _pairs(_root(path), images, labels)
+    self._channels, self._values, self._void = channels, values, void_label
+    self.names = tuple(pathlib.PurePath(image.name).stem for image, _ in self._pairs)
+    self.parts = None if splits is None else _parts(splits, self.names)
+    if not class_names:
+      most = max(self._largest(_classes(labels, values, void_label)) for _, labels in self._pairs)
+      class_names = tuple(map(str, range(most + 1)))
+    self.info = Info(num_classes=len(class_names), class_names=class_names)
+
+  def take(self, index: Int[np.ndarray, ' k']) -> 'Maps':
+    """These images and their label maps, decoded by threads.
+
+    Raises:
+      ConfigError: files which cannot be read, labels which are no classes, or sizes which do not fit.
+    """
     with concurrent.futures.ThreadPoolExecutor() as pool:
-      read = pool.map(lambda i: _read(*pairs[i], channels, values, void_label), wanted)
-      loaded = dict(zip(wanted, read, strict=True))
-    num_classes = _num_classes(loaded, pairs, train, class_names, void_label)
-    shapes = {loaded[i][1].shape for i in wanted}
-    if size is None and len(shapes) > 1:
-      a, b = sorted(shapes)[:2]
-      raise ConfigError(f'{path}: images of {a[0]}x{a[1]} and of {b[0]}x{b[1]}; give a tile, such as tile=128')
-    cut = lambda which: _tiles([loaded[i] for i in which], size, void_label)
-    columns = cut(chosen)
-    trained = columns[0] if list(chosen) == list(train) else cut(train)[0]
-    counts = sum(np.bincount(loaded[i][1].ravel(), minlength=256)[:num_classes] for i in train)
-    facts = statistics.of_images(trained, Info())
+      read = list(pool.map(lambda i: self._read(*self._pairs[i]), index))
+    shapes = sorted({classes.shape for _, classes in read})
+    if self._tile is None and len(shapes) > 1:
+      a, b = shapes[:2]
+      raise ConfigError(f'{self._path}: images of {a[0]}x{a[1]} and of {b[0]}x{b[1]}; give a tile, such as tile=128')
+    counts = sum(np.bincount(classes.ravel(), minlength=256) for _, classes in read)
+    facts = {'class_counts': tuple(counts[: self.info.num_classes].tolist())}
     if len(shapes) == 1:
-      facts['image_size'] = next(iter(shapes))
-    names = class_names or tuple(map(str, range(num_classes)))
-    info = Info(num_classes=num_classes, class_names=names, class_counts=tuple(counts.tolist()), **facts)
-    super().__init__(dict(zip(('image', 'label_map'), columns, strict=True)), info)
+      facts['image_size'] = shapes[0]
+    return Maps(*_tiles(read, self._tile, self._void), self.info, facts)
+
+  def __len__(self) -> int:
+    return len(self._pairs)
+
+  def __getitem__(self, index: int) -> Example:
+    """A whole image and its label map."""
+    image, classes = self._read(*self._pairs[index])
+    return {'image': image, 'label_map': classes.astype(np.int32)}
+
+  def _read(self, image: Path, labels: Path) -> tuple[UInt8[np.ndarray, 'h w c'], UInt8[np.ndarray, 'h w']]:
+    try:
+      pixels = decode(image.read_bytes(), None, self._channels)
+    except (OSError, ValueError, SyntaxError, EOFError) as e:
+      raise ConfigError(f'{image} cannot be read as an image: {first_line(e)}') from e
+    classes = _classes(labels, self._values, self._void)
+    if classes.shape != pixels.shape[:2]:
+      raise ConfigError(f'{labels} has the size {classes.shape}, its image {pixels.shape[:2]}')
+    if (largest := self._largest(classes)) >= (known := self.info.num_classes):
+      raise ConfigError(f'{labels} holds {largest}, but there are {known} classes; set values or void_label')
+    return pixels, classes
+
+  def _largest(self, classes: UInt8[np.ndarray, 'h w']) -> int:
+    return int(np.max(classes if self._void is None else classes[classes != self._void], initial=0))
+
+
+class Maps(Arrays):
+  """Images, or tiles of them, and their label maps, in memory."""
+
+  def __init__(
+    self,
+    images: UInt8[np.ndarray, 'n h w c'],
+    label_maps: UInt8[np.ndarray, 'n h w'],
+    info: Info,
+    facts: Mapping[str, Any],
+  ):
+    """Takes the arrays.
+
+    Args:
+      images: as bytes.
+      label_maps: the class of each pixel, as bytes: a quarter of what a batch holds.
+      info: the classes.
+      facts: what is known of the images beside what their pixels say.
+    """
+    super().__init__({'image': images, 'label_map': label_maps}, info)
+    self._facts = facts
+
+  def facts(self) -> dict[str, Any]:
+    """Mean and deviation of the images, their size, and how many pixels each class has."""
+    return statistics.of_images(self.columns['image'], self.info) | self._facts
 
   def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
-    example = super().__getitem__(index)  # bytes in memory, a quarter of what a batch holds
+    example = super().__getitem__(index)
     return example | {'label_map': example['label_map'].astype(np.int32)}
 
 
@@ -152,27 +204,18 @@ def _number(path: Path) -> int | str:
   return int(digits[-1]) if digits else path.name
 
 
-def _choose(
-  split: str, pairs: Sequence[Any], given: Mapping[str, Part] | None, **rules: Any
-) -> tuple[list[int], list[int]]:
-  """(indices of a split, indices of the training part)."""
-  n = len(pairs)
-  if given is None:
-    return splits.select(split, n, **rules).tolist(), splits.select('train', n, **rules).tolist()
-  names = [pathlib.PurePath(p[0].name).stem for p in pairs]
-  parts = {name: _part(part, names, f'splits.{name}') for name, part in given.items()}
+def _parts(splits: Mapping[str, Chosen], names: Sequence[str]) -> dict[str, Int[np.ndarray, ' k']]:
+  """Name -> places of the images."""
+  parts = {name: _chosen(chosen, names, f'splits.{name}') for name, chosen in splits.items()}
   if 'train' not in parts:
     raise ConfigError(f"splits: has no 'train', only {', '.join(parts)}")
   for name, part in parts.items():
     if name != 'train' and (both := set(part) & set(parts['train'])):
       raise ConfigError(f'splits.{name}: {names[min(both)]} is in the training part, too')
-  parts.setdefault('all', list(range(n)))
-  if split not in parts:
-    raise ConfigError(f'split: there is no split {split!r}; {nearest(split, parts)}')
-  return parts[split], parts['train']
+  return {name: np.asarray(part) for name, part in parts.items()}
 
 
-def _part(part: Part, names: Sequence[str], where: str) -> list[int]:
+def _chosen(part: Chosen, names: Sequence[str], where: str) -> list[int]:
   if isinstance(part, str):
     match = re.fullmatch(r'(-?\d+)?:(-?\d+)?', part)
     if not match:
@@ -192,27 +235,19 @@ def _part(part: Part, names: Sequence[str], where: str) -> list[int]:
   return chosen
 
 
-def _read(
-  image: Path, labels: Path, channels: int, values: tuple[int, ...] | None, void: int | None
-) -> tuple[UInt8[np.ndarray, 'h w c'], UInt8[np.ndarray, 'h w']]:
-  """An image and its label map."""
-  try:
-    pixels = decode(image.read_bytes(), None, channels)
-  except (OSError, ValueError, SyntaxError, EOFError) as e:
-    raise ConfigError(f'{image} cannot be read as an image: {first_line(e)}') from e
-  classes = _read_labels(labels)
-  if classes.shape != pixels.shape[:2]:
-    raise ConfigError(f'{labels} has the size {classes.shape}, its image {pixels.shape[:2]}')
+def _classes(path: Path, values: tuple[int, ...] | None, void: int | None) -> UInt8[np.ndarray, 'h w']:
+  """The class of each pixel of a label file."""
+  held = _read_labels(path)
   if values is None:
-    return pixels, classes
+    return held
   table = np.full(256, -1, np.int16)
   table[list(values)] = np.arange(len(values))
   if void is not None:
     table[void] = void
-  numbers = table[classes]
-  if (numbers < 0).any():
-    raise ConfigError(f'{labels} holds {int(classes[numbers < 0][0])}, which is not among the values {values}')
-  return pixels, numbers.astype(np.uint8)
+  classes = table[held]
+  if (classes < 0).any():
+    raise ConfigError(f'{path} holds {int(held[classes < 0][0])}, which is not among the values {values}')
+  return classes.astype(np.uint8)
 
 
 def _read_labels(path: Path) -> UInt8[np.ndarray, 'h w']:
@@ -226,25 +261,6 @@ def _read_labels(path: Path) -> UInt8[np.ndarray, 'h w']:
   if array.ndim != 2 or array.dtype.kind not in 'biu' or (array.size and not 0 <= array.min() <= array.max() < 256):
     raise ConfigError(f'{path} is no label map: it must have one channel of whole numbers below 256')
   return array.astype(np.uint8)
-
-
-def _num_classes(
-  loaded: Mapping[int, Any],
-  pairs: Sequence[tuple[Path, Path]],
-  train: Sequence[int],
-  class_names: tuple[str, ...] | None,
-  void: int | None,
-) -> int:
-  counted = lambda labels: labels if void is None else labels[labels != void]
-  largest = {i: int(np.max(counted(labels), initial=0)) for i, (_, labels) in loaded.items()}
-  classes = len(class_names) if class_names else max(largest[i] for i in train) + 1
-  for i, value in largest.items():
-    if value >= classes:
-      where = '' if class_names else ' in the training part'
-      raise ConfigError(
-        f'{pairs[i][1]} holds {value}, but there are {classes} classes{where}; set values or void_label'
-      )
-  return classes
 
 
 def _tiles(
