@@ -19,6 +19,7 @@ A test depends on no clock: it waits for what must happen, as long as it takes, 
 
 import contextlib
 import fcntl
+import gc
 import hashlib
 import os
 import pathlib
@@ -69,6 +70,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
   else:
     for item in thorough:
       item.add_marker(pytest.mark.skip(reason='with --thorough'))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+  """What is imported by now stays, so that the garbage collector need not look at it again: a tenth of the time."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -70,7 +70,7 @@ CASES = {
   'gpt_rules': [TWO, RULES['gpt']],
   'moe_expert': ["mesh={'data': 2, 'expert': 2, 'model': 2}", 'sharding=expert+tensor+fsdp'],
 }
-SOME = ('mlp_fsdp', 'gpt_tensor')
+SOME = ('mlp_fsdp',)
 """What 8 devices do in every run of the tests; with --thorough, they do all above, and two processes those below."""
 MANY_PROCESSES = (
   'resnet_fsdp', 'resnet_tensor', 'gan_fsdp', 'gan_tensor', 'ppo_fsdp', 'ppo_tensor', 'gpt', 'gpt_fsdp', 'gpt_offload',

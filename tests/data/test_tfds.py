@@ -45,6 +45,7 @@ def test_validation_is_the_end_of_train():
     Tfds(**MNIST, validation=1.0)
 
 
+@pytest.mark.thorough
 @needs_data
 def test_in_memory_equals_per_example_and_as_tfds_decodes():
   import tensorflow_datasets as tfds

@@ -12,6 +12,7 @@ from dl.training import start
 TINY = convnext.ConvNeXt(num_classes=5, depths=(1, 2, 1, 1), widths=(8, 16, 24, 32))
 
 
+@pytest.mark.thorough
 def test_equals_torchvision():
   reference = randomize(torchvision().models.convnext_tiny(num_classes=10))
   assert_equal(convnext.ConvNeXtT(10), reference, random_image(2, 64, 64, 3))

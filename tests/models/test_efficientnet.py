@@ -60,6 +60,7 @@ def test_settings_are_those_of_torchvision(number):
   assert mine.dropout == reference.classifier[0].p
 
 
+@pytest.mark.thorough
 def test_equals_timm():
   torch = pytest.importorskip('torch')
 

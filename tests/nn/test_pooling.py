@@ -43,6 +43,7 @@ def test_max(shape, window, stride, padding, ceil):
   compare(lambda x: pooling.max_pool(x, window, stride, padding, ceil), pool, maps(*shape))
 
 
+@pytest.mark.thorough
 def test_max_of_every_small_size():
   """Values alone, of all windows, strides and paddings that PyTorch takes."""
   torch = pytest.importorskip('torch')

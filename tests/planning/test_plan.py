@@ -262,6 +262,7 @@ def test_links_and_the_network_are_told_apart():
   assert f'fits; with the {offloaded} MB of the host, which a step brings back' in text
 
 
+@pytest.mark.thorough
 def test_what_does_not_fit_is_followed_by_what_does():
   done = command(*GPT, '--device=tpu-v5e', '--batch=tokens=129:int32', '--config.data.batch_size=1048576')
   assert done.returncode == 1, done.stderr
@@ -380,6 +381,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.thorough
 def test_fsdp_divides_parameters_and_moments_by_the_number_of_devices():
   flags = '--xla_force_host_platform_device_count=256'
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}

@@ -263,6 +263,7 @@ def sweep_command(workdir, *arguments):
   ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_from_the_command_to_the_report_and_through_slurm(environment, command, tmp_path):
   run = lambda *a: subprocess.run(a, env=environment, cwd=ROOT, capture_output=True, text=True)
   workdir, script = tmp_path / 'sweep', tmp_path / 'sweep.sh'
