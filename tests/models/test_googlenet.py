@@ -16,6 +16,7 @@ def make(**options):
   return randomize(reference, seed=1, kernels=True)
 
 
+@pytest.mark.thorough
 def test_equals_torchvision():
   """In evaluation, with the weights of auxiliary heads; the sides of maps are odd and even before poolings."""
   assert_equal(GoogLeNet(10, aux=True), make(aux_logits=True), random_image(2, 65, 48, 3))

@@ -21,7 +21,8 @@ def together(runs):
   return lambda kind: runs(kind, 'seeds=2')
 
 
-@pytest.mark.parametrize('kind', ['digits', pytest.param('ppo', marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize('kind', ['digits', 'ppo'])
 def test_a_seed_among_others_equals_its_own_run(kind, together, tmp_path):
   loop.train(small(kind, 'seed=1'), tmp_path / 'alone', show_progress=False)
   both, alone = records(together(kind)), records(tmp_path / 'alone')
@@ -40,6 +41,7 @@ def test_a_seed_among_others_equals_its_own_run(kind, together, tmp_path):
   assert all(a != b for a, b in losses)
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_of_several_seeds_ends_bit_for_bit_alike(together, tmp_path):
   with interrupted(after=25):
     assert loop.train(small('digits', 'seeds=2'), tmp_path / 'run', show_progress=False).status == 'interrupted'
