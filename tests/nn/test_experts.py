@@ -42,7 +42,7 @@ def by_loop(params, x, per_token, factor):
 @pytest.mark.parametrize('factor', [0.3, 0.6, 4.0])
 def test_equals_a_loop_over_tokens(factor, per_token):
   module, params, x = layer(capacity_factor=factor, per_token=per_token)
-  y, balance = module.apply({'params': params}, x, Context())
+  y, balance = jax.jit(lambda p: module.apply({'params': p}, x, Context()))(params)
   wanted, dropped = by_loop(params, x, per_token, factor)
   assert (dropped == 0) == (factor == 4.0)
   np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-5)
@@ -57,16 +57,17 @@ def test_equal_experts_are_one_feed_forward_layer():
 
 
 def test_places_are_taken_once_and_the_counts_go_on():
+  compiled = jax.jit(route, static_argnums=(1, 3))
   probability = jax.nn.softmax(jax.random.normal(jax.random.key(0), (2, 20, 5)))
   share = shares(jnp.arange(20) + 1, 5, 3, 0.3)
-  dispatch, combine, taken = route(probability, 3, share, 20)
+  dispatch, combine, taken = map(np.asarray, compiled(probability, 3, share, 20))
   assert dispatch.sum(1).max() == 1 and dispatch.sum((2, 3)).max() <= 3
   assert ((combine > 0) == dispatch).all()
   assert combine.sum((2, 3)).max() <= 1 + 1e-6
   np.testing.assert_array_equal(taken, dispatch.sum((1, 3)))
   assert 0 < taken.max() <= share[-1]
-  *_, before = route(probability[:, :7], 3, share[:7], 7)
-  rest, _, after = route(probability[:, 7:], 3, share[7:], 13, before)
+  *_, before = compiled(probability[:, :7], 3, share[:7], 7)
+  rest, _, after = map(np.asarray, compiled(probability[:, 7:], 3, share[7:], 13, before))
   np.testing.assert_array_equal(after, taken)
   np.testing.assert_array_equal(rest.any(-1), dispatch[:, 7:].any(-1))
 
