@@ -80,9 +80,12 @@ def main(_: Sequence[str]) -> None:
   """Prints the measurements and their ratios."""
   if SERVE.value:
     return serve()
-  mine, *others = processes = [start() for _ in range(1 + OTHERS.value)]
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))  # so that the others end, too
+  processes: list[subprocess.Popen] = []
   found: Mapping[str, list[dict[str, float]]] = {'alone': [], 'beside': []}
   try:
+    processes += (start() for _ in range(1 + OTHERS.value))
+    mine, *others = processes
     for other in others:
       ask(other, 10**9)
     for _ in range(TURNS.value):
