@@ -100,8 +100,9 @@ def main(_: Sequence[str]) -> None:
       process.kill()
   median = {turn: {k: statistics.median(t[k] for t in taken) for k in taken[0]} for turn, taken in found.items()}
   alone, beside = median['alone'], median['beside']
-  used, share = alone['cores'] / alone['clock'], len(os.sched_getaffinity(0)) / (1 + len(others))
-  print(f'{CONFIG.value}, {FUSED.value} steps a call, {len(others)} others on {len(os.sched_getaffinity(0))} cores')
+  cores = len(os.sched_getaffinity(0))
+  used, share = alone['cores'] / alone['clock'], cores / (1 + len(others))
+  print(f'{CONFIG.value}, {FUSED.value} steps a call, {len(others)} others on {cores} cores')
   print(f'a step alone {alone["clock"]:.2f} ms, beside them {beside["clock"]:.2f} ms: ratio', end=' ')
   print(f'{beside["clock"] / alone["clock"]:.2f}, of the share of the machine {max(1.0, used / share):.2f}')
   print(f'of all cores {alone["cores"]:.2f} and {beside["cores"]:.2f} ms: ratio {beside["cores"] / alone["cores"]:.2f}')

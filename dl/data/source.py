@@ -18,7 +18,8 @@ argument `split`. It may also have
     default_test size of the test part where the config gives none; otherwise there is none
     labels       [n] classes of all its examples, to stratify by
     paths        [n] files of its examples, for error lines
-    take         (indices) -> a source of these examples alone, to be used in its place; it may cut each into several
+    take         (indices) -> a source of these examples alone, to be used in its place; where there are neither labels
+                 nor paths, it may cut each into several
     facts        () -> statistics of its examples by name, in place of those of `dl.data.statistics`
 
 Keys are those which tasks read: `image` [h, w, c] (uint8, or floats in [0, 1]), `features` [f], `tokens` [length + 1],

@@ -236,17 +236,8 @@ class MBConv(nn.Module):
     return _residual(x, y, self.stochastic_depth, train)
 
 
-class FusedMBConv(nn.Module):
+class FusedMBConv(MBConv):
   """Widen by a whole convolution, narrow again (EfficientNetV2, arXiv 2104.00298); the attributes are `MBConv`'s."""
-
-  features: Size
-  expansion: Size
-  kernel: Size
-  stride: Size
-  stochastic_depth: BelowOne = 0.0
-  epsilon: NotNegative = 1e-5
-  momentum: BelowOne = 0.9
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b H W features']:
