@@ -18,7 +18,8 @@ from dl.decoding.decoder import Decoder
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.losses import cross_entropy
-from dl.tasks.supervised import Network, without_padding
+from dl.tasks.network import Network
+from dl.tasks.supervised import without_padding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,8 @@ class LanguageModel(Network):
     """
     inputs = jnp.asarray(inputs, jnp.int32)
     rows, predicted = len(inputs), inputs.shape[1] - 1
-    size = min(getattr(self.model, 'length', predicted), predicted) or 1
+    context = getattr(self.model, 'length', None) or predicted  # a recurrent network has no end
+    size = min(context, predicted) or 1
     windows = max(-(-predicted // size), 1)
     padded = jnp.pad(inputs, ((0, 0), (0, windows * size + 1 - inputs.shape[1])), constant_values=-1)
 

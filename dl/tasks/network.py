@@ -1,10 +1,17 @@
-"""The networks of a task, one a player: their variables, and one of them applied."""
+"""The networks of a task, one a player: their variables, one of them applied, and tasks which have one alone."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import flax
 import flax.linen as nn
-from jaxtyping import Array, Key, PyTree
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from dl.contract.task import Batch, Task
+from dl.errors import ConfigError, first_line, own_words
 
 Collections = dict[str, PyTree]
 """The variables of one network beside its parameters, by collection: {'batch_stats': ...}."""
@@ -43,3 +50,62 @@ def apply(
   rngs = {} if key is None else {'dropout': key}
   outputs, changed = model.apply(values, inputs, train=True, rngs=rngs, mutable=list(collections))
   return outputs, {**collections, **changed}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(Task):
+  """A task with one model, the player 'model'.
+
+  Attributes:
+    frozen_statistics: train the network in its evaluation mode: batch norm uses and keeps the statistics it has, and
+      nothing is dropped out. For a linear probe, or fine-tuning with small batches.
+  """
+
+  model: nn.Module
+  frozen_statistics: bool = False
+
+  def inputs(self, batch: Batch) -> Array:
+    """What the model reads of a batch."""
+    raise NotImplementedError
+
+  def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
+    params_key, dropout_key = jax.random.split(key)
+    rngs = {'params': params_key, 'dropout': dropout_key}
+    return variables(self.players, {'model': self.inputs(batch)}, {'model': rngs})
+
+  def apply(
+    self, params: dict[str, PyTree], extra: Any, inputs: Array, key: Key[Array, ''], train: bool
+  ) -> tuple[Float[Array, '...'], Any]:
+    """(outputs in float32, new extra) of inputs as `inputs` gives them.
+
+    A network with auxiliary heads gives a dict while training, {'out': ..., 'aux': ...}.
+    """
+    train = train and not self.frozen_statistics
+    outputs, changed = apply(self.model, params['model'], extra['model'], inputs, train, key)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), outputs), {**extra, 'model': changed}
+
+  def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
+    """The shape of the model's outputs for a batch, without computing anything.
+
+    Raises:
+      ConfigError: the model cannot take these inputs.
+    """
+    label = type(self).__name__
+    if not isinstance(self.model, nn.Module):
+      raise ConfigError(f"config.model: {label} takes one model, a dict with a 'name', got {', '.join(self.model)}")
+
+    def outputs(batch):
+      params, extra = self.init(jax.random.key(0), batch)
+      return self.apply(params, extra, self.inputs(batch), jax.random.key(0), False)[0]
+
+    try:
+      return jax.eval_shape(outputs, batch).shape
+    except ConfigError:
+      raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, flax.errors.FlaxError) as e:
+      if words := own_words(e):
+        raise ConfigError(f'config.model: {words}') from e
+      shape = jax.eval_shape(self.inputs, batch).shape[1:]
+      raise ConfigError(
+        f'config.model: {type(self.model).__name__} cannot take inputs of shape {shape}: {first_line(e)}'
+      ) from e

@@ -11,6 +11,7 @@ import pytest
 from supervised_fit import evaluate, fit, init
 
 from dl.contract.info import Info
+from dl.contract.state import State
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
@@ -167,3 +168,48 @@ def test_a_model_that_is_no_decoder_is_trained_and_not_sampled_from():
   assert set(evaluate(task, state, [batch])) >= {'loss', 'accuracy'} and task.artifacts(state, KEY) == {}
   with pytest.raises(ConfigError, match=r'config\.model: Bigram cannot be sampled from: it needs length, prefill and'):
     task.sample(state, KEY, 1)
+
+
+class Recurrent(nn.Module):
+  """A decoder without a longest text: its cache is the state of a recurrent layer."""
+
+  length: int | None = None
+
+  @nn.compact
+  def read(self, tokens, state=None):
+    layer = nn.RNN(nn.SimpleCell(8), return_carry=True, name='cell')
+    state, x = layer(nn.Embed(256, 8, name='token')(tokens), initial_carry=state)
+    return nn.Dense(256, name='out')(x), state
+
+  def __call__(self, tokens, train=False):
+    return self.read(tokens)[0]
+
+  @nn.nowrap
+  def prefill(self, variables, tokens, state=None):
+    logits, state = self.apply(variables, tokens, state, method='read')
+    return logits[:, -1], state
+
+  @nn.nowrap
+  def step(self, variables, cache, tokens):
+    return self.prefill(variables, tokens[:, None], cache)
+
+
+def test_a_decoder_of_any_length_scores_and_writes_texts():
+  task, batch = LanguageModel(model=Recurrent(), info=BYTES), next(windows(0, 1))
+  task.check(batch)
+  params, extra = jax.jit(task.init)(KEY, batch)
+  state = State(step=jnp.int32(0), params=params, opt={}, extra=extra)
+  tokens = np.frombuffer(TEXT[: 3 * LENGTH], np.uint8).astype(np.int32)
+
+  @jax.jit
+  def scored(state):
+    logits = task.model.apply({'params': state.params['model']}, tokens[None, :-1])
+    return task.predict(state, tokens[None], KEY), -optax.softmax_cross_entropy_with_integer_labels(
+      logits, tokens[None, 1:]
+    )
+
+  out, expected = scored(state)
+  assert out['tokens'].tolist() == [3 * LENGTH - 1]
+  assert float(out['log_likelihood'][0]) == pytest.approx(float(expected.sum()), rel=1e-5)
+  (text,) = task.sample(state, KEY, 1, prompt='def ', length=2 * LENGTH)
+  assert text.startswith('def ')
