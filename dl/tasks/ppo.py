@@ -52,7 +52,9 @@ class PPO(Task):
   it in `minibatches` shuffled parts, each part one optimizer update. "Proximal policy optimization algorithms",
   arXiv 1707.06347; "High-dimensional continuous control using generalized advantage estimation", arXiv 1506.02438.
 
-  The model maps observations `[b, observation]` to (logits `[b, actions]`, values `[b]`).
+  The model maps observations `[b, observation]` to (logits `[b, actions]`, values `[b]`). It acts and learns in its
+  evaluation mode: the ratio of probabilities is of one and the same network, so dropout drops nothing, and batch
+  normalization, whose statistics would never change, is refused.
 
   Cite: schulman2017proximal, schulman2016high
 
@@ -121,6 +123,10 @@ class PPO(Task):
     env_state = jax.vmap(self.environment.reset)(jax.random.split(env_key, self.num_envs))
     observation = jax.vmap(self.environment.observe)(env_state)
     params, extra = network.variables(self.players, {'model': observation}, {'model': model_key})
+    if 'batch_stats' in extra['model']:
+      raise ConfigError(
+        f'config.model: {type(self.model).__name__} has batch statistics, which PPO never updates; use a layer norm'
+      )
     logits, _ = jax.eval_shape(self._apply, params['model'], extra, observation)
     if logits.shape[-1] != self.environment.num_actions:
       raise ConfigError(

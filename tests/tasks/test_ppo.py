@@ -2,6 +2,7 @@
 
 import pathlib
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -306,6 +307,19 @@ def test_a_policy_of_other_actions_is_a_mistake():
   task = make_task(model=ActorCritic(num_actions=3))
   with pytest.raises(ConfigError, match=r'3 actions.* 2'):
     jax.eval_shape(lambda: task.init(jax.random.key(0), {}))
+
+
+class Normalized(ActorCritic):
+  """One whose observations are batch-normalized."""
+
+  @nn.compact
+  def __call__(self, observations, train=False):
+    return super().__call__(nn.BatchNorm(use_running_average=not train)(observations), train)
+
+
+def test_batch_statistics_which_would_never_change_are_a_mistake():
+  with pytest.raises(ConfigError, match=r'^config\.model: Normalized has batch statistics, which PPO never updates'):
+    jax.eval_shape(lambda: make_task(model=Normalized(num_actions=2)).init(jax.random.key(0), {}))
 
 
 @pytest.fixture(scope='module')
