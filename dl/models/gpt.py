@@ -18,10 +18,11 @@ from dl.nn.experts import Experts
 from dl.nn.feed_forward import FeedForward
 from dl.nn.ngrams import HashedNgrams
 from dl.nn.norm import layer_norm
-from dl.nn.stack import Remat, stack
+from dl.nn.stack import Remat, memory_savings, stack
 from dl.nn.transformer import Block, Branch, begin, dropout
 
 _INIT = nn.initializers.normal(0.02)
+_CHUNK = 1024  # queries which attend at a time, where contexts are long and memory short
 
 _HUGGINGFACE: Table = [
   (r'(?:transformer\.)?h\.\d+\.attn\.(?:masked_)?bias', None),  # which keys a query sees
@@ -187,6 +188,12 @@ class GPT(nn.Module):
     else:
       each = FeedForward(**common, use_bias=self.use_bias, names=('up', 'down'), parent=None).layers
     return Branch(self._norm('norm_0'), attention, after), Branch(self._norm('norm_1'), each, after)
+
+  @nn.nowrap
+  def memory_savings(self) -> dict[str, Any]:
+    """Arguments with which it keeps fewer activations, the least costly first."""
+    whole = self.length >= 4 * _CHUNK and not self.attention_chunk and not self.dropout
+    return memory_savings(self.remat) | ({'attention_chunk': _CHUNK} if whole else {})
 
   @nn.nowrap
   def prefill(self, variables: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b vocab'], PyTree]:

@@ -18,7 +18,7 @@ from dl.models.variants import size_of
 from dl.nn import maps, pooling
 from dl.nn.convolution import convolution
 from dl.nn.norm import batch_norm
-from dl.nn.stack import Remat, remat
+from dl.nn.stack import Remat, memory_savings, rematerialized
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 
 _conv = functools.partial(convolution, kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'))
@@ -108,7 +108,7 @@ class ResNet(nn.Module):
       if dilate[i]:
         dilation, stride = dilation * stride, 1
       for j in range(count):
-        x = remat(Block, self.remat)(
+        x = rematerialized(Block, self.remat)(
           self.width * 2**i,
           stride if j == 0 else 1,
           self.bottleneck,
@@ -125,6 +125,11 @@ class ResNet(nn.Module):
     init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # PyTorch's own
     x = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init, name='fc')(x.mean(axis=(1, 2)))
     return x.astype(jnp.float32)
+
+  @nn.nowrap
+  def memory_savings(self) -> dict[str, Any]:
+    """Arguments with which it keeps fewer activations, the least costly first."""
+    return memory_savings(self.remat)
 
 
 class Block(nn.Module):

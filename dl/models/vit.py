@@ -16,7 +16,7 @@ from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
 from dl.nn.norm import layer_norm
 from dl.nn.patches import Patches
-from dl.nn.stack import Remat, stack
+from dl.nn.stack import Remat, memory_savings, stack
 from dl.nn.stochastic_depth import StochasticDepth, linear_rates
 from dl.nn.transformer import Block, Branch, begin, dropout
 
@@ -153,6 +153,11 @@ class ViT(nn.Module):
         )
     embedding = self.param('pos_embed', _INIT, shape)
     return position.resample(embedding, (rows, columns), grid, prefix)
+
+  @nn.nowrap
+  def memory_savings(self) -> dict[str, Any]:
+    """Arguments with which it keeps fewer activations, the least costly first."""
+    return memory_savings(self.remat)
 
   @nn.nowrap
   def _norm(self, name: str) -> nn.Module:

@@ -12,7 +12,12 @@ Remat = Literal['none', 'dots', 'full']
 _POLICIES = {'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable, 'full': None}
 
 
-def remat(block: type[nn.Module], how: Remat) -> type[nn.Module]:
+def memory_savings(remat: Remat) -> dict[str, Remat]:
+  """What `memory_savings` of a network with an argument `remat` says: the value with which it keeps least."""
+  return {} if remat == 'full' else {'remat': 'full'}
+
+
+def rematerialized(block: type[nn.Module], how: Remat) -> type[nn.Module]:
   """A class of blocks, called as `block(x, train)`, whose activations are kept or computed again."""
   return block if how == 'none' else nn.remat(block, policy=_POLICIES[how], static_argnums=(2,))
 

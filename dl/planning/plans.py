@@ -24,9 +24,6 @@ from dl.training import steps
 from dl.training.assemble import assemble
 from dl.training.meter import model_flops
 
-CHUNK = 1024
-"""Queries which attend at a time, where contexts are long and memory short."""
-
 IN_ORDER = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
 """Compiler options for CPUs: operations in the order which needs the least memory, as accelerators have them."""
 
@@ -35,7 +32,7 @@ RINGS = ('all-reduce', 'all-gather', 'reduce-scatter')
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StepPlan:
   """What one device holds and does in a training step.
 
   Attributes:
@@ -52,7 +49,8 @@ class Plan:
     widened: whether bfloat16 counts as float32 in the last two, as CPUs compute it.
     program: products and communication.
     model_flops: of one step over all devices, three times a forward pass: nothing that is computed twice counts.
-    savings: arguments of the model which would make it keep fewer activations, the least costly first.
+    savings: arguments with which the model would keep fewer activations, the least costly first, as its own
+      `memory_savings` says.
     seconds: how long the compilation took.
     note: what is not split as asked, if anything.
   """
@@ -121,7 +119,7 @@ def speed(collective: hlo.Collective, device: Device) -> float:
   return min(device.link, rings * device.network)
 
 
-def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int) -> Plan:
+def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int) -> StepPlan:
   """Plans the training step of a config.
 
   Args:
@@ -136,6 +134,7 @@ def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int)
   if experiment.seeds is not None:
     raise ConfigError('config.seeds: a plan is of one seed; leave seeds out')
   parts = assemble(experiment, record)
+  model = parts.task.model
   mesh = meshes.make_mesh(experiment.mesh, jax.devices()[:devices])
   if mesh.size < devices:
     raise ConfigError(
@@ -153,7 +152,7 @@ def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int)
     'host': bytes_of_device(state.opt, 'pinned_host'),
     'other': bytes_of_device((state.step, state.extra, sums, batch)),
   }
-  return Plan(
+  return StepPlan(
     devices=devices,
     mesh=dict(mesh.shape),
     total_parameters=sum(x.size for x in jax.tree.leaves(parts.state.params)),
@@ -162,7 +161,7 @@ def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int)
     peak=memory.held + memory.temporary,
     program=program,
     model_flops=model_flops(parts),
-    savings=_savings(parts.task.model),
+    savings=model.memory_savings() if hasattr(model, 'memory_savings') else {},
     seconds=time.perf_counter() - began,
     widened=memory.widened,
     note=functions.note,
@@ -170,8 +169,8 @@ def make(experiment: Experiment, record: Mapping[str, Any] | None, devices: int)
 
 
 def fit(
-  experiment: Experiment, record: Callable[[Experiment], Any], plan: Plan, memory: float
-) -> Iterator[tuple[str, Experiment, Plan]]:
+  experiment: Experiment, record: Callable[[Experiment], Any], plan: StepPlan, memory: float
+) -> Iterator[tuple[str, Experiment, StepPlan]]:
   """(what is changed, the experiment, its plan) of settings which take less memory, until one fits.
 
   The least intrusive come first, and each keeps those before it. The batch, last, is halved as often as its share of
@@ -186,7 +185,7 @@ def fit(
   """
   now, said = experiment, []
 
-  def attempt(text: str, **keys: Any) -> tuple[str, Experiment, Plan]:
+  def attempt(text: str, **keys: Any) -> tuple[str, Experiment, StepPlan]:
     nonlocal now
     now = dataclasses.replace(now, **keys)
     said.append(text)
@@ -230,8 +229,8 @@ def fit(
 
 
 def more(
-  experiment: Experiment, record: Callable[[Experiment], Any], plan: Plan, memory: float
-) -> Iterator[tuple[str, Experiment, Plan]]:
+  experiment: Experiment, record: Callable[[Experiment], Any], plan: StepPlan, memory: float
+) -> Iterator[tuple[str, Experiment, StepPlan]]:
   """What `fit` finds under 'fsdp' on ever more devices, the best of each number, until one fits.
 
   The numbers are powers of two, up to the batch and to how many virtual devices there are. Arguments: those of `fit`.
@@ -341,13 +340,3 @@ def bytes_of_device(tree: PyTree, kind: str | None = None) -> float:
   """Bytes of the part of each array which belongs to one device; of those alone in a kind of memory, if given."""
   leaves = [x for x in jax.tree.leaves(tree) if kind in (None, x.sharding.memory_kind)]
   return float(sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves))
-
-
-def _savings(model: Any) -> dict[str, Any]:
-  savings = {}
-  if getattr(model, 'remat', 'full') != 'full':
-    savings['remat'] = 'full'
-  long = getattr(model, 'length', 0) >= 4 * CHUNK
-  if long and not getattr(model, 'attention_chunk', CHUNK) and not getattr(model, 'dropout', 0.0):
-    savings['attention_chunk'] = CHUNK
-  return savings

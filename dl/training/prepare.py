@@ -16,7 +16,7 @@ from dl.training.assemble import Parts, assemble, make_eval_pipelines
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class RunPlan:
   """What a run does, wherever it runs.
 
   Attributes:
@@ -38,7 +38,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared(Plan):
+class Prepared(RunPlan):
   """A run on devices that are here, of which nothing is compiled yet.
 
   Attributes:
@@ -54,11 +54,11 @@ class Prepared(Plan):
   given: Callable[[], dict[str, np.ndarray]]
 
 
-def plan(experiment: Experiment) -> Plan:
+def plan(experiment: Experiment) -> RunPlan:
   """What a run does, checked by shapes; raises ConfigError for anything wrong with the config or its data."""
   parts = assemble(experiment)
   evals, opinions = make_eval_pipelines(experiment), evaluators.make(parts)
-  return Plan(parts, evals, opinions, schedule.make(parts, evaluation.numbers(parts, evals, opinions)))
+  return RunPlan(parts, evals, opinions, schedule.make(parts, evaluation.numbers(parts, evals, opinions)))
 
 
 def prepare(experiment: Experiment) -> Prepared:

@@ -314,3 +314,9 @@ def test_errors(options, line):
     jax.eval_shape(init)
   with pytest.raises(ConfigError, match=f'^config.model: {line}'):
     abstractly(init)
+
+
+def test_what_keeps_fewer_activations():
+  assert GPT(length=1024).memory_savings() == {'remat': 'full'}
+  assert GPT(length=4096, remat='dots').memory_savings() == {'remat': 'full', 'attention_chunk': 1024}
+  assert GPT(length=4096, remat='full', dropout=0.1).memory_savings() == {}

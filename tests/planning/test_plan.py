@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -14,6 +15,7 @@ from small import small
 from dl.commands import plan
 from dl.config import Experiment
 from dl.errors import ConfigError
+from dl.models.mlp import MLP
 from dl.parallel import datasheet, meshes
 from dl.planning import hlo, plans
 from dl.training import flops, steps
@@ -48,7 +50,7 @@ def test_products_run_at_the_rate_of_their_operands():
     ('bfloat16', one), ('float32', one), ('float32', 2 * one),
   ]  # fmt: skip
   assert program.share('float32') == 0.75 and program.share('bfloat16') == 0.25
-  planned = plans.Plan(1, {'data': 1}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 4.0 * one, {}, 0.0)
+  planned = plans.StepPlan(1, {'data': 1}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 4.0 * one, {}, 0.0)
   assert planned.times(device)['products'] == pytest.approx(one / device.bfloat16 + 3 * one / device.float32)
   assert {p.precision for p in hlo.read(PARTITIONED).products} == {'bfloat16'}
 
@@ -165,7 +167,7 @@ def test_a_step_takes_what_is_slower():
     ),
     (hlo.Product(3, 989e12, 1.0, 'bfloat16'), hlo.Product(1, 1.0, 3.35e12, 'bfloat16')),
   )
-  found = plans.Plan(16, {'data': 16}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 16 * 989e12, {}, 0.0)
+  found = plans.StepPlan(16, {'data': 16}, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, program, 16 * 989e12, {}, 0.0)
   times = found.times(device)
   assert times['computing'] == pytest.approx(3 + 1)
   assert times['communicating'] == pytest.approx(2 * 7 / 8 + 2 * 15 / 16)
@@ -175,7 +177,7 @@ def test_a_step_takes_what_is_slower():
 
 def test_offloaded_states_take_the_way_to_the_host():
   empty = hlo.Program((), ())
-  found = plans.Plan(1, {'data': 1}, 1, 0.0, 0.0, 64e9, 0.0, 0.0, 64e9, empty, 1.0, {}, 0.0)
+  found = plans.StepPlan(1, {'data': 1}, 1, 0.0, 0.0, 64e9, 0.0, 0.0, 64e9, empty, 1.0, {}, 0.0)
   times = found.times(datasheet.device('h100'))
   assert times['host'] == pytest.approx(2) and times['exposed'] == pytest.approx(2 + 2 * 64e9 / 3.35e12)
   assert times['hidden'] == pytest.approx(2)
@@ -294,7 +296,7 @@ def nearest(search, monkeypatch, devices, sharding, memory, **model):
     state, rows = (10 if narrow else 12) / ways, experiment.data['batch_size'] / count
     temporary = rows / (4 if experiment.model.get('remat') else 1)
     empty, savings = hlo.Program((), ()), {} if experiment.model else {'remat': 'full'}
-    return plans.Plan(
+    return plans.StepPlan(
       count, {'data': count}, 1, 4 / ways, state - 4 / ways, 0, 0, temporary, state + temporary, empty, 1, savings, 0
     )
 
@@ -306,6 +308,23 @@ def nearest(search, monkeypatch, devices, sharding, memory, **model):
   )  # fmt: skip
   found = search(experiment, lambda _: None, make(experiment, None, devices), memory)
   return [(text, plan.devices, plan.peak) for text, _, plan in found]
+
+
+class Patient(MLP):
+  """A network with a way of its own to keep less."""
+
+  waits: bool = False
+
+  @nn.nowrap
+  def memory_savings(self):
+    return {} if self.waits else {'waits': True}
+
+
+@pytest.mark.parametrize(('name', 'says'), [(f'{__name__}.Patient', {'waits': True}), ('mlp.MLP', {})])
+def test_a_network_says_how_it_keeps_less(monkeypatch, name, says):
+  monkeypatch.setattr(plans, '_compile', lambda lowered, devices: (plans.Buffers(1.0, 1.0), hlo.Program((), ())))
+  model = {'name': name, 'hidden': (4,), 'num_outputs': 10}
+  assert plans.make(small('perceptron', f'model={model}'), None, 1).savings == says
 
 
 def test_the_nearest_setting_that_fits(monkeypatch):
