@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import runpy
 import sys
 
@@ -73,6 +74,19 @@ def test_no_deprecated_names():
   nodes = [(path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text()))]
   wrong = [(p, n.lineno, n.attr) for p, n in nodes if isinstance(n, ast.Attribute) and n.attr in ('pmap', 'xmap')]
   assert not wrong
+
+
+def test_layers_know_no_config():
+  """They speak in their own words; `dl.tasks.network` puts the path before them."""
+  layers = [path for path in FILES if HOUSE['package'](path) in ('models', 'nn', 'decoding')]
+  assert len(layers) > 40 and not [path for path in layers if re.search(r'config\.\w+[.:]', _words(path))]
+
+
+def _words(path: pathlib.Path) -> str:
+  """The constant texts of a file which errors are made of."""
+  raised = [node.exc for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise) and node.exc]
+  constants = [node for exc in raised for node in ast.walk(exc) if isinstance(node, ast.Constant)]
+  return ' '.join(str(node.value) for node in constants)
 
 
 def test_the_picture_is_of_this_house():

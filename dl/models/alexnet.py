@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
 from dl.nn import maps, pooling
 from dl.nn.convolution import convolution
 
@@ -48,7 +47,7 @@ class AlexNet(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     maps.check(x, 'AlexNet')
     if self.groups not in (1, 2):
-      raise ConfigError(f'config.model.groups: 1 or 2 towers, not {self.groups!r}')
+      raise ValueError(f'groups: 1 or 2 towers, not {self.groups!r}')
     original = self.groups == 2
     init = nn.initializers.normal(0.01) if original else nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
     # The paper starts these biases at one, so that rectifiers have something to pass on.

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
 from dl.nn import activations, maps, pooling
 from dl.nn.norm import batch_norm
 
@@ -43,7 +42,7 @@ class CNN(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     maps.check(x, 'CNN')
     if min(x.shape[1:3]) >> (len(self.features) - 1) < 1:
-      raise ConfigError(f'config.model.features: {len(self.features)} stages are too many for images of {x.shape[1:3]}')
+      raise ValueError(f'features: {len(self.features)} stages are too many for images of {x.shape[1:3]}')
     activation = activations.get(self.activation)
     x = x.astype(self.dtype)
     for i, stage in enumerate(self.features):

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Depth, Number, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
-from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps
 from dl.nn.convolution import convolution
@@ -91,12 +90,10 @@ class ConvNeXt(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     maps.check(x, 'ConvNeXt')
     if len(self.depths) != len(self.widths):
-      raise ConfigError(f'config.model.widths: {len(self.widths)} widths for {len(self.depths)} stages')
+      raise ValueError(f'widths: {len(self.widths)} widths for {len(self.depths)} stages')
     least = self.patch * 2 ** (len(self.depths) - 1)
     if min(x.shape[1:3]) < least:
-      raise ConfigError(
-        f'config.model.patch: patches of {self.patch} need images of {least}x{least}, not {x.shape[1]}x{x.shape[2]}'
-      )
+      raise ValueError(f'patch: patches of {self.patch} need images of {least}x{least}, not {x.shape[1]}x{x.shape[2]}')
     norm = lambda name: layer_norm(1e-6, self.dtype, name=name)
     reduce = lambda features, side, name: convolution(
       features, side, side, padding=0, use_bias=True, dtype=self.dtype, kernel_init=_INIT, name=name

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import Depth, Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
 from dl.nn import maps
 from dl.nn.convolution import convolution
 from dl.nn.norm import batch_norm
@@ -52,9 +51,7 @@ class DeconvNet(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b h w classes']:
     maps.check(x, 'DeconvNet')
     if len(self.features) != len(self.convolutions):
-      raise ConfigError(
-        f'config.model.convolutions: {len(self.convolutions)} numbers do not fit {len(self.features)} stages'
-      )
+      raise ValueError(f'convolutions: {len(self.convolutions)} numbers do not fit {len(self.features)} stages')
     x, box = maps.pad_to_multiple(x, 2 ** len(self.features))
     x = x.astype(self.dtype)
     layer = lambda name, features, stride: _Layer(

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Depth, Factor, NotNegative, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
-from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps
 from dl.nn.activations import identity
@@ -135,7 +134,7 @@ class EfficientNet(nn.Module):
     done, features = 0, 0
     for i, (kind, expansion, kernel, stride, features, _) in enumerate(self.stages):
       if kind not in _BLOCKS:
-        raise ConfigError(f"config.model.stages: blocks are of the kinds 'mb' and 'fused', not {kind!r}")
+        raise ValueError(f"stages: blocks are of the kinds 'mb' and 'fused', not {kind!r}")
       features = _round(features * self.width)
       for j in range(counts[i]):
         x = _BLOCKS[kind](

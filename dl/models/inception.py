@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
 from dl.nn import maps, pooling
 from dl.nn.convolution import ConvNorm, Sides
 
@@ -54,7 +53,7 @@ class InceptionV3(nn.Module):
     maps.check(x, 'InceptionV3')
     h, w = x.shape[1:3]
     if min(h, w) < _SMALLEST:
-      raise ConfigError(f'config.model: InceptionV3 takes images of at least {_SMALLEST}x{_SMALLEST}, not {h}x{w}')
+      raise ValueError(f'InceptionV3 takes images of at least {_SMALLEST}x{_SMALLEST}, not {h}x{w}')
     conv = _convolutions(self.dtype, train)
     module = lambda kind, name, *options: kind(*options, dtype=self.dtype, name=name)
     x = conv('Conv2d_1a_3x3', x.astype(self.dtype), 32, 3, stride=2, same=False)

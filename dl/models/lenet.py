@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
-from dl.nn import activations
+from dl.nn import activations, maps
 from dl.nn.pooling import max_pool
 
 _SIZE = 32
@@ -59,16 +58,15 @@ class LeNet5(nn.Module):
 
 
 def to_size(x: Float[Array, 'b h w c'], fit: str) -> Float[Array, 'b 32 32 c']:
-  """Images as 32x32: see `LeNet5`; raises ConfigError if they are none, or too large to pad."""
-  if x.ndim != 4:
-    raise ConfigError(f'config.model: LeNet5 takes images [height, width, channels], the data has shape {x.shape[1:]}')
+  """Images as 32x32: see `LeNet5`; raises ValueError if they are none, or too large to pad."""
+  maps.check(x, 'LeNet5')
   b, h, w, c = x.shape
   if (h, w) == (_SIZE, _SIZE):
     return x
   if fit == 'resize':
     return jax.image.resize(x, (b, _SIZE, _SIZE, c), 'bilinear')
   if max(h, w) > _SIZE:
-    raise ConfigError(f"config.model.fit: images of {h}x{w} do not fit into 32x32; use fit='resize'")
+    raise ValueError(f"fit: images of {h}x{w} do not fit into 32x32; use fit='resize'")
   pads = [((_SIZE - n) // 2, (_SIZE - n + 1) // 2) for n in (h, w)]
   return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 

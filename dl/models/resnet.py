@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
-from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps, pooling
 from dl.nn.convolution import convolution
@@ -188,19 +187,17 @@ class Block(nn.Module):
 
 
 def _check(model: ResNet) -> None:
-  """Raises ConfigError where attributes do not fit one another."""
+  """Raises ValueError where attributes do not fit one another."""
   if model.stem not in ('imagenet', 'cifar'):
-    raise ConfigError(f"config.model.stem: 'imagenet' or 'cifar', not {model.stem!r}")
+    raise ValueError(f"stem: 'imagenet' or 'cifar', not {model.stem!r}")
   if model.shortcut not in ('projection', 'pad'):
-    raise ConfigError(f"config.model.shortcut: 'projection' or 'pad', not {model.shortcut!r}")
+    raise ValueError(f"shortcut: 'projection' or 'pad', not {model.shortcut!r}")
   if model.shortcut == 'pad' and model.bottleneck:
-    raise ConfigError("config.model.shortcut: 'pad' is for blocks without bottleneck; use 'projection'")
+    raise ValueError("shortcut: 'pad' is for blocks without bottleneck; use 'projection'")
   if model.dilate and len(model.dilate) != len(model.blocks) - 1:
-    raise ConfigError(
-      f'config.model.dilate: {len(model.dilate)} values; there are {len(model.blocks) - 1} stages after the first'
-    )
+    raise ValueError(f'dilate: {len(model.dilate)} values; there are {len(model.blocks) - 1} stages after the first')
   if any(model.dilate) and not model.bottleneck:
-    raise ConfigError('config.model.dilate: only bottleneck blocks can be dilated, such as those of ResNet50')
+    raise ValueError('dilate: only bottleneck blocks can be dilated, such as those of ResNet50')
 
 
 @size_of(ResNet, blocks=(2, 2, 2, 2))

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
 from dl.nn import maps, pooling
 from dl.nn.convolution import convolution
 from dl.nn.norm import batch_norm
@@ -99,7 +98,7 @@ class _Block(nn.Module):
 
 
 def _check_valid(size: tuple[int, int], depth: int) -> None:
-  """Raises ConfigError for a size which pooling without padding does not halve evenly down to something."""
+  """Raises ValueError for a size which pooling without padding does not halve evenly down to something."""
   step, margin = 2**depth, 4 * (2**depth - 1)  # of the images whose maps at the bottom have whole sides
   # Two convolutions take 4 at the bottom and at each level on the way up; something has to be left.
   least = next(n for n in range(5, 99) if _out(n, depth) > 0)
@@ -108,7 +107,7 @@ def _check_valid(size: tuple[int, int], depth: int) -> None:
     if (n - margin) % step or bottom < least:
       near = [max(bottom, least) * step + margin, max(bottom + 1, least) * step + margin]
       which = ' or '.join(map(str, dict.fromkeys(near)))
-      raise ConfigError(f"config.model.padding: 'valid' takes images of a side of {which}, say, not of {n}")
+      raise ValueError(f"padding: 'valid' takes images of a side of {which}, say, not of {n}")
 
 
 def _out(bottom: int, depth: int) -> int:

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.weights import Rules, inputs, outputs
-from dl.errors import ConfigError
 from dl.models.variants import size_of
 from dl.nn import maps, pooling
 from dl.nn.convolution import convolution
@@ -50,9 +49,9 @@ class VGG(nn.Module):
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:
     maps.check(x, 'VGG')
     if self.head not in ('dense', 'linear'):
-      raise ConfigError(f"config.model.head: 'dense' or 'linear', not {self.head!r}")
+      raise ValueError(f"head: 'dense' or 'linear', not {self.head!r}")
     if len(self.convolutions) != len(self.features):
-      raise ConfigError(f'config.model.features: {len(self.features)} values for {len(self.convolutions)} stages')
+      raise ValueError(f'features: {len(self.features)} values for {len(self.convolutions)} stages')
     x = x.astype(self.dtype)
     index = 0  # torchvision counts every layer, rectifiers and poolings too
     for count, features in zip(self.convolutions, self.features):

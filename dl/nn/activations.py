@@ -138,15 +138,26 @@ def names() -> list[str]:
   return sorted(_NAMED)
 
 
-def get(activation: Activation, where: str = 'config.model.activation') -> Callable[[Array], Array]:
+def get(activation: Activation, argument: str = 'activation') -> Callable[[Array], Array]:
   """The function that an activation's name, dict or dotted path stands for; a function passes.
 
   A dotted path may name a Linen module class as well (`flax.linen.PReLU`): each use is then a layer with its own
   parameters, so call the result inside a module.
 
+  Args:
+    activation: what stands for it.
+    argument: what it is called where it is given, for error lines.
+
   Raises:
-    ConfigError: an unknown name (the line lists the nearest), or an argument which the function does not take.
+    ValueError: an unknown name (the line lists the nearest), or an argument which the function does not take.
   """
+  try:
+    return _get(activation, argument)
+  except ConfigError as e:  # of what `dl.config.build` looks up, which speaks of the argument alone here
+    raise ValueError(str(e)) from e
+
+
+def _get(activation: Activation, where: str) -> Callable[[Array], Array]:
   if isinstance(activation, Mapping):
     options = {k: v for k, v in activation.items() if k != 'name'}
     name = activation.get('name')
@@ -156,17 +167,17 @@ def get(activation: Activation, where: str = 'config.model.activation') -> Calla
     function = build.resolve(name, 'dl.nn', where)
   elif isinstance(name, str):
     if name not in _NAMED:
-      raise ConfigError(f'{where}: no activation is called {name!r}; {nearest(name, _NAMED)}')
+      raise ValueError(f'{where}: no activation is called {name!r}; {nearest(name, _NAMED)}')
     function = _NAMED[name]
   elif callable(name):
     function = name
   else:
-    raise ConfigError(f"{where}: expected a name, a dict with a 'name' or a function, got {activation!r}")
+    raise ValueError(f"{where}: expected a name, a dict with a 'name' or a function, got {activation!r}")
   if isinstance(function, type) and issubclass(function, nn.Module):
     build.check_arguments(function, options, where)
     return lambda x: function(**options)(x)
   if not callable(function):
-    raise ConfigError(f'{where}: {name!r} is not a function')
+    raise ValueError(f'{where}: {name!r} is not a function')
   if options:
     build.check_arguments(function, options, where, given=list(inspect.signature(function).parameters)[:1])
     return functools.partial(function, **options)

@@ -8,16 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dl.config.bounds import Size
-from dl.errors import ConfigError
 
 Box = tuple[int, int, int, int]
 """(top, left, height, width) of a part of a map."""
 
 
 def check(x: Float[Array, '...'], name: str) -> None:
-  """Raises ConfigError unless the inputs of a model are images [b, h, w, c]."""
+  """Raises ValueError unless the inputs of a model are images [b, h, w, c]."""
   if x.ndim != 4:
-    raise ConfigError(f'config.model: {name} takes images [height, width, channels], the data has shape {x.shape[1:]}')
+    raise ValueError(f'{name} takes images [height, width, channels], the data has shape {x.shape[1:]}')
 
 
 def pad_to_multiple(x: Float[Array, 'b h w c'], multiple: int) -> tuple[Float[Array, 'b H W c'], Box]:

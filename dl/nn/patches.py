@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.config.bounds import Size
-from dl.errors import ConfigError
 from dl.nn import maps
 
 
@@ -34,9 +33,7 @@ class Patches(nn.Module):
     h, w = x.shape[1:3]
     if h % self.patch or w % self.patch:
       sizes = [p for p in range(1, min(h, w) + 1) if h % p == w % p == 0]
-      raise ConfigError(
-        f'config.model.patch: {self.patch} does not divide images of {h}x{w}; these do: {", ".join(map(str, sizes))}'
-      )
+      raise ValueError(f'patch: {self.patch} does not divide images of {h}x{w}; these do: {", ".join(map(str, sizes))}')
     side = (self.patch, self.patch)
     return nn.Conv(
       self.width, side, side, padding='VALID', dtype=self.dtype, kernel_init=self.kernel_init, name='proj'

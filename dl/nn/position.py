@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dl.errors import ConfigError
-
 Grid = tuple[int, int]
 """(rows, columns)."""
 
@@ -42,7 +40,7 @@ def fit(embedding: Float[Array, '1 n d'], tokens: int) -> Float[Array, '1 m d']:
     tokens: how many are needed.
 
   Raises:
-    ConfigError: the numbers of tokens are not those of two squares with equally many tokens before them.
+    ValueError: the numbers of tokens are not those of two squares with equally many tokens before them.
   """
   n = embedding.shape[1]
   if n == tokens:
@@ -51,6 +49,6 @@ def fit(embedding: Float[Array, '1 n d'], tokens: int) -> Float[Array, '1 m d']:
     source, target = math.isqrt(n - prefix), math.isqrt(tokens - prefix)
     if source**2 == n - prefix and target**2 == tokens - prefix:
       return resample(embedding, (source, source), (target, target), prefix)
-  raise ConfigError(
+  raise ValueError(
     f'position embeddings of {n} tokens do not fit {tokens}: not two square grids after the same class tokens'
   )

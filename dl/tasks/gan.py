@@ -211,5 +211,5 @@ class GAN(Task):
     self, player: str, params: PyTree, extra: Any, inputs: Array, train: bool, key: Key[Array, ''] | None = None
   ) -> tuple[Array, Any]:
     """(outputs of a player with these parameters, new extra)."""
-    outputs, changed = network.apply(self.model[player], params, extra[player], inputs, train, key)
+    outputs, changed = network.apply(self.model[player], params, extra[player], inputs, train, key, player)
     return outputs, extra | {player: changed}

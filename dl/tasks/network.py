@@ -1,7 +1,9 @@
 """The networks of a task, one a player: their variables, one of them applied, and tasks which have one alone."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax
@@ -26,10 +28,14 @@ def variables(
     models: player -> network.
     inputs: player -> what it reads; one row is enough.
     rngs: player -> its key, or a dict stream -> key.
+
+  Raises:
+    ConfigError: what a network says of its arguments or of its inputs, behind the path of the player.
   """
   params, extra = {}, {}
   for player, model in models.items():
-    collections = dict(model.init(rngs[player], inputs[player], train=False))
+    with _speaking(model, player):
+      collections = dict(model.init(rngs[player], inputs[player], train=False))
     params[player] = collections.pop('params', {})
     extra[player] = collections
   return params, extra
@@ -42,14 +48,41 @@ def apply(
   inputs: Any,
   train: bool,
   key: Key[Array, ''] | None = None,
+  player: str = 'model',
 ) -> tuple[Any, Collections]:
-  """(outputs of one network, its new collections); they change while training alone, as dropout draws by `key`."""
+  """(outputs of one network, its new collections); they change while training alone, as dropout draws by `key`.
+
+  Raises:
+    ConfigError: what the network says of its arguments or of these inputs, behind the path of the player.
+  """
   values = {'params': params, **collections}
-  if not train:
-    return model.apply(values, inputs, train=False), collections
-  rngs = {} if key is None else {'dropout': key}
-  outputs, changed = model.apply(values, inputs, train=True, rngs=rngs, mutable=list(collections))
+  with _speaking(model, player):
+    if not train:
+      return model.apply(values, inputs, train=False), collections
+    rngs = {} if key is None else {'dropout': key}
+    outputs, changed = model.apply(values, inputs, train=True, rngs=rngs, mutable=list(collections))
   return outputs, {**collections, **changed}
+
+
+@contextlib.contextmanager
+def _speaking(model: nn.Module, player: str) -> Iterator[None]:
+  """Puts the path of the config before a ValueError of the network's own words, which becomes a ConfigError.
+
+  Words that begin with one of its attributes go on with the path: of "patch: 5 does not divide images of 8x8", the only
+  network makes "config.model.patch: 5 does not divide images of 8x8".
+  """
+  try:
+    yield
+  except ConfigError:
+    raise
+  except ValueError as e:
+    words = own_words(e)
+    if words is None:
+      raise
+    argument = re.match(r'(\w+)(\.\w+)*: ', words)
+    path = 'config.model' if player == 'model' else f'config.model.{player}'
+    path += '.' if argument and argument[1] in type(model).__dataclass_fields__ else ': '
+    raise ConfigError(path + words) from e
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,8 +136,8 @@ class Network(Task):
     except ConfigError:
       raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, flax.errors.FlaxError) as e:
-      if words := own_words(e):
-        raise ConfigError(f'config.model: {words}') from e
+      if own_words(e):  # of the task
+        raise
       shape = jax.eval_shape(self.inputs, batch).shape[1:]
       raise ConfigError(
         f'config.model: {type(self.model).__name__} cannot take inputs of shape {shape}: {first_line(e)}'

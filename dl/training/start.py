@@ -104,7 +104,7 @@ def run(
     if k.endswith('/pos_embed') and theirs[k].ndim == 3 and theirs[k].shape[::2] == mine[k].shape[::2]:
       try:
         theirs[k] = position.fit(np.asarray(theirs[k]), mine[k].shape[1])
-      except ConfigError as e:
+      except ValueError as e:
         wrong.append(f'{short(k)}: {e}')
   wrong += [
     f'{short(k)} has shape {theirs[k].shape}, not {mine[k].shape}'
@@ -188,7 +188,7 @@ def convert(
     if keys[-1] == 'pos_embed' and value.ndim == 3 and value.shape[::2] == shape.shape[::2]:
       try:
         value = np.asarray(position.fit(value, shape.shape[1]))
-      except ConfigError as e:
+      except ValueError as e:
         wrong.append(f'{source}: {e}')
         return None
     if value.shape != shape.shape and np.squeeze(value).shape == tuple(n for n in shape.shape if n != 1):

@@ -5,7 +5,6 @@ import pytest
 import torch_networks
 from reference import assert_equal, random_image, randomize
 
-from dl.errors import ConfigError
 from dl.models.cnn import CNN
 
 FEATURES = ((4,), (8, 6))
@@ -19,5 +18,5 @@ def test_equals_torch(batch_norm):
 
 
 def test_too_many_stages_are_refused():
-  with pytest.raises(ConfigError, match='4 stages are too many'):
+  with pytest.raises(ValueError, match='4 stages are too many'):
     CNN(((2,),) * 4, 5).init(jax.random.key(0), random_image(1, 7, 7, 1))

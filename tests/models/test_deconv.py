@@ -7,7 +7,6 @@ import pytest
 import torch_networks
 from reference import abstract, assert_equal, random_image, randomize
 
-from dl.errors import ConfigError
 from dl.models.deconv import DeconvNet
 from dl.nn import maps
 
@@ -30,7 +29,7 @@ def test_any_size_and_precision(upsampling):
     x = jax.ShapeDtypeStruct((2, *size, 1), jnp.float32)
     y, changed = jax.eval_shape(lambda v, x: model.apply(v, x, train=True, mutable=['batch_stats']), shapes, x)
     assert y.shape == (2, *size, 3) and y.dtype == jnp.float32 and changed['batch_stats']
-  with pytest.raises(ConfigError, match=r'config\.model\.convolutions: 1 numbers do not fit 2 stages'):
+  with pytest.raises(ValueError, match=r'^convolutions: 1 numbers do not fit 2 stages'):
     DeconvNet(3, (4, 8), (1,)).init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))
 
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import pytest
 from reference import abstract, assert_equal, random_image, randomize, timm
 
-from dl.errors import ConfigError
 from dl.models import mixer
 
 TINY = mixer.MLPMixer(num_classes=5, patch=8, width=16, depth=2)
@@ -31,9 +30,9 @@ def test_the_head_starts_at_zero():
 @pytest.mark.parametrize(
   'shape, line',
   [
-    ((1, 28, 28, 1), 'config.model.patch: 8 does not divide images of 28x28; these do: 1, 2, 4, 7, 14, 28'),
+    ((1, 28, 28, 1), '^patch: 8 does not divide images of 28x28; these do: 1, 2, 4, 7, 14, 28'),
   ],
 )
 def test_mistakes_are_one_line(shape, line):
-  with pytest.raises(ConfigError, match=line):
+  with pytest.raises(ValueError, match=line):
     abstract(TINY, shape)

@@ -9,7 +9,6 @@ from reference import abstract
 from references import COUNTS, TINY
 
 from dl.config import build
-from dl.errors import ConfigError
 
 LARGE = 25e6
 """Parameters beyond which a network takes seconds to be traced."""
@@ -61,5 +60,5 @@ def test_what_is_random_is_so_in_training_alone(tiny, changes):
 
 @pytest.mark.parametrize('tiny', [pytest.param(tiny, id=name) for name, tiny in TINY.items() if tiny.images_alone])
 def test_what_is_no_image_is_refused(tiny):
-  with pytest.raises(ConfigError, match=r'takes images \[height, width, channels\]'):
+  with pytest.raises(ValueError, match=r'takes images \[height, width, channels\]'):
     abstract(tiny.model, (1, 64))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch_networks
 
-from dl.errors import ConfigError
 from dl.models.lenet import LeNet5, to_size
 from dl.models.mlp import MLP
 
@@ -126,9 +125,9 @@ def test_lenet_takes_other_sizes():
   np.testing.assert_allclose(to_size(ramp, 'pad')[0, 12:20, 12:20], ramp[0])
   assert to_size(ramp, 'pad').sum() == ramp.sum()
   np.testing.assert_allclose(to_size(ramp, 'resize')[0, 4:28, 5, 0], np.arange(24) / 4 + 0.625, rtol=1e-6)
-  with pytest.raises(ConfigError, match=r"config.model.fit: images of 40x40 do not fit into 32x32; use fit='resize'"):
+  with pytest.raises(ValueError, match=r"^fit: images of 40x40 do not fit into 32x32; use fit='resize'"):
     LeNet5(10).init(jax.random.key(0), jnp.ones((1, 40, 40, 1)))
-  with pytest.raises(ConfigError, match='LeNet5 takes images'):
+  with pytest.raises(ValueError, match='LeNet5 takes images'):
     LeNet5(10).init(jax.random.key(0), jnp.ones((1, 64)))
 
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dl.errors import ConfigError
 from dl.models.mlp import MLP
 from dl.nn import activations
 
@@ -64,13 +63,13 @@ def test_dotted_paths_functions_and_modules():
 @pytest.mark.parametrize(
   'spec, line',
   [
-    ('rleu', "config.model.activation: no activation is called 'rleu'; did you mean .*'relu'"),
-    ('jax.nn.rleu', "config.model.activation: 'jax.nn' has no 'rleu'; "),
-    (dict(name='leaky_relu', slope=0.1), "config.model.activation.slope: leaky_relu takes no argument 'slope'"),
-    (3, 'config.model.activation: expected a name'),
+    ('rleu', "^activation: no activation is called 'rleu'; did you mean .*'relu'"),
+    ('jax.nn.rleu', "^activation: 'jax.nn' has no 'rleu'; "),
+    (dict(name='leaky_relu', slope=0.1), "^activation.slope: leaky_relu takes no argument 'slope'"),
+    (3, '^activation: expected a name'),
   ],
 )
 def test_errors_are_one_helpful_line(spec, line):
-  with pytest.raises(ConfigError, match=line) as e:
+  with pytest.raises(ValueError, match=line) as e:
     activations.get(spec)
   assert '\n' not in str(e.value)

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from reference import close, timm
 
-from dl.errors import ConfigError
 from dl.nn import position
 
 
@@ -31,5 +30,5 @@ def test_the_same_grid_changes_nothing_and_a_type_stays():
 
 @pytest.mark.parametrize('tokens', [15, 16, 1])
 def test_what_is_no_square_grid_is_refused(tokens):
-  with pytest.raises(ConfigError, match=f'of 17 tokens do not fit {tokens}'):
+  with pytest.raises(ValueError, match=f'of 17 tokens do not fit {tokens}'):
     position.fit(np.zeros((1, 17, 4)), tokens)
