@@ -74,10 +74,8 @@ class Trained:
     workdir: the work directory.
     task: its task.
     state: its newest state, with averaged parameters where it keeps them.
-    columns: the columns of its batches.
   """
 
   workdir: str
   task: Task
   state: State
-  columns: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """What a data set says about itself: plain values that a task may need long after the data is gone."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 from dl.contract.kinds import KINDS, OTHER, Kind
@@ -25,6 +25,7 @@ class Info:
     vocabulary: one string a token id; None for UTF-8 bytes.
     image_size: (height, width) which image files are resized to before prediction.
     channels: number of image channels.
+    columns: those of a batch, where there is one.
     kinds: (column, its kind) of the columns whose kind is not that of their own name.
     more: (name, value) of facts that are none of the above: those of kinds of one's own.
   """
@@ -42,6 +43,7 @@ class Info:
   vocabulary: tuple[str, ...] | None = None
   image_size: tuple[int, int] | None = None
   channels: int | None = None
+  columns: tuple[str, ...] | None = None
   kinds: tuple[tuple[str, Kind], ...] | None = None
   more: tuple[tuple[str, Any], ...] | None = None
 
@@ -49,11 +51,20 @@ class Info:
     """What a column of a batch is: by default what its name says."""
     return dict(self.kinds or ()).get(column) or KINDS.get(column, OTHER)
 
-  def inputs(self, columns: Mapping[str, Any]) -> tuple[str, ...]:
+  def inputs(self, columns: Collection[str]) -> tuple[str, ...]:
     """Those columns of a batch which models read: of kinds that the source states first, then in order of `KINDS`."""
     stated = dict(self.kinds or ())
     order = [*stated, *(name for name in KINDS if name not in stated)]
     return tuple(name for name in order if name in columns and self.kind(name).inputs)
+
+  @property
+  def input(self) -> str | None:
+    """The column which a model with one input reads; None without data, or where no model reads any of it."""
+    return next(iter(self.inputs(self.columns or ())), None)
+
+  def of_kind(self, kind: Kind, columns: Collection[str]) -> tuple[str, ...]:
+    """Those columns of a batch which are of a kind, in the order of `inputs` or else of the batch."""
+    return tuple(name for name in dict.fromkeys((*self.inputs(columns), *columns)) if self.kind(name) is kind)
 
   def fact(self, name: str) -> Any:
     """A fact by its name, be it a field or one of `more`; None where it is not known."""

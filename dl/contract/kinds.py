@@ -53,7 +53,7 @@ def as_numbers(values: Num[Array, '...']) -> Float[Array, '...']:
   return values.astype(jnp.float32)
 
 
-def nothing_wrong(values: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+def nothing_wrong(values: Num[Any, 'b ...'], info: 'Info') -> None:
   """Any values will do."""
   return None
 
@@ -66,6 +66,18 @@ def channels_first(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | No
       f'an image of shape {shape} is stored channels-first; store it as [height, width, channels]: '
       f'{(*shape[1:], shape[0])}'
     )
+  return None
+
+
+def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
+  """Images have channels, as many as those of the data, and are bytes or floats in [0, 1]."""
+  if info.image_size is None:
+    return None
+  shape = np.shape(images)
+  if len(shape) != 4 or shape[-1] != info.channels:
+    return f'expected images [batch, height, width, {info.channels}], got the shape {shape}'
+  if isinstance(images, np.ndarray) and images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
+    return f'expected bytes, or floats from 0 to 1, got {images.min():g} to {images.max():g}'
   return None
 
 
@@ -97,6 +109,7 @@ class Kind:
     of_all: whether statistics need every training example; otherwise a sample of them is enough where they have to be
       read one by one.
     wrong: (values [b, ...], info) -> (row, what is wrong with it), or None: looked at on the host, in every batch.
+    unfit: (what a user gives to `predict`, info) -> why the model cannot have learned from the like, or None.
     reader: what `dl.predict` reads files by: a class of `dl.data.readers.FileReader`, or its dotted path
       below `dl.data.readers`; None for what nothing is predicted from.
   """
@@ -109,6 +122,7 @@ class Kind:
   statistics: str | Callable[[Any, 'Info'], Mapping[str, Any]] | None = None
   of_all: bool = False
   wrong: Callable[[Any, 'Info'], Wrong | None] = nothing_wrong
+  unfit: Callable[[Any, 'Info'], str | None] = nothing_wrong
   reader: str | type | None = None
 
 
@@ -120,6 +134,7 @@ IMAGE = Kind(
   facts=('mean', 'std', 'image_size', 'channels'),
   statistics='of_images',
   wrong=channels_first,
+  unfit=no_such_images,
   reader='Images',
 )
 FEATURES = Kind(

@@ -22,6 +22,7 @@ class Task:
   """A learning problem: a frozen dataclass of modules and hyperparameters, with no hidden state.
 
   A supervised task writes `loss` alone. A task with several players, or with no data set, overrides `step`.
+  The batches it is given are as models see them (`dl.contract.info.to_float`), but for `predict`.
 
   Attributes:
     model: the Linen module, or a mapping player -> module.

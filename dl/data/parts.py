@@ -124,8 +124,8 @@ def part(
     test: size of the test part; None takes the source's `default_test`. See `dl.data.splits.choose`.
     validation: size of the validation part, likewise; of a set which comes in parts without one, a share of its
       training part.
-    stratify: whether each part has the classes' shares, where the classes of all examples are known: of a source in
-      memory, or which has `labels`.
+    stratify: whether each part has the classes' shares, where the classes of all examples are known without reading
+      them one by one: of a source which has `labels`, or is gathered by an index. Others are cut at random.
     folds: cut into this many folds; then the test part is fold number `fold`.
     fold: see `folds`.
     split_seed: of the shuffle which decides; it is not the run's seed, so that every run has the same test part.

@@ -92,7 +92,7 @@ class Judge(Evaluator):
   def _check(self, shape: tuple[int, ...]) -> None:
     """Raises ConfigError unless the classifier reads samples of a shape."""
     where, info = self.classifier.workdir, self.classifier.task.info
-    if not any(info.kind(column) is IMAGE for column in info.inputs(dict.fromkeys(self.classifier.columns))[:1]):
+    if info.input is None or info.kind(info.input) is not IMAGE:
       raise ConfigError(f'{where} does not read images')
     wanted = (*(info.image_size or ()), info.channels)
     if len(wanted) == 3 and shape != wanted:

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from dl.config.bounds import Depth, NotNegative
+from dl.contract.kinds import IMAGE
 from dl.contract.metrics import Mean, add, average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task, update
@@ -77,9 +78,7 @@ class GAN(Task):
     return {'generator': 1, 'discriminator': self.discriminator_steps}
 
   def check(self, batch: PyTree) -> None:
-    if 'image' not in batch:
-      raise ConfigError(f'config.data: a GAN needs images; the batch has {", ".join(batch)}')
-    shape = batch['image'].shape
+    shape = self.images(batch).shape
     if shape[0] % self.discriminator_steps:
       raise ConfigError(
         f'config.task.discriminator_steps: a batch of {shape[0]} cannot be cut into {self.discriminator_steps} parts'
@@ -97,8 +96,15 @@ class GAN(Task):
         "try norm='group'"
       )
 
+  def images(self, batch: Batch) -> Float[Array, 'b h w c']:
+    """The images of a batch, in [0, 1]; raises ConfigError where it has none."""
+    columns = self.info.of_kind(IMAGE, batch)
+    if not columns:
+      raise ConfigError(f'config.data: a GAN needs images; the batch has {", ".join(batch)}')
+    return batch[columns[0]]
+
   def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
-    inputs = {'generator': jnp.zeros((1, self.model['generator'].latent_size)), 'discriminator': batch['image'][:1]}
+    inputs = {'generator': jnp.zeros((1, self.model['generator'].latent_size)), 'discriminator': self.images(batch)[:1]}
     rngs = {player: {'params': k} for player, k in zip(inputs, jax.random.split(key), strict=True)}
     return network.variables({player: self.model[player] for player in inputs}, inputs, rngs)
 
@@ -132,7 +138,7 @@ class GAN(Task):
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
     """(loss of the discriminator's `params`, (new extra, metrics)), against fresh samples of `generator`."""
     latent_key, penalty_key, *keys = jax.random.split(key, 5)
-    real, mask = 2 * batch['image'] - 1, batch['mask']
+    real, mask = 2 * self.images(batch) - 1, batch['mask']
     fake, _ = self._apply('generator', generator, extra, self._latents(latent_key, len(real)), train, keys[0])
     real_logit, extra = self._apply('discriminator', params, extra, real, train, keys[1])
     fake_logit, extra = self._apply('discriminator', params, extra, fake, train, keys[2])

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
 from dl.config.bounds import NotNegative
-from dl.contract.kinds import FEATURES, IMAGE, TOKENS, Kind, as_float
+from dl.contract.kinds import FEATURES, IMAGE, Kind
 from dl.contract.metrics import Mean, average
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
@@ -49,45 +49,41 @@ class Supervised(Network):
     raise NotImplementedError
 
   def inputs(self, batch: Batch) -> Array:
-    """The images or features of a batch, as the model reads them."""
-    name = next((name for name in self.info.inputs(batch) if name != TOKENS.name), None)
-    if name is None:
+    """What the model reads of a batch, be it images, features, or of another kind with `inputs`."""
+    names = self.info.inputs(batch)
+    if not names:
       raise ConfigError(
         f'config.data: {type(self).__name__} needs image or features in a batch, got {", ".join(sorted(batch))}'
       )
-    return self.prepare(batch[name])
+    return self.prepare(batch[names[0]])
 
   def kind(self, raw: Num[Array, 'b ...']) -> Kind:
-    """What raw inputs are: of the kind that the source states, or else images or features, by their dimensions."""
+    """What raw inputs are: of the kind of the column which the model has learned from.
+
+    Of a task made without data, that of the first input whose kind is stated, or images or features by dimensions.
+    """
+    if self.info.input is not None:
+      return self.info.kind(self.info.input)
     stated = next((kind for _, kind in self.info.kinds or () if kind.inputs), None)
     return stated or (IMAGE if self.info.image_size is not None or np.ndim(raw) == 4 else FEATURES)
 
-  def checked(self, raw: Num[Array, 'b ...']) -> Float[Array, 'b ...']:
-    """Inputs that a user gives to `predict` as floats, if they can be such as the model has learned from.
+  def checked(self, raw: Num[Array, 'b ...']) -> Num[Array, 'b ...']:
+    """Inputs that a user gives to `predict` as models see them, if they can be such as the model has learned from.
 
     Raises:
-      ConfigError: none at all, images without a dimension of channels or with other channels, or brightness which is
-        neither bytes nor floats in [0, 1].
+      ConfigError: none at all, or what their kind calls unfit: images with other channels, say.
     """
     shape, who = np.shape(raw), f'{type(self).__name__}.predict'
     if not shape or not shape[0]:
       raise ConfigError(f'{who}: expected a batch of inputs, got the shape {shape}')
     kind = self.kind(raw)
-    if kind is IMAGE and self.info.image_size is not None:
-      self._check_images(raw, who)
+    if wrong := kind.unfit(raw, self.info):
+      raise ConfigError(f'{who}: {wrong}')
     return kind.to_float(jnp.asarray(raw))
 
-  def _check_images(self, raw: Num[Array, 'b ...'], who: str) -> None:
-    shape = np.shape(raw)
-    if len(shape) != 4 or shape[-1] != self.info.channels:
-      expected = f'[batch, height, width, {self.info.channels}]'
-      raise ConfigError(f'{who}: expected images {expected}, got the shape {shape}')
-    if isinstance(raw, np.ndarray) and raw.dtype != np.uint8 and not (raw.min() >= 0 and raw.max() <= 1):
-      raise ConfigError(f'{who}: expected bytes, or floats from 0 to 1, got {raw.min():g} to {raw.max():g}')
-
-  def prepare(self, raw: Num[Array, 'b ...']) -> Float[Array, 'b ...']:
-    """Raw inputs as the model reads them: bytes scaled to [0, 1], then normalized."""
-    x = as_float(jnp.asarray(raw))
+  def prepare(self, inputs: Num[Array, 'b ...']) -> Num[Array, 'b ...']:
+    """Inputs, floats as their kind makes them, as the model reads them: normalized, where that is asked for."""
+    x = jnp.asarray(inputs)
     if not self.normalize:
       return x
     mean, std = (jnp.asarray(v, jnp.float32) for v in (self.info.mean, self.info.std))

@@ -135,6 +135,7 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
     rows = experiment.data['batch_size']
     batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
     info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch
+  info = dataclasses.replace(info, columns=tuple(name for name in batch if name != 'mask') or None)
   task = _build_task(experiment, info)
   if task.needs_data and not batch:
     raise ConfigError(f'config.data: {experiment.task["name"]} learns from data; name a source, such as sklearn.Digits')

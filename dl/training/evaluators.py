@@ -11,7 +11,6 @@ from dl.config.hints import type_hints
 from dl.contract.evaluator import Evaluator, Own, Trained
 from dl.contract.task import Task
 from dl.errors import ConfigError
-from dl.store import workdir as workdirs
 from dl.training import entries, restore
 from dl.training.assemble import Parts
 
@@ -59,7 +58,6 @@ def _trained(workdir: Any, where: str) -> Trained:
     raise ConfigError(f'{where}: another run is read by one process, without --distributed')
   try:
     task, state = restore.load(workdir)
-    columns = tuple(workdirs.read_run(workdir)['data']['batch'])
   except ConfigError as e:
     raise ConfigError(f'{where}: {e}') from e
-  return Trained(workdir, task, state.replace(opt={}), columns)
+  return Trained(workdir, task, state.replace(opt={}))

@@ -11,6 +11,7 @@ import numpy as np
 
 from dl.contract.axes import Axes
 from dl.contract.info import to_float
+from dl.contract.kinds import IMAGE
 from dl.show import pictures
 from dl.show.words import amount
 from dl.store import atomic
@@ -119,9 +120,12 @@ def write_pictures(parts: Parts, folder: pathlib.Path, images: int) -> list[path
   drawn = {}
   if rates := learning_rates(parts):
     drawn['learning_rate'] = pictures.curves(rates, x='step', y='learning rate')
-  if 'image' in parts.batch:
-    shown = np.asarray(augmented_batch(parts)['image'])[:images]
-    drawn['batch'] = pictures.grid(shown[..., : 3 if shown.shape[-1] >= 3 else 1])
+  columns = parts.task.info.of_kind(IMAGE, parts.batch)
+  batch = augmented_batch(parts) if columns else {}
+  for column in columns:
+    shown = np.asarray(batch[column])[:images]
+    name = 'batch' if len(columns) == 1 else f'batch_{column}'
+    drawn[name] = pictures.grid(shown[..., : 3 if shown.shape[-1] >= 3 else 1])
   folder.mkdir(parents=True, exist_ok=True)
   for name, picture in drawn.items():
     atomic.write(folder / f'{name}.png', pictures.png(picture))

@@ -1,5 +1,6 @@
 """How fast a run trains, what it waits for and what it uses: the numbers of a log that depend on the machine."""
 
+import math
 import resource
 import sys
 import time
@@ -10,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from dl.contract.info import to_float
+from dl.contract.kinds import TOKENS
 from dl.contract.task import Task
 from dl.parallel import datasheet
 from dl.training import flops, keys
@@ -28,10 +30,10 @@ class Meter:
       parts: whose steps are counted.
       mesh: which they run on; model FLOP utilization is known where `dl.parallel.datasheet` has its devices.
     """
-    tokens = parts.batch.get('tokens')
-    seeds = parts.experiment.seeds or 1
+    seeds, columns = parts.experiment.seeds or 1, parts.task.info.of_kind(TOKENS, parts.batch)
+    predicted = sum(math.prod(parts.batch[c].shape) - parts.batch[c].shape[0] for c in columns)  # all but the first
     self._examples = parts.examples_per_step and parts.examples_per_step * seeds
-    self._tokens = tokens.shape[0] * (tokens.shape[1] - 1) * seeds if tokens is not None else None
+    self._tokens = predicted * seeds
     device = datasheet.of_kind(mesh.devices.flat[0].device_kind)
     self._peak = device and device.rate(parts.experiment.precision) * mesh.size
     self._flops = model_flops(parts) * seeds if device else None  # traces the model: a second, where it is of use alone

@@ -65,6 +65,6 @@ def load_parts(
 
 def input_column(workdir: str | os.PathLike, info: Info) -> str:
   """The column which a run's model reads: 'image', 'features', 'tokens'; raises ConfigError where there is no data."""
-  for column in info.inputs(workdirs.read_run(pathlib.Path(workdir))['data']['batch']):
-    return column
+  if info.input is not None:
+    return info.input
   raise ConfigError(f'{workdir}: the task of this run reads no files; call its predict from Python, see dl.load')

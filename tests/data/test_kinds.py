@@ -3,6 +3,7 @@
 import json
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import pytest
 import dl
 from dl import config
 from dl.contract.info import Info, to_float
-from dl.contract.kinds import IMAGE, KINDS, Kind
+from dl.contract.kinds import IMAGE, KINDS, Kind, whole
 from dl.data.source import find_kind, kinds_of
 from dl.errors import ConfigError
+from dl.training.assemble import assemble
 from dl.training.loop import train
 from dl.training.prediction import predict
 
@@ -92,6 +94,69 @@ def test_a_kind_of_ones_own_is_one_file(waves, tmp_path):
   np.testing.assert_allclose([row['probability'] for row in rows], raw['probability'], rtol=1e-5)
   with pytest.raises(ConfigError, match=r'the model reads recordings or \.npz, not \.py'):
     list(predict(tmp_path / 'run', [str(tmp_path / 'waves.py')]))
+
+
+AUDIO = Kind(name='audio', inputs=True, batch=whole, to_float=lambda x: x.astype('float32') / 32768.0)
+
+
+class Recordings:
+  """Loud and soft recordings of 16 bits."""
+
+  def __len__(self):
+    return 8
+
+  def __getitem__(self, index):
+    return {'audio': np.full(4, 16384 * (index % 2), np.int16), 'label': index % 2}
+
+
+class Sentences:
+  """Token ids with a class."""
+
+  vectorized = True
+  info = Info(vocab_size=7)
+
+  def __len__(self):
+    return 8
+
+  def __getitem__(self, index):
+    return {'tokens': np.asarray(index)[..., None] % 7 * np.ones(5, np.int32), 'label': np.asarray(index) % 2}
+
+
+class Bag(nn.Module):
+  """The mean of embeddings."""
+
+  @nn.compact
+  def __call__(self, tokens, train=False):
+    assert tokens.dtype == np.int32
+    return nn.Dense(2)(nn.Embed(7, 4)(tokens).mean(1))
+
+
+def experiment(source, **model):
+  return config.resolve(
+    dict(
+      task=dict(name='classify.Classify'),
+      model=model or dict(name='mlp.MLP', hidden=(4,), num_outputs=2),
+      data=dict(name=f'{__name__}.{source}', batch_size=4),
+      optim=dict(sgd=dict(name='sgd', learning_rate=0.1)),
+      train_for=1,
+    )
+  )
+
+
+def test_a_row_of_the_table_is_read_alike_in_training_and_prediction(monkeypatch):
+  monkeypatch.setitem(KINDS, 'audio', AUDIO)
+  parts = assemble(experiment('Recordings'))
+  again = assemble(experiment('Recordings'), json.loads(json.dumps(parts.record())))
+  batch = parts.pipeline[0]
+  for task in (parts.task, again.task):
+    trained = task.inputs(to_float(batch, task.info))
+    assert task.info.input == 'audio' and trained.max() == 0.5
+    np.testing.assert_array_equal(task.prepare(task.checked(batch['audio'])), trained)
+
+
+def test_tokens_are_an_input_like_any_other():
+  parts = assemble(experiment('Sentences', name=f'{__name__}.Bag'))
+  assert parts.task.info.input == 'tokens' and parts.state.params['model']['Embed_0']['embedding'].shape == (7, 4)
 
 
 def test_columns_named_otherwise_are_of_the_kinds_that_their_source_states():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
+from dl.data.make import make
 from dl.data.parts import part
 from dl.data.source import Arrays, standard
 from dl.data.sources import sklearn as bundled
@@ -101,6 +102,17 @@ def test_folds_of_a_bundled_set():
   seen = np.concatenate([part(bundled.Iris(), 'test', folds=5, fold=i).columns['features'] for i in range(5)])
   whole = bundled.Iris().columns['features']
   np.testing.assert_array_equal(np.sort(seen, 0), np.sort(whole, 0))
+
+
+@pytest.mark.parametrize(('name', 'options'), [('Tokens', dict(length=4)), ('Images', dict(size=4, num_classes=2))])
+def test_splits_of_random_examples_are_the_same_but_for_unknown_ones(name, options):
+  options = dict(name=f'synthetic.{name}', batch_size=2, count=4, **options) | (
+    {'vocab_size': 9} if name == 'Tokens' else {}
+  )
+  train, test = (make(options, split=split, train=False)[0] for split in ('train', 'test'))
+  assert all(np.array_equal(train[column], test[column]) for column in train)
+  with pytest.raises(ConfigError, match=r"there is no split 'nonsense'; valid: all, test, train, validation"):
+    make(options, split='nonsense')
 
 
 def save(path, **arrays):

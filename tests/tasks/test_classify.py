@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from supervised_fit import evaluate, fit, init
 
 from dl.contract import metrics
-from dl.contract.info import Info
+from dl.contract.info import Info, to_float
 from dl.errors import ConfigError
 from dl.models.lenet import LeNet5
 from dl.models.mlp import MLP
@@ -144,9 +144,9 @@ def one_row(outputs, targets):
 
 def test_a_criterion_of_the_users_own():
   task = Classify(model=Perceptron(10), info=DIGITS, criterion=f'{__name__}.one_row')
-  batch = next(batches(*digits(), 1))
+  batch = to_float(next(batches(*digits(), 1)), task.info)
   params, extra = jax.jit(task.init)(KEY, batch)
-  logits = task.model.apply({'params': params['model']}, batch['image'] / np.float32(255))
+  logits = task.model.apply({'params': params['model']}, batch['image'])
   scalar, _ = task.loss(params, extra, batch, KEY, True)
   assert scalar == pytest.approx(float(np.abs(logits).sum(1).mean() + batch['label'].mean()), rel=1e-5)
 

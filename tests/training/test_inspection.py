@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from small import small
 
+from dl.data.sources.sklearn import Digits
 from dl.training import flops, inspection, steps
 from dl.training.assemble import assemble
 
@@ -84,3 +85,20 @@ def test_pictures(tmp_path):
     assert picture.size[0] > 20
   ((steps_, rates),) = inspection.learning_rates(parts).values()
   assert steps_[0] == 1 and steps_[-1] == 60 and max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < 1e-3
+
+
+class Twins(Digits):
+  """Images in columns of other names."""
+
+  kinds = {'left': 'image', 'right': 'image'}
+
+  def __init__(self):
+    super().__init__()
+    image = self.columns.pop('image')
+    self.columns |= {'left': image, 'right': 1 - image}
+
+
+def test_images_are_shown_by_their_kind(tmp_path):
+  parts = assemble(small('perceptron', f"data={{'name': '{__name__}.Twins', 'batch_size': 9}}"))
+  paths = inspection.write_pictures(parts, tmp_path, 4)
+  assert [p.name for p in paths] == ['learning_rate.png', 'batch_left.png', 'batch_right.png']

@@ -3,9 +3,12 @@
 import itertools
 
 import jax
+import numpy as np
 import pytest
 from small import small
 
+from dl import config
+from dl.contract.info import Info
 from dl.parallel import datasheet, meshes
 from dl.store import logs
 from dl.training import assemble, meter
@@ -30,6 +33,34 @@ def test_rates_are_those_of_the_steps(made):
   assert found['examples_per_second'] == 5 * 32
   assert found['data_wait'] == 0 and 0.05 < found['memory_gb'] < 100
   assert found.keys() < set(logs.MACHINE) and not {'mfu', 'tokens_per_second'} & found.keys()
+
+
+class Words:
+  """Token ids in a column of another name."""
+
+  vectorized = True
+  kinds = {'words': 'tokens'}
+  info = Info(vocab_size=7)
+
+  def __len__(self):
+    return 8
+
+  def __getitem__(self, index):
+    return {'words': np.asarray(index)[..., None] % 7 * np.ones(5, np.int32), 'label': np.asarray(index) % 2}
+
+
+def test_tokens_are_counted_by_their_kind():
+  words = config.resolve(
+    dict(
+      task=dict(name='classify.Classify'),
+      model=dict(name='mlp.MLP', hidden=(), num_outputs=2),
+      data=dict(name=f'{__name__}.Words', batch_size=4),
+      optim=dict(sgd=dict(name='sgd', learning_rate=0.1)),
+      train_for=1,
+    )
+  )
+  counting = meter.Meter(assemble.assemble(words), meshes.make_mesh({'data': 1}, jax.devices()[:1]))
+  assert counting.numbers(steps=20, seconds=4.0)['tokens_per_second'] == 5 * 4 * 4
 
 
 def test_waiting_and_what_is_aside(made, clock):

@@ -56,6 +56,7 @@ class TextFiles(Windows):
   """Plain text files, as bytes or as characters.
 
   The text is cut by position: its beginning is the training part, then comes the validation part, then the test part.
+  This class does so itself, before there are windows, so that no window lies in two parts.
   """
 
   def __init__(
@@ -109,8 +110,9 @@ class StandardLibrary(Windows):
   """The source of the running Python's standard library, byte by byte: real code which every machine has.
 
   Every .py file which is UTF-8, in order of its path, without tests and installed packages. A hash of its path puts
-  a file into the training (90 %), validation (5 %) or test part (5 %). The text depends on the version of Python
-  and, by `_sysconfigdata*.py` (how this Python was built), a little on the machine: numbers compare on one machine.
+  a whole file into the training (90 %), validation (5 %) or test part (5 %), so that no window lies in two. The text
+  depends on the version of Python and, by `_sysconfigdata*.py` (how this Python was built), a little on the machine:
+  numbers compare on one machine.
   """
 
   def __init__(self, length: Size, split: str = 'train', *, stride: Size | None = None, packages: bool = True):

@@ -27,6 +27,7 @@ class Tfds:
   """A data set of TensorFlow Datasets (https://www.tensorflow.org/datasets) which has been prepared as array_record.
 
   Images become `image` (uint8), class labels `label`, a number to predict `target`, and other numbers `features`.
+  A set has splits of its own, whose names TFDS reads, slices among them; so this class takes `split` itself.
   """
 
   def __init__(
