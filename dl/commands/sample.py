@@ -64,8 +64,9 @@ def main(argv: Sequence[str]) -> None:
   """Writes or prints samples."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
+  from dl.contract import keys
   from dl.show import pictures
-  from dl.training import keys, restore
+  from dl.training import restore
 
   if FLAGS.workdir is None and FLAGS.option:  # none of the command's own
     name = FLAGS.option[0].partition('=')[0]

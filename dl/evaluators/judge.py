@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from dl.config.bounds import Seed, Size
+from dl.contract import keys
 from dl.contract.evaluator import Evaluator, Trained
 from dl.contract.kinds import IMAGE
 from dl.contract.metrics import LeastShare, Mean, MostShare, Shares
@@ -75,7 +76,7 @@ class Judge(Evaluator):
     self, task: Task, state: State
   ) -> tuple[Float[Array, 'n h w c'], Int[Array, ' n'], Float[Array, 'n classes']]:
     """(samples, the classes that the classifier sees in them, their probabilities)."""
-    sample_key, judge_key = jax.random.split(jax.random.key(self.seed))
+    sample_key, judge_key = keys.judged(self.seed)
     try:
       samples = task.sample(state, sample_key, self.samples)
       self._check(np.shape(samples)[1:])

@@ -15,6 +15,7 @@ from flax.errors import FlaxError
 from dl import optim
 from dl.config import Experiment, build
 from dl.config.duration import to_steps
+from dl.contract import keys
 from dl.contract.info import Info, to_float
 from dl.contract.state import State
 from dl.contract.task import Task
@@ -23,7 +24,7 @@ from dl.data.pipeline import Pipeline
 from dl.data.source import find_kind
 from dl.errors import ConfigError, first_line, own_words
 from dl.parallel import meshes
-from dl.training import entries, keys, seeds
+from dl.training import entries, seeds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dl.contract import metrics
+from dl.contract import keys, metrics
 from dl.contract.evaluator import Evaluator, Own, Trained
 from dl.contract.info import to_float
 from dl.contract.state import State
@@ -17,7 +17,7 @@ from dl.contract.task import Metrics, Task
 from dl.data.pipeline import Pipeline, prefetch
 from dl.errors import ConfigError
 from dl.parallel import activations, meshes
-from dl.training import keys, seeds
+from dl.training import seeds
 from dl.training.assemble import Parts, abstractly
 from dl.training.feed import bounded
 

@@ -9,13 +9,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from dl.contract import keys
 from dl.contract.axes import Axes
 from dl.contract.info import to_float
 from dl.contract.kinds import IMAGE
 from dl.show import pictures
 from dl.show.words import amount
 from dl.store import atomic
-from dl.training import flops, keys
+from dl.training import flops
 from dl.training.assemble import Parts
 
 

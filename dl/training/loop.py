@@ -8,11 +8,12 @@ from typing import Any, Literal
 import jax
 
 from dl.config import Experiment
+from dl.contract import keys
 from dl.contract.state import State
 from dl.contract.task import Task
 from dl.parallel import processes
 from dl.store import workdir
-from dl.training import evaluation, feed, keys, seeds
+from dl.training import evaluation, feed, seeds
 from dl.training.meter import Meter
 from dl.training.prepare import Prepared, prepare
 from dl.training.profiler import Profiler

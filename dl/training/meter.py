@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import jax
 from jax.sharding import Mesh
 
+from dl.contract import keys
 from dl.contract.info import to_float
 from dl.contract.kinds import TOKENS
 from dl.contract.task import Task
 from dl.parallel import datasheet
-from dl.training import flops, keys
+from dl.training import flops
 from dl.training.assemble import Parts
 
 T = TypeVar('T')

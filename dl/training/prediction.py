@@ -10,10 +10,11 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
+from dl.contract import keys
 from dl.data.reading import read_inputs
 from dl.errors import ConfigError, first_line
 from dl.store import atomic
-from dl.training import keys, restore
+from dl.training import restore
 
 
 def predict(

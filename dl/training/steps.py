@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
-from dl.contract import metrics
+from dl.contract import keys, metrics
 from dl.contract.info import to_float
 from dl.contract.state import State
 from dl.contract.task import Metrics
 from dl.parallel import activations, meshes, strategy, weights
 from dl.store.checkpoint import abstract
-from dl.training import keys, seeds
+from dl.training import seeds
 from dl.training.assemble import Parts
 
 

@@ -2,6 +2,8 @@
 
 A stream is a number folded into the run's key. Steps fold in their own, from 0 on, so other streams count down from
 the largest that a step can be. `dl.data.order` and host transforms draw from NumPy, by the seed and the step.
+What has a seed of its own (samples, judged ones) begins with the same key as a run of that seed, whose parameters are
+drawn from it: runs of before did so, and their numbers stay.
 """
 
 from typing import Any
@@ -48,6 +50,12 @@ def findings(seed: Any, index: Any) -> Array:
 def samples(seed: Any) -> Array:
   """Of samples that a user asks for, with a seed of the user's own."""
   return jax.random.key(seed)
+
+
+def judged(seed: Any) -> tuple[Array, Array]:
+  """(of samples that another run judges, of what it predicts of them), with a seed of the evaluator's own."""
+  of_samples, of_predictions = jax.random.split(jax.random.key(seed))
+  return of_samples, of_predictions
 
 
 def prediction() -> Array:

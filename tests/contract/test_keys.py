@@ -7,7 +7,7 @@ import re
 import jax
 import numpy as np
 
-from dl.training import keys
+from dl.contract import keys
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -19,6 +19,7 @@ def streams(seed):
     found[f'task {i}'], found[f'augmentation {i}'] = keys.step(seed, i)
     found[f'evaluation {i}'] = keys.evaluation(seed, i)
     found[f'findings {i}'] = keys.findings(seed, i)
+  found['judged samples'], found['judgement'] = keys.judged(seed)
   return found | {'parameters': keys.parameters(seed), 'artifacts': keys.artifacts(seed)}
 
 
@@ -29,7 +30,7 @@ def test_no_two_streams_are_the_same():
     for name, key in streams(seed).items()
   }
   same = [pair for pair in itertools.combinations(data, 2) if data[pair[0]] == data[pair[1]]]
-  assert len(data) == 28 and not same
+  assert len(data) == 32 and not same
 
 
 def test_streams_are_those_of_older_runs():
@@ -39,6 +40,7 @@ def test_streams_are_those_of_older_runs():
   for i in range(3):
     old[f'task {i}'], old[f'augmentation {i}'] = jax.random.split(key(i))
     old[f'evaluation {i}'], old[f'findings {i}'] = key(2**31 - 1, i), key(2**31 - 3, i)
+  old['judged samples'], old['judgement'] = jax.random.split(key())
   found = streams(7)
   assert old.keys() == found.keys()
   assert all(jax.random.key_data(old[k]).tolist() == jax.random.key_data(found[k]).tolist() for k in old)
@@ -51,6 +53,10 @@ def test_the_key_of_a_step_can_be_traced():
 
 
 def test_all_streams_of_a_run_are_named_in_one_file():
-  made = re.compile(r'random\.(key|fold_in|PRNGKey)\b')
-  files = [*(ROOT / 'dl/training').glob('*.py'), *(ROOT / 'dl/commands').glob('*.py')]
-  assert [p.name for p in files if made.search(p.read_text(encoding='utf-8'))] == ['keys.py']
+  """Elsewhere a key is made for shapes alone, or for a table of constants."""
+  sources = {p.relative_to(ROOT / 'dl').as_posix(): p.read_text(encoding='utf-8') for p in (ROOT / 'dl').rglob('*.py')}
+  having = lambda pattern: {name for name, text in sources.items() if re.search(pattern, text)}
+  shapes = {'data/make.py', 'tasks/gan.py', 'tasks/supervised.py', 'models/lenet.py'}
+  assert having(r'random\.(key|PRNGKey)\b') - shapes == {'contract/keys.py'}
+  folding = {name.partition('/')[0] for name in having(r'random\.fold_in\b')}
+  assert folding.isdisjoint({'commands', 'evaluators', 'training'}) and 'contract' in folding
