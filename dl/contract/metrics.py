@@ -159,9 +159,10 @@ class R2(Metric):
 
 @flax.struct.dataclass
 class Confusion(Metric):
-  """Counts of (true class, predicted class), `[classes, classes]`; its number is the accuracy of each class.
+  """Counts of (true class, predicted class), `[classes, classes + 1]`; its number is the accuracy of each class.
 
-  A label outside of the classes counts nowhere.
+  The last column is of those for which no class is predicted (`predicted`), which are wrong; a label outside of the
+  classes counts nowhere.
   """
 
   is_number = False
@@ -171,8 +172,9 @@ class Confusion(Metric):
   @classmethod
   def of(cls, predicted: Int[Array, ' b'], label: Int[Array, ' b'], num_classes: int, mask: Num[Array, ' b']) -> Self:
     index = _cell(predicted, label, num_classes)
-    counts = jnp.zeros(num_classes**2, jnp.float32).at[index].add(jnp.asarray(mask, jnp.float32), mode='drop')
-    return cls(counts.reshape(num_classes, num_classes))
+    counts = jnp.zeros(num_classes * (num_classes + 1), jnp.float32)
+    counts = counts.at[index].add(jnp.asarray(mask, jnp.float32), mode='drop')
+    return cls(counts.reshape(num_classes, num_classes + 1))
 
   def compute(self) -> list[float]:
     counts = np.asarray(self.counts, np.float64)
@@ -233,8 +235,9 @@ class IoU(Confusion):
   ) -> Self:
     """Counts of the pixels whose weight is not 0."""
     index = _cell(predicted, label, num_classes).ravel()
-    counts = jnp.zeros(num_classes**2, jnp.int32).at[index].add((weight > 0).ravel().astype(jnp.int32), mode='drop')
-    counts = counts.reshape(num_classes, num_classes)
+    counts = jnp.zeros(num_classes * (num_classes + 1), jnp.int32)
+    counts = counts.at[index].add((weight > 0).ravel().astype(jnp.int32), mode='drop')
+    counts = counts.reshape(num_classes, num_classes + 1)
     return cls(counts, jnp.zeros_like(counts))
 
   def merge(self, other: Self) -> Self:
@@ -245,7 +248,7 @@ class IoU(Confusion):
     passed = (self.counts >> _LIMB) + (other.counts >> _LIMB) + (counts >> _LIMB)
     return type(self)(counts & rest, self.full + other.full + passed)
 
-  def whole(self) -> Float[np.ndarray, 'classes classes']:
+  def whole(self) -> Float[np.ndarray, 'classes columns']:
     """The counts, exact up to 2^53."""
     counts = np.asarray(self.counts, np.float64)
     return counts if self.full is None else counts + np.asarray(self.full, np.float64) * 2.0**_LIMB
@@ -257,7 +260,7 @@ class IoU(Confusion):
     counts = self.whole()
     both = np.diagonal(counts)
     with np.errstate(invalid='ignore'):
-      return both / (counts.sum(0) + counts.sum(1) - both)
+      return both / (counts.sum(0)[: len(both)] + counts.sum(1) - both)
 
 
 @flax.struct.dataclass
@@ -283,9 +286,9 @@ class Dice(IoU):
 
 def _cell(predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int) -> Int[Array, '*b']:
   """Index into flat counts; beyond them for a label outside of the classes, since -1 would be the last."""
-  label = label.astype(jnp.int32)
-  inside = (label >= 0) & (label < num_classes)
-  return jnp.where(inside, label * num_classes + predicted.astype(jnp.int32), num_classes**2)
+  inside = lambda x: (x >= 0) & (x < num_classes)
+  label, column = label.astype(jnp.int32), jnp.where(inside(predicted), predicted.astype(jnp.int32), num_classes)
+  return jnp.where(inside(label), label * (num_classes + 1) + column, num_classes * (num_classes + 1))
 
 
 def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:
@@ -329,11 +332,16 @@ def average(mean: Mean) -> Float[Array, '']:
   return mean.total / jnp.where(mean.weight > 0, mean.weight, 1.0)
 
 
+def predicted(logits: Float[Array, '*b classes']) -> Int[Array, '*b']:
+  """The class with the largest logit; -1, which is none, where one is NaN."""
+  index = logits.argmax(-1)
+  largest = jnp.take_along_axis(logits, index[..., None], -1)[..., 0]  # NaN if one is
+  return jnp.where(jnp.isnan(largest), -1, index)
+
+
 def correct(logits: Float[Array, '*b classes'], label: Int[Array, '*b']) -> Bool[Array, '*b']:
   """Whether the label has the largest logit: not where one is NaN, nor for a label outside of the classes."""
-  predicted = logits.argmax(-1)
-  largest = jnp.take_along_axis(logits, predicted[..., None], -1)[..., 0]  # NaN if one is
-  return (predicted == label) & ~jnp.isnan(largest)
+  return (predicted(logits) == label) & (label >= 0)
 
 
 def rank(logits: Float[Array, 'b classes'], label: Int[Array, ' b']) -> Int[Array, ' b']:

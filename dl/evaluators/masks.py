@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from dl.config.bounds import Size
 from dl.contract.evaluator import Evaluator
-from dl.contract.metrics import IoU, MeanIoU
+from dl.contract.metrics import IoU, MeanIoU, predicted
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task
 from dl.errors import ConfigError
@@ -37,17 +37,17 @@ class Masks(Evaluator):
   def measure(self, task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     outputs = _outputs(task, state, batch, key)
     labels, weight = task.pixels(outputs, batch)
-    overlap = IoU.of_maps(outputs.argmax(-1), labels, outputs.shape[-1], weight)
+    overlap = IoU.of_maps(predicted(outputs), labels, outputs.shape[-1], weight)
     return {'mean_iou': MeanIoU(overlap.counts, overlap.full), 'iou': overlap}
 
   def examine(self, task: Task, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
     """Of each example: the counts of (true class, predicted class), and the middle of what is predicted."""
     outputs = _outputs(task, state, batch, key)
     labels, weight = task.pixels(outputs, batch)
-    predicted = outputs.argmax(-1)
+    drawn = predicted(outputs)
     count = lambda p, y, w: IoU.of_maps(p, y, outputs.shape[-1], w).counts
-    middle = centre_crop(predicted, tuple(min(n, self.side) for n in predicted.shape[1:]))
-    return {'counts': jax.vmap(count)(predicted, labels, weight), 'middle': middle.astype(jnp.uint8)}
+    middle = centre_crop(drawn, tuple(min(n, self.side) for n in drawn.shape[1:]))
+    return {'counts': jax.vmap(count)(drawn, labels, weight), 'middle': middle.astype(jnp.int16)}
 
   def findings(
     self, task: Task, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]
@@ -57,14 +57,12 @@ class Masks(Evaluator):
     order = np.unique(np.linspace(0, len(examined['middle']) - 1, self.shown).astype(int))
     batch, middle = inputs(order), examined['middle'][order]
     rows = []
-    for image, truth, predicted in zip(
-      *(centre_crop(batch[k], middle.shape[1:]) for k in ('image', 'label_map')), middle
-    ):
+    for image, truth, drawn in zip(*(centre_crop(batch[k], middle.shape[1:]) for k in ('image', 'label_map')), middle):
       if image.shape[-1] != 3:
         image = image[..., :1]
       truth = np.where(truth == (-1 if task.void_label is None else task.void_label), -1, truth)
       rows += [pictures.overlay(image, np.zeros_like(truth))]
-      rows += [pictures.overlay(image, classes) for classes in (truth, predicted)]
+      rows += [pictures.overlay(image, classes) for classes in (truth, drawn)]
     return {'classes': _table(counts, names), 'masks': pictures.grid(np.stack(rows), columns=3, padding=4)}
 
 
@@ -74,7 +72,7 @@ def _outputs(task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Flo
   return task.apply(state.params, state.extra, task.inputs(batch), key, False)[0]
 
 
-def _table(counts: Float[np.ndarray, 'n n'], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _table(counts: Float[np.ndarray, 'n columns'], names: tuple[str, ...]) -> list[dict[str, Any]]:
   """A row a class: its pixels, intersection over union, Dice coefficient, accuracy (recall) and precision."""
   iou, share = IoU(counts).compute(), np.diagonal(counts)
   ratio = lambda a, b: round(float(a / b), 4) if b else ''

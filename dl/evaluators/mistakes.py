@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 
 from dl.config.bounds import Size
 from dl.contract.evaluator import Evaluator
-from dl.contract.metrics import Confusion, Mean, correct
+from dl.contract.metrics import Confusion, Mean, correct, predicted
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task
 from dl.errors import ConfigError
@@ -39,19 +39,25 @@ class Mistakes(Evaluator):
     return {
       'accuracy': Mean.of(correct(logits, label), mask, better='max'),
       'confidence': Mean.of(jax.nn.softmax(logits).max(-1), mask),
-      'class_accuracy': Confusion.of(logits.argmax(-1), label, logits.shape[-1], mask),
+      'class_accuracy': Confusion.of(predicted(logits), label, logits.shape[-1], mask),
     }
 
   def examine(self, task: Task, state: State, batch: Batch, key: Key[Array, '']) -> dict[str, Array]:
-    """Of each example: its label, the class predicted, the probabilities of both, and the loss."""
+    """Of each example: its label, the class predicted, the probabilities of both, and the loss.
+
+    A class is -1, and its probability NaN, for a label outside of the classes and where a logit is NaN.
+    """
     outputs = _outputs(task, state, batch, key)
-    probability = jax.nn.softmax(class_logits(outputs))
-    predicted, label = probability.argmax(-1), batch['label']
-    of = lambda index: jnp.take_along_axis(probability, index[:, None], axis=1)[:, 0]
+    logits = class_logits(outputs)
+    classes, probability = logits.shape[-1], jax.nn.softmax(logits)
+    label = jnp.where((batch['label'] >= 0) & (batch['label'] < classes), batch['label'], -1)
+    chosen = predicted(logits)
+    index = lambda x: jnp.where(x < 0, classes, x)[:, None]
+    of = lambda x: jnp.take_along_axis(probability, index(x), axis=1, mode='fill')[:, 0]
     return {
       'label': label,
-      'predicted': predicted.astype(jnp.int32),
-      'probability': of(predicted),
+      'predicted': chosen.astype(jnp.int32),
+      'probability': of(chosen),
       'true_probability': of(label),
       'loss': task.losses(outputs, batch),
     }
@@ -59,10 +65,11 @@ class Mistakes(Evaluator):
   def findings(
     self, task: Task, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]
   ) -> dict[str, Any]:
-    classes = task.info.num_classes or int(max(examined['label'].max(), examined['predicted'].max())) + 1
-    names = task.info.class_names or tuple(map(str, range(classes)))
-    counts = np.zeros((classes, classes), int)
+    classes = task.info.num_classes or int(max(0, examined['label'].max(), examined['predicted'].max())) + 1
+    names = (*(task.info.class_names or map(str, range(classes))), 'none')  # which -1 is the index of
+    counts = np.zeros((classes + 1, classes + 1), int)
     np.add.at(counts, (examined['label'], examined['predicted']), 1)
+    counts = counts[:-1] if counts[:-1, -1].any() else counts[:-1, :-1]
     return {
       'confusion': confusion.picture(counts, names),
       'classes': confusion.class_table(counts, names),

@@ -11,9 +11,12 @@ from dl.show.pictures import figure, rasterize, to_uint8
 _NAMED = 40  # classes beyond which a matrix has no room for names
 
 
-def picture(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> UInt8[np.ndarray, 'h w 3']:
-  """The confusion matrix: a row a true class, a column a predicted one, shaded by the share of the true class."""
-  n = len(names)
+def picture(counts: Int[np.ndarray, 'n columns'], names: Sequence[str]) -> UInt8[np.ndarray, 'h w 3']:
+  """The confusion matrix: a row a true class, a column a predicted one, shaded by the share of the true class.
+
+  The names are of the columns, of which there may be one more, for no class.
+  """
+  rows, n = counts.shape
   size = min(max(3.0, 0.42 * n + 1.5), 14.0)
   fig = figure(size, size)
   axes = fig.subplots()
@@ -21,17 +24,17 @@ def picture(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> UInt8[np.nd
   axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
   axes.set(xlabel='predicted', ylabel='true')
   if n <= _NAMED:
-    axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
-    axes.set_yticks(range(n), names, parse_math=False)
+    axes.set_xticks(range(n), names[:n], rotation=90 if max(map(len, names[:n])) > 2 else 0, parse_math=False)
+    axes.set_yticks(range(rows), names[:rows], parse_math=False)
     for i, j in zip(*np.nonzero(counts), strict=True):
       axes.text(j, i, str(counts[i, j]), ha='center', va='center', color='w' if shares[i, j] > 0.5 else 'k', fontsize=7)
   return rasterize(fig)
 
 
-def class_table(counts: Int[np.ndarray, 'n n'], names: Sequence[str]) -> list[dict[str, Any]]:
+def class_table(counts: Int[np.ndarray, 'n columns'], names: Sequence[str]) -> list[dict[str, Any]]:
   """A row a class: its number of examples, accuracy (recall), precision, F1, and what it is most taken for."""
   rows = []
-  for i, name in enumerate(names):
+  for i, name in enumerate(names[: len(counts)]):
     right, examples, chosen = int(counts[i, i]), int(counts[i].sum()), int(counts[:, i].sum())
     wrong = counts[i].copy()
     wrong[i] = 0
@@ -55,12 +58,15 @@ def worst(
   inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
   shown: int = 25,
 ) -> dict[str, Any]:
-  """The `shown` mistakes with the largest losses: a table, and a picture of images; nothing if all is right."""
-  wrong = np.flatnonzero(examined['label'] != examined['predicted'])
+  """The `shown` mistakes with the largest losses: a table, and a picture of images; nothing if all is right.
+
+  A loss which is NaN is the largest; -1, which is no class, has the last name.
+  """
+  wrong = np.flatnonzero((examined['label'] != examined['predicted']) | (examined['label'] < 0))
   if not len(wrong):
     return {}
   place = examined.get('index', np.arange(len(examined['label'])))
-  order = wrong[np.argsort(-examined['loss'][wrong], kind='stable')][:shown]
+  order = wrong[np.argsort(-np.nan_to_num(examined['loss'][wrong], nan=np.inf), kind='stable')][:shown]
   rows = [
     {
       **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(place[i])}),

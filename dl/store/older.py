@@ -2,7 +2,7 @@
 
 Before, `State.extra` of a task with one network was its collections; that of several networks (GANs) held batch
 statistics alone, `{'batch_stats': {player: ...}}`; and that of PPO was its environments'. R2 was sums about a fixed
-offset, and counts of pixels had one int32 each.
+offset, and counts of pixels had one int32 each; and later two, without a column for pixels of no class.
 """
 
 import functools
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from dl.contract.metrics import R2, IoU
@@ -39,9 +40,12 @@ def layout(like: PyTree, saved: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTr
       if extra is not None and paths(extra) == paths(saved.get('extra', {})):
         return like.replace(extra=extra), functools.partial(_with_extra, like=like, now=now)
     return None
-  before = jax.tree.map(_sums_before, like, is_leaf=_has_other_sums)
-  if paths(before) != paths(like) and paths(before) == paths(saved):
-    return before, lambda old: jax.tree.map(_sums_now, like, old, is_leaf=_has_other_sums)
+  if _shapes(saved) == _shapes(like):
+    return None
+  for sums_before, sums_now in ((_first, _from_first), (_square, _from_square)):
+    before = jax.tree.map(sums_before, like, is_leaf=_has_other_sums)
+    if _shapes(before) == _shapes(saved):
+      return before, lambda old, now=sums_now: jax.tree.map(now, like, old, is_leaf=_has_other_sums)
   return None
 
 
@@ -53,18 +57,35 @@ def _has_other_sums(part: Any) -> bool:
   return isinstance(part, R2 | IoU)
 
 
-def _sums_before(part: Any) -> Any:
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): getattr(x, 'shape', ()) for path, x in leaves}
+
+
+def _square(part: Any) -> Any:
+  if not isinstance(part, IoU):
+    return part
+  without = lambda x: jax.ShapeDtypeStruct((*x.shape[:-1], x.shape[-1] - 1), x.dtype, sharding=x.sharding)
+  return type(part)(without(part.counts), without(part.full))
+
+
+def _from_square(like: Any, old: Any) -> Any:
+  wider = lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)])
+  return jax.tree.map(wider, old) if isinstance(like, IoU) else old
+
+
+def _first(part: Any) -> Any:
   if isinstance(part, R2):
     return {'residual': part.residual, 'target': part.mean, 'target_square': part.spread, 'weight': part.weight}
-  return {'counts': part.counts} if isinstance(part, IoU) else part
+  return {'counts': _square(part).counts} if isinstance(part, IoU) else part
 
 
-def _sums_now(like: Any, old: Any) -> Any:
+def _from_first(like: Any, old: Any) -> Any:
   if isinstance(like, R2):
     count = old['weight'] + (old['weight'] == 0)
     mean = old['target'] / count
     return R2(old['residual'], mean, old['target_square'] - old['target'] * mean, old['weight'])
-  return type(like)(old['counts'], old['counts'] * 0) if isinstance(like, IoU) else old
+  return _from_square(like, type(like)(old['counts'], old['counts'] * 0)) if isinstance(like, IoU) else old
 
 
 def _one_network(extra: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, Num, PyTree
 from dl import losses
 from dl.config.bounds import BelowOne, NotNegative, Size
 from dl.contract.info import Info
-from dl.contract.metrics import Confusion, Mean, correct, rank
+from dl.contract.metrics import Confusion, Mean, correct, predicted, rank
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
@@ -128,7 +128,7 @@ class Classify(Supervised):
     outputs, _, _, metrics = self.forward(state.params, state.extra, batch, key, False)
     logits = class_logits(outputs)
     return metrics | {
-      'class_accuracy': Confusion.of(logits.argmax(-1), batch['label'], logits.shape[-1], batch['mask'])
+      'class_accuracy': Confusion.of(predicted(logits), batch['label'], logits.shape[-1], batch['mask'])
     }
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from dl import losses
 from dl.config.bounds import NotNegative, Whole
-from dl.contract.metrics import Dice, IoU, Mean, MeanIoU, correct
+from dl.contract.metrics import Dice, IoU, Mean, MeanIoU, correct, predicted
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
@@ -124,8 +124,7 @@ class Segment(Supervised):
 
   def measure(self, outputs: Float[Array, 'b h w classes'], batch: Batch) -> Metrics:
     labels, weight = self.pixels(outputs, batch)
-    predicted = outputs.argmax(-1)
-    overlap = IoU.of_maps(predicted, labels, outputs.shape[-1], weight)
+    overlap = IoU.of_maps(predicted(outputs), labels, outputs.shape[-1], weight)
     return {
       'accuracy': Mean.of(correct(outputs, labels), weight, better='max'),
       'mean_iou': MeanIoU(overlap.counts, overlap.full),

@@ -77,7 +77,7 @@ def test_a_label_that_is_no_class_is_never_right():
   assert metrics.correct(logits, label).tolist() == [False, False, True, False]
   assert metrics.rank(logits, label).tolist() == [3, 3, 0, 1]
   counts = Confusion.of(logits.argmax(-1), label, 3, jnp.ones(4)).counts
-  np.testing.assert_array_equal(counts, [[0, 0, 0], [0, 1, 1], [0, 0, 0]])
+  np.testing.assert_array_equal(counts, [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
   pixels = IoU.of_maps(logits.argmax(-1)[None], label[None], 3, jnp.ones((1, 4))).counts
   np.testing.assert_array_equal(pixels, counts)
 
@@ -86,6 +86,14 @@ def test_a_logit_that_is_nan_is_never_right():
   logits = jnp.asarray([[jnp.nan] * 3, [jnp.nan, 2.0, 1.0], [3.0, 3.0, 1.0]])
   assert metrics.correct(logits, jnp.asarray([0, 1, 0])).tolist() == [False, False, True]
   assert metrics.rank(logits, jnp.asarray([0, 1, 1])).tolist() == [3, 1, 1]
+  label, predicted = jnp.asarray([0, 1, 0]), metrics.predicted(logits)
+  assert predicted.tolist() == [-1, -1, 0]
+  by_class = Confusion.of(predicted, label, 3, jnp.ones(3))
+  np.testing.assert_array_equal(by_class.compute(), [1 / 2, 0, np.nan])
+  counts = IoU.of_maps(predicted[None], label[None], 3, jnp.ones((1, 3))).counts
+  np.testing.assert_array_equal(counts, by_class.counts)
+  np.testing.assert_array_equal(IoU(counts).compute(), [1 / 2, 0, np.nan])
+  assert (MeanIoU(counts).compute(), Dice(counts).compute()) == pytest.approx((1 / 4, 1 / 3))
 
 
 def test_sums_that_an_earlier_version_saved_go_on():
@@ -110,7 +118,14 @@ def test_sums_that_an_earlier_version_saved_go_on():
   assert sums['r2'].compute() == pytest.approx(1 - 2 / ((target - target.mean()) ** 2).sum(), rel=1e-6)
   assert sums['loss'].compute() == 2.0
   once_more = metrics.add(sums, {**today, 'iou': sums['iou']})
-  np.testing.assert_array_equal(jax.device_get(once_more['iou']).whole(), [[8, 2], [4, 2**32 - 2]])
+  np.testing.assert_array_equal(jax.device_get(once_more['iou']).whole(), [[8, 2, 0], [4, 2**32 - 2, 0]])
+  # Later ones had both parts of the counts, but no column for pixels of no class.
+  square = jnp.asarray([[4, 1], [2, 7]], jnp.int32)
+  like, now = older.layout({'iou': today['iou']}, {'iou': {'counts': square, 'full': square}})
+  assert jax.tree.map(lambda x: x.shape, like) == {'iou': IoU((2, 2), (2, 2))}
+  wider = now({'iou': IoU(square, square)})['iou']
+  np.testing.assert_array_equal(wider.counts, [[4, 1, 0], [2, 7, 0]])
+  np.testing.assert_array_equal(wider.full, wider.counts)
 
 
 def test_a_metric_says_whether_less_or_more_of_it_is_better():
