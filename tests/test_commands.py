@@ -1,5 +1,6 @@
 """The commands as a user runs them, on small trained runs."""
 
+import copy
 import csv
 import dataclasses
 import importlib
@@ -19,18 +20,29 @@ from small import SMALL, records, small
 
 import dl
 from dl import config
+from dl.commands import evaluate
 from dl.config import citations
 from dl.data import augment, transforms
 from dl.data import make as data_make
 from dl.data.parts import part
 from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
 from dl.parallel import meshes
+from dl.show.words import number
 from dl.store import workdir as workdirs
 from dl.training import assemble, evaluation, policy, prediction, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
 KEY = jax.random.key(0)
+MEASURES_ALONE = """
+import dataclasses
+from dl.contract.evaluator import Evaluator
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measures(Evaluator):
+  def measure(self, task, state, batch, key):
+    return task.evaluate(state, batch, key)
+"""
 
 
 def objects(text):
@@ -68,7 +80,7 @@ def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, comman
   numbers, end = done.stdout.splitlines()
   assert end == f'complete at step 40: {tmp_path}/run'
   assert re.fullmatch(r'test: +\S.*', numbers)
-  assert f'accuracy {line["accuracy"]:.4g}' in numbers and f'loss {line["loss"]:.4g}' in numbers
+  assert f'accuracy {number(line["accuracy"])}' in numbers and f'loss {number(line["loss"])}' in numbers
   assert '40/40' in done.stderr and 'loss' in done.stderr and 'Traceback' not in done.stderr
   assert workdirs.read_config(tmp_path / 'run') == small('perceptron')
   assert ' -m dl.train ' in workdirs.read_run(tmp_path / 'run')['command']
@@ -137,7 +149,7 @@ def test_evaluate_judges_a_generative_model_by_a_classifier(runs, command):
 def test_evaluate_asks_another_evaluator(runs, command, tmp_path):
   by = [f'--workdir={runs("perceptron")}', '--by=mistakes.Mistakes']
   code, out, err = command('dl.evaluate', *by, '--by.shown', '3', f'--output={tmp_path}')
-  assert (code, err) == (0, '')
+  assert code == 0
   (line,) = objects(out)
   last = records(runs('perceptron'), 'test')[-1]
   assert {k: line[k] for k in ('split', 'by', 'accuracy')} == {
@@ -147,6 +159,7 @@ def test_evaluate_asks_another_evaluator(runs, command, tmp_path):
   assert set(written) == {
     f'00000040_test_{n}' for n in ('confusion.png', 'classes.csv', 'mistakes.csv', 'mistakes_picture.png')
   }
+  assert sorted(err.splitlines()) == sorted(map(str, written.values()))
   # They are those that the run itself left, but fewer.
   ours, theirs = (
     (folder / 'artifacts/00000040_test_mistakes.csv').read_text().splitlines()
@@ -154,9 +167,13 @@ def test_evaluate_asks_another_evaluator(runs, command, tmp_path):
   )
   assert len(ours) == 4 and ours == theirs[:4]
   judge = [f'--workdir={runs("gan")}', '--by=judge.Judge', f'--by.classifier={runs("digits")}', '--by.samples=70']
-  (line,) = objects(command('dl.evaluate', *judge, '--by.seed=3')[1])
+  code, out, err = command('dl.evaluate', *judge, '--by.seed=3')
+  (line,) = objects(out)
+  assert err == 'note: --output=FOLDER is needed for pictures and tables of what judge.Judge finds\n'
   short = f'--workdir={runs("gan")}', f'--classifier={runs("digits")}', '--samples=70', '--seed=3'
-  (same,) = objects(command('dl.evaluate', *short)[1])
+  code, out, err = command('dl.evaluate', *short)
+  (same,) = objects(out)
+  assert (code, err) == (0, '')
   assert line['split'] == 'judge.Judge' and line['confidence'] == same['confidence']
   assert [round(share, 4) for share in line['shares']] == same['shares']
   for arguments, words in (
@@ -165,12 +182,48 @@ def test_evaluate_asks_another_evaluator(runs, command, tmp_path):
     ([*by, '--by.shown=0'], ('--by.shown: must be at least 1',)),
     ([by[0], '--by=mistakes.Mistaks'], ('--by: ', "did you mean 'Mistakes'")),
     ([by[0], '--by.shown=3'], ('--by.shown: is for --by',)),
+    ([by[0], '--by=dl.contract.evaluator.Evaluator'], ('--by: Evaluator has no measure',)),
     ([by[0], '--by=masks.Masks'], ('--by: Masks are of segmentations',)),
     ([by[0], f'--output={tmp_path}'], ('--output: is for what --by finds',)),
     ([*judge, '--eval=test'], ('--eval: ', 'its own examples')),
     ([f'--workdir={runs("ppo")}', by[1]], ('--by: ', 'no evaluation')),
   ):
     assert_mistake(command('dl.evaluate', *arguments), *words)
+
+
+def test_evaluate_says_what_becomes_of_its_output(runs, command, tmp_path, monkeypatch):
+  """What cannot be written is told before anything is measured; that nothing is to be written, after."""
+  (tmp_path / 'file').write_text('precious')
+  (tmp_path / 'taken').mkdir()
+  (tmp_path / 'taken/artifacts').write_text('precious')
+  (tmp_path / 'lab').mkdir()
+  (tmp_path / 'lab/firm.py').write_text(MEASURES_ALONE)
+  monkeypatch.syspath_prepend(tmp_path / 'lab')
+  asked = lambda by, output: command(
+    'dl.evaluate', f'--workdir={runs("perceptron")}', f'--by={by}', f'--output={output}'
+  )
+  code, out, err = asked('firm.Measures', tmp_path / 'new')
+  assert (code, len(objects(out))) == (0, 1)
+  assert err == f'note: firm.Measures shows nothing of test, so nothing is written to {tmp_path}/new\n'
+  assert not (tmp_path / 'new').exists()
+  monkeypatch.setattr(evaluation, 'evaluate', None)
+  for output, file in (('file', 'file'), ('file/x', 'file'), ('taken', 'taken/artifacts')):
+    assert_mistake(
+      asked('mistakes.Mistakes', tmp_path / output), f'--output: {tmp_path / file} is a file; name a folder'
+    )
+
+
+def test_another_batch_size_leaves_the_experiment_as_it_was(runs, monkeypatch):
+  experiment = workdirs.read_config(runs('perceptron'))
+  experiment.eval['test']['batch_size'] = 9
+  before = copy.deepcopy(experiment)
+  monkeypatch.setattr(workdirs, 'read_config', lambda workdir: experiment)
+  sizes = lambda parts: {name: pipeline.batch_size for name, pipeline in parts.items()}
+  made, seen = assemble.make_eval_pipelines, []
+  monkeypatch.setattr(assemble, 'make_eval_pipelines', lambda *given: seen.append(sizes(made(*given))) or {}['end'])
+  with pytest.raises(KeyError, match='end'):
+    evaluate.evaluate(runs('perceptron'), batch_size=7)
+  assert seen == [{'test': 7}] and experiment == before
 
 
 # -- dl.predict

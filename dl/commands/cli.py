@@ -1,14 +1,16 @@
 """What the entry points share: absl flags in, one library call out, and one line for a user's mistake."""
 
+import contextlib
 import importlib
 import os
+import pathlib
 import pkgutil
 import re
 import signal
 import sys
 import traceback
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -233,6 +235,24 @@ def values(texts: Sequence[str], target: Callable) -> dict[str, Any]:
     parsed = parse_value(value, None) if separator else True
     result[name] = value if not matches(parsed, hints.get(name, Any)) and matches(value, hints.get(name)) else parsed
   return result
+
+
+def check_folder(folder: pathlib.Path) -> None:
+  """Raises ConfigError unless --output, a folder, is there or can be made; to be called before the work is done."""
+  there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+  if not there.is_dir():
+    raise ConfigError(f'--output: {there} is a file; name a folder, which is made if needed')
+  if not os.access(there, os.W_OK):
+    raise ConfigError(f'--output: cannot write to {there}')
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+  """Makes an OSError inside, of a full disk say, a ConfigError which names --output."""
+  try:
+    yield
+  except OSError as e:
+    raise ConfigError(f'--output: cannot write to {folder}: {e.strerror or e}') from e
 
 
 def step(text: str | None) -> int | str | None:

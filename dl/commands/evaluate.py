@@ -3,7 +3,7 @@
 Evaluates a checkpoint on the sets of its config; prints one JSON object an evaluation. Any evaluator can be asked in
 place of the config's, with its arguments:
 
-  --by=mistakes.Mistakes --by.shown=50 --output=/tmp/look    pictures and tables go to the folder
+  --by=mistakes.Mistakes --by.shown=50 --output=/tmp/look    pictures and tables go to /tmp/look/artifacts
   --by=judge.Judge --by.classifier=/tmp/digits_lenet         each class's share of a generative model's samples
 
 --classifier=/tmp/digits_lenet --samples=1000 --seed=0 is short for the latter.
@@ -20,7 +20,7 @@ import jax
 from absl import flags
 
 from dl.commands import cli
-from dl.config import build
+from dl.config import Experiment, build
 from dl.errors import ConfigError
 
 
@@ -57,16 +57,16 @@ def evaluate(
     batch_size: in place of the config's.
     by: `name` and arguments of an evaluator in place of the config's; one without data is its only evaluation, and
       called as it is.
-    output: folder for the artifacts of `by`.
+    output: folder for the artifacts of `by`, whose paths are printed on stderr.
     where: what `by` is called in error lines.
 
   Raises:
-    ConfigError: no such run, checkpoint, evaluation or evaluator.
+    ConfigError: no such run, checkpoint, evaluation or evaluator, or an output that cannot be written.
   """
   from dl.parallel import meshes
   from dl.store import artifacts, skipped
   from dl.store import workdir as workdirs
-  from dl.training import entries, evaluation, evaluators, restore, seeds
+  from dl.training import evaluation, evaluators, restore, seeds
   from dl.training.assemble import make_eval_pipelines
 
   experiment = workdirs.read_config(workdir)
@@ -74,10 +74,7 @@ def evaluate(
     experiment = _asked(experiment, names, by, where)
     names = list(experiment.eval)
   if batch_size is not None and experiment.data is not None:
-    experiment.data['batch_size'] = batch_size
-    for name, spec in experiment.eval.items():
-      if 'batch_size' in (entries.read(experiment, name).data or ()):
-        del spec['batch_size']
+    experiment = _in_batches(experiment, batch_size)
   pipelines = make_eval_pipelines(experiment, list(names) or None)
   mesh = meshes.make_mesh(meshes.fitting(experiment.mesh, jax.device_count()))
   meshes.check_evals(pipelines, mesh)
@@ -95,14 +92,29 @@ def evaluate(
     for name, pipeline in pipelines.items():
       looked_at = evaluation.findings(opinions[name], parts.task, one, pipeline, mesh, experiment.seed)
       if jax.process_index() == 0:
-        artifacts.write(output, int(one.step), {f'{name}_{k}': v for k, v in looked_at.items()})
+        if not looked_at:
+          print(f'note: {by["name"]} shows nothing of {name}, so nothing is written to {output}', file=sys.stderr)
+          continue
+        with cli.writing(output):
+          paths = artifacts.write(output, int(one.step), {f'{name}_{k}': v for k, v in looked_at.items()})
+        print(*paths, sep='\n', file=sys.stderr)
   for name, pipeline in pipelines.items():
     if pipeline is not None and pipeline.skipped:
       print(skipped.summary(name, pipeline), file=sys.stderr)
   return measured
 
 
-def _asked(experiment: Any, names: Sequence[str], by: Mapping[str, Any], where: str) -> Any:
+def _in_batches(experiment: Experiment, size: int) -> Experiment:
+  """The experiment whose batches, of all its evaluations, are of another size."""
+  from dl.training import entries
+
+  own = lambda name: 'batch_size' in (entries.read(experiment, name).data or ())
+  without = lambda spec: {k: v for k, v in spec.items() if k != 'batch_size'}
+  evaluations = {name: without(spec) if own(name) else spec for name, spec in experiment.eval.items()}
+  return dataclasses.replace(experiment, data={**experiment.data, 'batch_size': size}, eval=evaluations)
+
+
+def _asked(experiment: Experiment, names: Sequence[str], by: Mapping[str, Any], where: str) -> Experiment:
   """The experiment whose evaluations are those chosen, by another evaluator."""
   from dl.training import entries
 
@@ -155,12 +167,25 @@ def main(argv: Sequence[str]) -> int:
     print(json.dumps(judge(workdir, pathlib.Path(FLAGS.classifier), FLAGS.samples, FLAGS.seed, step)))
     return 0
   by, output = _by(FLAGS.by, FLAGS.argument), pathlib.Path(FLAGS.output) if FLAGS.output else None
-  if output is not None and (by is None or output.is_file()):
-    raise ConfigError(f'--output: {output} is a file' if by else '--output: is for what --by finds')
-  for name, values in evaluate(workdir, step, FLAGS.eval, FLAGS.batch_size, by, output).items():
-    if jax.process_index() == 0:
+  if output is not None:
+    if by is None:
+      raise ConfigError('--output: is for what --by finds')
+    cli.check_folder(output / 'artifacts')
+  measured = evaluate(workdir, step, FLAGS.eval, FLAGS.batch_size, by, output)
+  if jax.process_index() == 0:
+    for name, values in measured.items():
       print(json.dumps({'split': name} | ({'by': by['name']} if by else {}) | values))
+    if by is not None and output is None and _finds(by['name']):
+      print(f'note: --output=FOLDER is needed for pictures and tables of what {by["name"]} finds', file=sys.stderr)
   return 0
+
+
+def _finds(name: str) -> bool:
+  """Whether an evaluator has pictures or tables."""
+  from dl.contract.evaluator import Evaluator
+  from dl.training import entries
+
+  return entries.evaluator_class(name, '--by').findings is not Evaluator.findings
 
 
 def _by(name: str | None, arguments: Sequence[str]) -> dict[str, Any] | None:

@@ -4,14 +4,13 @@ Before training: prints the model as a table (layer, output of one example, para
 pictures of an augmented training batch and of the learning rate. Exit code 2: a mistake in the command or the config.
 """
 
-import os
 import pathlib
 from collections.abc import Sequence
 
 from absl import flags
 
 from dl.commands import cli
-from dl.errors import ConfigError
+from dl.show.words import number
 
 
 def define_flags() -> None:
@@ -31,21 +30,16 @@ def main(argv: Sequence[str]) -> None:
   from dl.training.assemble import assemble
 
   folder = pathlib.Path(FLAGS.output)
-  there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-  if not there.is_dir():
-    raise ConfigError(f'--output: {there} is a file; name a folder, which is made if needed')
+  cli.check_folder(folder)
   parts = assemble(config.load(cli.required('config'), FLAGS.override))
   print(inspection.table(inspection.rows(parts), FLAGS.depth))
   print(f'\n{parts.total_steps:,} steps', end='')
   if parts.steps_per_epoch:
-    print(
-      f' of {parts.experiment.data["batch_size"]:,} examples, {parts.total_steps / parts.steps_per_epoch:.3g} epochs'
-    )
+    epochs = number(parts.total_steps / parts.steps_per_epoch)
+    print(f' of {parts.experiment.data["batch_size"]:,} examples, {epochs} epochs')
   else:
     print()
-  try:
+  with cli.writing(folder):
     paths = inspection.write_pictures(parts, folder, FLAGS.images)
-  except OSError as e:
-    raise ConfigError(f'--output: cannot write to {folder}: {e.strerror or e}') from e
   for path in paths:
     print(path)

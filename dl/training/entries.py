@@ -65,10 +65,12 @@ def read(experiment: Experiment, name: str) -> Entry:
 
 
 def evaluator_class(name: str, where: str) -> type[Evaluator]:
-  """The class that a config names; raises ConfigError where there is none."""
+  """The class that a config names; raises ConfigError where there is none, or one which measures nothing."""
   target = build.resolve(name, 'dl.evaluators', where)
   if not (isinstance(target, type) and issubclass(target, Evaluator)):
     raise ConfigError(f'{where}: {name!r} is no class of dl.contract.evaluator.Evaluator')
+  if target.measure is Evaluator.measure:
+    raise ConfigError(f'{where}: {target.__name__} has no measure')
   return target
 
 

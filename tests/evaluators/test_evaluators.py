@@ -71,6 +71,11 @@ OWN = '''
 
   class NoEvaluator:
     pass
+
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Silent(Evaluator):
+    threshold: float = 0.5
 '''
 
 
@@ -177,6 +182,7 @@ def test_what_of_an_entry_is_the_evaluators_and_what_the_datas(spec, by, data):
     ('perceptron', {'by': 3}, ('config.eval.test.by: ', 'dotted path')),
     ('perceptron', {'by': {'shown': 3}}, ('config.eval.test.by: ', "a dict with a 'name'")),
     ('perceptron', {'by': 'slopes.NoEvaluator'}, ('config.eval.test.by: ', 'no class of')),
+    ('perceptron', {'by': 'slopes.Silent'}, ('config.eval.test.by: Silent has no measure',)),
     ('perceptron', {'by': 'slopes.Slope', 'epsilno': 1}, ('config.eval.test.epsilno: ', "did you mean 'epsilon'")),
     ('perceptron', {'by': 'slopes.Slope', 'splt': 'x'}, ('config.eval.test.splt: ', "did you mean 'split'")),
     ('perceptron', {'by': {'name': 'slopes.Slope', 'epsilno': 1}}, ('config.eval.test.by.epsilno: ', 'epsilon')),
