@@ -17,7 +17,7 @@ from absl import flags
 
 from dl.commands import cli
 from dl.errors import ConfigError
-from dl.show.words import amount, seconds, size
+from dl.show.words import amount, percent, seconds, size
 
 MOST = 1024
 """Devices up to which a plan looks for enough of them."""
@@ -139,8 +139,8 @@ def describe(plan: Any, experiment: Any, device: Any) -> str:
     + (f'; with the {size(plan.host)} of the host, which a step brings back' if plan.host else ''),
     '',
     'one device does in a step',
-    f'  products                    {amount(plan.program.flops, "FLOP"):>12}   {again:.2f} times what the model '
-    'itself takes' + (f', {wide:.1%} of them in float32' if experiment.precision != 'float32' and wide else ''),
+    f'  products                    {amount(plan.program.flops, "FLOP"):>12}   {amount(again)} times what the model '
+    'itself takes' + (f', {percent(wide)} of them in float32' if experiment.precision != 'float32' and wide else ''),
   ]
   lines += [
     f'  {kind:28}{size(moved):>12}   in {count:,} calls among {group} devices{where}'
@@ -171,9 +171,9 @@ def describe(plan: Any, experiment: Any, device: Any) -> str:
     lines += [
       f'  a step                      {seconds(times["hidden"]):>12}   to {seconds(times["exposed"])}, '
       f'with communication{" and transfer" if plan.host else ""} hidden or not',
-      f'  model FLOP utilization      {high:>12.1%}   to {low:.1%}',
+      f'  model FLOP utilization      {percent(high):>12}   to {percent(low)}',
     ]
-  return '\n'.join([*lines, f'\nplanned in {plan.seconds:.1f} s'])
+  return '\n'.join([*lines, f'\nplanned in {seconds(plan.seconds)}'])
 
 
 def totals(collectives: Sequence[Any], device: Any = None) -> dict[tuple[str, int, str], tuple[int, float]]:

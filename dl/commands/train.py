@@ -11,6 +11,7 @@ from absl import flags
 
 from dl.commands import cli
 from dl.errors import RESUME
+from dl.show.words import numbers
 
 
 def define_flags() -> None:
@@ -37,8 +38,7 @@ def main(argv: Sequence[str]) -> int:
   workdir = pathlib.Path(cli.required('workdir'))
   result = loop.train(experiment, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
   for name, values in result.metrics.items() if is_first() else ():
-    numbers = '   '.join(f'{k} {v:.4g}' for k, v in values.items() if isinstance(v, int | float))
-    print(f'{name}: {numbers}')
+    print(f'{name}: {"   ".join(numbers(values))}')
   if is_first():
     why = f', stopped early ({result.stopped_early})' if result.stopped_early else ''
     print(f'{result.status} at step {result.step}{why}: {FLAGS.workdir}')

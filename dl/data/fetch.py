@@ -12,6 +12,7 @@ import numpy as np
 from dl.data.source import Example, Source, as_batch, stated, title
 from dl.data.transforms import Transform
 from dl.errors import ConfigError, StuckError, TrainingError, first_line
+from dl.show.words import seconds as in_words
 
 OnError = Literal['stop', 'skip']
 TRIES = 100
@@ -74,7 +75,7 @@ class Reader:
     if not waiting:
       return 'nothing is being read'
     since, index = waiting[0]
-    return f'{self.name(index)} has been read for {time.monotonic() - since:.3g} s'
+    return f'{self.name(index)} has been read for {in_words(time.monotonic() - since)}'
 
   def name(self, index: int) -> str:
     """What an error line calls an example."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dl.contract.metrics import BY_SEED
 from dl.report.markup import escape, plain, swatch, title
 from dl.report.runs import StoredRun, differences, rows
-from dl.show.words import number
+from dl.show.words import difference, number
 
 
 def results(runs: Sequence[StoredRun]) -> str:
@@ -47,7 +47,7 @@ def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping,
     verdict = '<b class="met">met</b>' if met else '<b class="missed">not met</b>'
     parts.append(f'<small>expected {number(value)} ± {tolerance:g}: {verdict}</small>')
   for method, value in run.baselines(*key).items():
-    margin = '' if last.value is None else f': {last.value - value:+.4g}'
+    margin = '' if last.value is None else f': {difference(last.value - value)}'
     parts.append(f'<small>{escape(method)} {number(value)}{margin}</small>')
   return ''.join(parts)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from dl.report import chart
 from dl.report.markup import COLOURS, escape
-from dl.show.words import tick
+from dl.show.words import number, tick
 
 _FEW = 12  # different values of a key up to which a line through the means says something
 
@@ -126,8 +126,8 @@ def _series(points: Sequence[Point], x: Axis, f: chart.Frame, colour: int, shift
     parts += [_dot(kind, f.x(place + shift), f.y(p.y), r, p.text) for p in here]
   if shared and len(means) <= _FEW:
     for place, y in means:
-      number = len(at[place])
-      text = f'mean of {number}: {y:.4g}' if number > 1 else at[place][0].text
+      count = len(at[place])
+      text = f'mean of {count}: {number(y)}' if count > 1 else at[place][0].text
       left = f.x(place + shift) - 8
       parts.append(f'<path class="bar" d="M{left:.1f} {f.y(y):.1f}h16"><title>{escape(text)}</title></path>')
   return ''.join([*parts, '</g>'])

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from dl.show.pictures import figure, rasterize, to_uint8
+from dl.show.words import percent
 
 _NAMED = 40  # classes beyond which a matrix has no room for names
 
@@ -92,7 +93,7 @@ def _picture(images: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> UInt8[np.
   for axes, image, row in zip(np.ravel(fig.subplots(lines, columns)), images, rows, strict=False):
     pixels = to_uint8(image)
     axes.imshow(pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0], cmap='gray', vmin=0, vmax=255)
-    title = f'{row["true"]}, taken for\n{row["predicted"]} ({row["probability"]:.0%})'
+    title = f'{row["true"]}, taken for\n{row["predicted"]} ({percent(row["probability"], 0)})'
     axes.set_title(title, fontsize=8, parse_math=False)
   for axes in fig.axes:
     axes.axis('off')

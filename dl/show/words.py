@@ -1,4 +1,7 @@
-"""Numbers, sizes and times in words: every number that people read is written here."""
+"""Numbers, sizes and times in words, for people."""
+
+from collections.abc import Mapping
+from typing import Any
 
 _PREFIXES = (('P', 1e15), ('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3))
 
@@ -10,6 +13,31 @@ def number(value: float | None) -> str:
   if isinstance(value, int) or float(value).is_integer():
     return f'{int(value):,}' if abs(value) < 1e7 else f'{value:.3g}'
   return f'{value:.4f}' if 1e-2 <= abs(value) < 10 else f'{value:.4g}'
+
+
+def numbers(values: Mapping[str, Any]) -> list[str]:
+  """'accuracy 0.9750' of each of the values which is a number."""
+  return [f'{name} {number(value)}' for name, value in values.items() if isinstance(value, int | float)]
+
+
+def difference(value: float) -> str:
+  """By how much a number is more than another: '+0.0123'."""
+  return f'{value:+.4g}'
+
+
+def spread(value: float) -> str:
+  """A standard deviation, to be set behind its mean: ' ± 0.0031'."""
+  return f' ± {value:.2g}'
+
+
+def percent(share: float, decimals: int = 1) -> str:
+  """A share of a whole: '22.5%'."""
+  return f'{share:.{decimals}%}'
+
+
+def rate(value: float, unit: str) -> str:
+  """How many a second: '1.2 steps/s', '1,234 steps/s'."""
+  return f'{value:.3g} {unit}/s' if value < 100 else f'{value:,.0f} {unit}/s'
 
 
 def tick(value: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from dl.errors import RESUME, ConfigError
-from dl.show.words import duration
+from dl.show.words import duration, percent
 from dl.store import logs
 from dl.store import workdir as workdirs
 from dl.sweeps.sweeping import Sweep, Trial
@@ -146,7 +146,7 @@ def execute(
           say(f'{done}/{len(runs)}', run.name, what, finished(run), duration(time.monotonic() - began), left)
         if clock.due():
           now = done + sum(_fraction(workdir / name) for name in going)
-          say(f'{done}/{len(runs)}', f'{100 * now / len(runs):.0f}%', f'{len(going)} running', clock.left(now))
+          say(f'{done}/{len(runs)}', percent(now / len(runs), 0), f'{len(going)} running', clock.left(now))
       interrupted |= bool(waiting or elsewhere)
   finally:
     for _, process, _ in going.values():  # on a second signal, or an error of this process

@@ -17,7 +17,7 @@ from dl.contract.metrics import BY_SEED
 from dl.errors import ConfigError, nearest
 from dl.report import page, runs, scatter
 from dl.report.markup import COLOURS, escape
-from dl.show.words import duration, number
+from dl.show.words import duration, number, spread
 from dl.store import atomic
 from dl.sweeps import sweeping
 
@@ -63,8 +63,7 @@ class Group:
     numbers = self.numbers(metric)
     if not numbers:
       return ''
-    spread = f' ± {statistics.stdev(numbers):.2g}' if len(numbers) > 1 else ''
-    return number(statistics.fmean(numbers)) + spread
+    return number(statistics.fmean(numbers)) + (spread(statistics.stdev(numbers)) if len(numbers) > 1 else '')
 
   @property
   def status(self) -> str:
@@ -248,7 +247,7 @@ def _csv(summary: Summary) -> str:
   for row in summary.rows:
     values = [text(row.values[key]) for key in summary.keys]
     numbers = [row.metrics.get(metric, '') for metric in summary.metrics]
-    seconds = '' if row.seconds is None else f'{row.seconds:.3f}'
+    seconds = '' if row.seconds is None else round(row.seconds, 3)
     writer.writerow([row.name, *values, row.status, row.step, seconds, *numbers])
   return file.getvalue()
 

@@ -14,7 +14,7 @@ from dl.contract.axes import Axes
 from dl.contract.info import to_float
 from dl.contract.kinds import IMAGE
 from dl.show import pictures
-from dl.show.words import amount
+from dl.show.words import amount, percent
 from dl.store import atomic
 from dl.training import flops
 from dl.training.assemble import Parts
@@ -85,7 +85,7 @@ def table(layers: Sequence[Row], depth: int) -> str:
   lines = [('layer', 'kind', 'output', 'parameters', 'share', 'FLOPs', 'share')]
   for row in layers:
     if len(row.path) <= depth + 1:
-      share = lambda part, total: f'{part / total:.1%}' if total else ''
+      share = lambda part, total: percent(part / total) if total else ''
       name = '  ' * (len(row.path) - 1) + row.path[-1]
       numbers = (f'{row.parameters:,}', share(row.parameters, whole), amount(row.flops), share(row.flops, work))
       lines.append((name, row.kind, row.shape, *numbers))

@@ -7,7 +7,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from dl.show.words import duration
+from dl.show.words import duration, numbers, rate
 
 
 class Progress:
@@ -16,7 +16,7 @@ class Progress:
   On a terminal it is a tqdm bar. Elsewhere (a pipe, a file, a cluster's log) it is one plain line at the first
   numbers, then at most one every `every` seconds, and one at the end:
 
-      500/2,000   25%   412 steps/s   0:00:03 elapsed   0:00:04 left   loss 0.31   accuracy 0.91
+      500/2,000   25%   412 steps/s   0:00:03 elapsed   0:00:04 left   loss 0.3124   accuracy 0.9125
 
   The rate, and the time left, leave out the first step, which holds the compilation.
   """
@@ -60,7 +60,7 @@ class Progress:
       self._values.update(values)
     if self._bar is not None:
       if values is not None:
-        self._bar.set_postfix_str(' '.join(_shown(self._values)), refresh=False)
+        self._bar.set_postfix_str(' '.join(numbers(self._values)), refresh=False)
       self._bar.update(advanced)
       return
     now = self._clock()
@@ -98,12 +98,11 @@ class Progress:
     parts = [f'{self._step:,}/{self._total:,}', f'{percent}%']
     steps, seconds = self._step - self._anchor[0], now - self._anchor[1]
     if steps > 0 and seconds > 0:
-      rate = steps / seconds
-      parts.append(f'{rate:.3g} steps/s' if rate < 100 else f'{rate:,.0f} steps/s')
+      parts.append(rate(steps / seconds, 'steps'))
     parts.append(f'{duration(now - self._began)} elapsed')
     if steps > 0 and seconds > 0 and self._step < self._total:
-      parts.append(f'{duration((self._total - self._step) / rate)} left')
-    print('   '.join(parts + _shown(self._values)), file=self._stream, flush=True)
+      parts.append(f'{duration((self._total - self._step) * seconds / steps)} left')
+    print('   '.join(parts + numbers(self._values)), file=self._stream, flush=True)
 
 
 class Hidden:
@@ -120,7 +119,3 @@ class Hidden:
 
   def __exit__(self, *error: object) -> None:
     pass
-
-
-def _shown(values: Mapping[str, Any]) -> list[str]:
-  return [f'{name} {value:.4g}' for name, value in values.items() if isinstance(value, int | float)]

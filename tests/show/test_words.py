@@ -1,6 +1,41 @@
 """Numbers, sizes and times in words."""
 
+import pathlib
+import re
+
 from dl.show import words
+
+DL = pathlib.Path(words.__file__).parents[1]
+OTHERS = {
+  'config/bounds.py': {',g'},  # a peer
+  'parallel/supervisor.py': {'.0f'},  # seconds which are a constant
+  'report/chart.py': {'.1f', '.12g'},  # coordinates
+  'report/curves.py': {'.6g'},  # data of a chart
+  'report/results.py': {'.1f'},  # the length of a bar
+  'report/scatter.py': {'.1f'},  # coordinates
+  'sweeps/launch.py': {'.3f'},  # an environment variable
+  'sweeps/sweeping.py': {'.4g'},  # the value of a key
+}
+"""Formats of numbers that nobody reads as text, or that cannot come from here."""
+
+
+def test_no_other_file_formats_numbers_for_people():
+  formats = {
+    path.relative_to(DL).as_posix(): set(
+      re.findall(r'\{[^{}]*:>?\d*([.,]\d*[gf%])\}', path.read_text(encoding='utf-8'))
+    )
+    for path in DL.rglob('*.py')
+  }
+  assert {file: kinds for file, kinds in formats.items() if kinds and file != 'show/words.py'} == OTHERS
+
+
+def test_numbers():
+  assert words.numbers({'loss': 0.31, 'steps': 20, 'by_class': [1.0], 'rate': 1e-5}) == [
+    'loss 0.3100', 'steps 20', 'rate 1e-05',
+  ]  # fmt: skip
+  assert words.number(0.5) + words.spread(0.01234) == '0.5000 ± 0.012'
+  assert [words.percent(0.2251), words.percent(0.995, 0)] == ['22.5%', '100%']
+  assert [words.rate(v, 'steps') for v in (9.876, 1234.5)] == ['9.88 steps/s', '1,234 steps/s']
 
 
 def test_amounts_have_three_digits_and_a_prefix():
