@@ -1,10 +1,12 @@
-r"""What a network says of its own weights: how a mesh splits them, and how other libraries name them.
+r"""What a network says of its own weights: how a mesh splits them, how other libraries name them, and which of them fit
+a network of another size.
 
-Both are attributes of its class, which subclasses inherit:
+All are attributes of its class, which subclasses inherit:
 
     class MyNet(nn.Module):
       sharding_rules: ClassVar[Rules] = (*outputs('up'), *inputs('down'))
       layouts: ClassVar[Layouts] = {'timm': [(r'blocks\.(\d+)\.fc1\.(.*)', r'block_\1.up.\2')]}
+      resampling: ClassVar[Resampling] = {'(^|/)positions$': lambda value, shape: resize(value, shape)}
 """
 
 import re
@@ -32,6 +34,12 @@ Layout = Table | Callable[[Tensors, nn.Module], Tensors]
 
 Layouts = Mapping[str, Layout]
 """By the name of the library."""
+
+Resampling = Mapping[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]]
+"""regex of a parameter's path -> (stored value, shape that is needed) -> the value for it, or ValueError.
+
+A parameter which no regex is found in has to have the shape that is needed.
+"""
 
 
 def outputs(layer: str) -> Rules:
@@ -65,3 +73,17 @@ def rename(tensors: Mapping[str, np.ndarray], table: Table) -> Tensors:
     else:
       result[name] = value
   return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+
+
+def resampled(model: nn.Module | None, path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """A stored value in the shape that a network needs, where its class says how (`resampling`); else as it is.
+
+  Raises:
+    ValueError: the class says how, and it cannot be done.
+  """
+  if value.shape == shape:
+    return value
+  for pattern, function in getattr(model, 'resampling', {}).items():
+    if re.search(pattern, path):
+      return np.asarray(function(value, shape))
+  return value

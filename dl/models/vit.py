@@ -5,10 +5,11 @@ from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Depth, Factor, Size
-from dl.contract.weights import Layouts, Rules, Table, inputs, outputs
+from dl.contract.weights import Layouts, Resampling, Rules, Table, inputs, outputs
 from dl.models.variants import size_of
 from dl.nn import position
 from dl.nn.attention import Attention, Projections
@@ -65,6 +66,12 @@ _TORCHVISION: Table = [
 ]
 
 
+def _resample(positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """Position embeddings [1, n, width] of a square grid for another one."""
+  fits = positions.ndim == 3 and positions.shape[::2] == shape[::2]
+  return np.asarray(position.fit(positions, shape[1])) if fits else positions
+
+
 class ViT(nn.Module):
   """A transformer over the patches of an image (An Image is Worth 16x16 Words, arXiv 2010.11929).
 
@@ -114,6 +121,7 @@ class ViT(nn.Module):
     *inputs('mlp/fc2'),
   )
   layouts: ClassVar[Layouts] = {'huggingface': _HUGGINGFACE, 'torchvision': _TORCHVISION}
+  resampling: ClassVar[Resampling] = {'(^|/)pos_embed$': _resample}
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> Float[Array, 'b classes']:

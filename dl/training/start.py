@@ -20,9 +20,8 @@ from jaxtyping import PyTree
 from dl.config.bounds import Count
 from dl.config.build import build, resolve
 from dl.config.patterns import compile_pattern
-from dl.contract.weights import Tensors, rename
+from dl.contract.weights import Tensors, rename, resampled
 from dl.errors import ConfigError, nearest
-from dl.nn import position
 from dl.training import restore
 from dl.training.assemble import Parts, state_path
 
@@ -101,11 +100,12 @@ def run(
   wrong += [f'extra {short(k)}' for k in theirs if k not in mine]
   both = mine.keys() & theirs.keys()
   for k in both:
-    if k.endswith('/pos_embed') and theirs[k].ndim == 3 and theirs[k].shape[::2] == mine[k].shape[::2]:
-      try:
-        theirs[k] = position.fit(np.asarray(theirs[k]), mine[k].shape[1])
-      except ValueError as e:
-        wrong.append(f'{short(k)}: {e}')
+    collection, player, *_ = keys = k.split('/')
+    within = '/'.join(keys[depth[collection] :])
+    try:
+      theirs[k] = resampled(parts.task.players.get(player), within, np.asarray(theirs[k]), mine[k].shape)
+    except ValueError as e:
+      wrong.append(f'{short(k)}: {e}')
   wrong += [
     f'{short(k)} has shape {theirs[k].shape}, not {mine[k].shape}'
     for k in mine
@@ -185,12 +185,11 @@ def convert(
     value = np.asarray(value)
     if keys[-1] == 'kernel' and value.ndim in _AXES:
       value = value.transpose(_AXES[value.ndim])
-    if keys[-1] == 'pos_embed' and value.ndim == 3 and value.shape[::2] == shape.shape[::2]:
-      try:
-        value = np.asarray(position.fit(value, shape.shape[1]))
-      except ValueError as e:
-        wrong.append(f'{source}: {e}')
-        return None
+    try:
+      value = resampled(model, '/'.join(keys), value, shape.shape)
+    except ValueError as e:
+      wrong.append(f'{source}: {e}')
+      return None
     if value.shape != shape.shape and np.squeeze(value).shape == tuple(n for n in shape.shape if n != 1):
       value = value.reshape(shape.shape)  # a vector as [n, 1, 1]
     if value.shape != shape.shape:

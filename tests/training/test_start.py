@@ -7,12 +7,14 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from small import small
 
 from dl.errors import ConfigError
+from dl.models.vit import ViT
 from dl.training import loop, restore, start
 from dl.training.assemble import assemble
 
@@ -149,3 +151,39 @@ def test_an_exclude_that_leaves_nothing_is_refused(config, tmp_path, runs):
   for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
     with pytest.raises(ConfigError, match='exclude: it leaves no variable to load'):
       start.load(spec | {'exclude': ['.']}, assemble(config))
+
+
+class Sequence(nn.Module):
+  """A network of somebody else, with embeddings of positions in a text."""
+
+  grid: tuple[int, int] = (4, 4)
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    positions = self.param('pos_embed', nn.initializers.normal(), (1, self.grid[0] * self.grid[1], 4))
+    return nn.Dense(10)(x.reshape(len(x), -1)) + positions.sum()
+
+
+class Patches(ViT):
+  """What a ViT says of its weights is inherited."""
+
+
+@pytest.mark.parametrize(('name', 'fits'), [('Patches', True), ('Sequence', False)])
+def test_positions_are_resampled_where_the_network_says_so(monkeypatch, name, fits):
+  small_vit = {'num_classes': 10, 'patch': 2, 'width': 4, 'heads': 1, 'depth': 1, 'pool': 'average'}
+  model = {'name': f'{__name__}.{name}'} | (small_vit if fits else {})
+  parts = lambda side: assemble(small('perceptron', f'model={model | {"grid": (side, side)}}'))
+  mine, theirs = parts(8), parts(4)
+  stored = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), theirs.state)
+  monkeypatch.setattr(restore, 'load', lambda *_: (theirs, stored))
+  like = {'params': mine.state.params['model']}
+  of_a_file = lambda: start.convert(named(stored), like, model=mine.task.model)
+  if fits:
+    loaded = start.load({'name': 'run', 'path': 'theirs'}, mine)['params/model/pos_embed']
+    for value in (loaded, of_a_file()['params']['pos_embed']):
+      np.testing.assert_allclose(value, jnp.ones((1, 64, 4)), rtol=1e-5)
+    return
+  with pytest.raises(ConfigError, match=r'pos_embed has shape \(1, 16, 4\), not \(1, 64, 4\)'):
+    start.load({'name': 'run', 'path': 'theirs'}, mine)
+  with pytest.raises(ConfigError, match=r'pos_embed has shape \(1, 16, 4\), which does not fit \(1, 64, 4\)'):
+    of_a_file()
