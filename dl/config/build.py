@@ -137,7 +137,18 @@ def check_arguments(
   for name, value in arguments.items():
     if name in hints and not matches(value, hints[name]):
       raise ConfigError(f'{where}.{name}: expected {describe(hints[name])}, got {value!r} ({type(value).__name__})')
-    default = name in valid and valid[name].default is value
+  check_bounds(target, arguments, where)
+
+
+def check_bounds(target: Callable, arguments: Mapping[str, Any], where: str) -> None:
+  """Checks numbers alone, by the bounds that annotations state: of what is called from Python too.
+
+  Raises:
+    ConfigError: a value out of its bounds; a default passes, whatever it is.
+  """
+  hints, parameters = annotated(target), inspect.signature(target).parameters
+  for name, value in arguments.items():
+    default = name in parameters and parameters[name].default is value
     if not default and (wrong := problem(value, hints.get(name))):
       raise ConfigError(f'{where}.{name}: {wrong}')
 

@@ -52,8 +52,6 @@ class Classify(Supervised):
 
   def __post_init__(self):
     super().__post_init__()
-    if not 0 <= self.label_smoothing < 1:
-      raise ConfigError(f'config.task.label_smoothing: must be in [0, 1), got {self.label_smoothing}')
     self.criterion_function()
 
   def weights(self) -> tuple[float, ...] | None:
@@ -108,7 +106,7 @@ class Classify(Supervised):
     if classes is not None and logits != classes and not (logits == 1 and classes == 2 and name not in _SOFTMAX):
       raise ConfigError(f'{where} is {logits}, but the data has {classes} classes')
     for k in self.top_k:
-      if not 0 < k <= max(logits, 2):
+      if k > max(logits, 2):
         raise ConfigError(f'config.task.top_k: {k} is not between 1 and the number of classes, {max(logits, 2)}')
     jax.eval_shape(
       self.criterion_function(),

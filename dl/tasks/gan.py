@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from dl.config.bounds import Depth, NotNegative
+from dl.config.build import check_bounds
 from dl.contract.kinds import IMAGE
 from dl.contract.metrics import Mean, add, average
 from dl.contract.state import State
@@ -59,17 +60,13 @@ class GAN(Task):
   r1: NotNegative = 0.0
 
   def __post_init__(self):
+    check_bounds(type(self), vars(self), 'config.task')
     players = ('generator', 'discriminator')
     if not isinstance(self.model, Mapping) or set(self.model) != set(players):
       given = ', '.join(self.model) if isinstance(self.model, Mapping) else type(self.model).__name__
       raise ConfigError(f'config.model: a GAN has two players, dict(generator=..., discriminator=...); got {given}')
     if not isinstance(getattr(self.model['generator'], 'latent_size', None), int):
       raise ConfigError('config.model.generator: needs a latent_size, an int attribute')
-    if self.discriminator_steps < 1:
-      raise ConfigError(f'config.task.discriminator_steps: must be at least 1, got {self.discriminator_steps}')
-    for name in ('gradient_penalty', 'r1'):
-      if getattr(self, name) < 0:
-        raise ConfigError(f'config.task.{name}: cannot be negative, got {getattr(self, name)}')
 
   @property
   def updates_per_step(self) -> int | dict[str, int]:

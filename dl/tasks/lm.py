@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dl.config.bounds import NotNegative, Size
+from dl.config.build import check_bounds
 from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
@@ -41,6 +42,7 @@ class LanguageModel(Network):
   temperature: NotNegative = 0.8
 
   def __post_init__(self):
+    super().__post_init__()
     if self.prompt and self.info.vocab_size is not None:
       encode(self.prompt, self.info, 'config.task.prompt')
 
@@ -145,10 +147,7 @@ class LanguageModel(Network):
     if not isinstance(self.model, Decoder):
       name = type(self.model).__name__
       raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
-    if length < 1 or temperature < 0 or (top_k is not None and top_k < 1):
-      raise ConfigError(
-        f'sample: length and top_k must be positive and temperature not negative, got {length}, {top_k}, {temperature}'
-      )
+    check_bounds(self.sample, dict(length=length, temperature=temperature, top_k=top_k), 'sample')
     tokens = encode(prompt, self.info, 'prompt') if prompt else [beginning(self.info)]
     start = jnp.tile(jnp.asarray(tokens, jnp.int32), (count, 1))
     variables = {'params': state.params['model'], **state.extra['model']}

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from dl.config.build import check_bounds
 from dl.contract.task import Batch, Task
 from dl.errors import ConfigError, first_line, own_words
 
@@ -96,6 +97,9 @@ class Network(Task):
 
   model: nn.Module
   frozen_statistics: bool = False
+
+  def __post_init__(self):
+    check_bounds(type(self), vars(self), 'config.task')
 
   def inputs(self, batch: Batch) -> Array:
     """What the model reads of a batch."""

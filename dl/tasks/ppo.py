@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dl.config.bounds import Depth, NotNegative, Positive, Share, Size
-from dl.config.build import build
+from dl.config.build import build, check_bounds
 from dl.contract.axes import named
 from dl.contract.metrics import Mean
 from dl.contract.state import State
@@ -95,9 +95,7 @@ class PPO(Task):
   needs_data: ClassVar[bool] = False
 
   def __post_init__(self):
-    for name in ('num_envs', 'rollout_length', 'epochs', 'minibatches', 'eval_episodes'):
-      if getattr(self, name) < 1:
-        raise ConfigError(f'config.task.{name}: must be at least 1, got {getattr(self, name)}')
+    check_bounds(type(self), vars(self), 'config.task')
     if self.examples_per_step % self.minibatches:
       raise ConfigError(
         f'config.task.minibatches: {self.num_envs} environments x {self.rollout_length} steps '

@@ -55,9 +55,6 @@ class Segment(Supervised):
 
   def __post_init__(self):
     super().__post_init__()
-    for name in ('cross_entropy_weight', 'dice_weight', 'aux_weight'):
-      if getattr(self, name) < 0:
-        raise ConfigError(f'config.task.{name}: must not be negative, got {getattr(self, name)}')
     if not self.cross_entropy_weight and not self.dice_weight:
       raise ConfigError('config.task: cross_entropy_weight and dice_weight are both 0, so there is no loss')
     self.criterion_function()

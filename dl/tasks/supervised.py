@@ -33,6 +33,7 @@ class Supervised(Network):
   aux_weight: NotNegative = 0.3
 
   def __post_init__(self):
+    super().__post_init__()
     if self.normalize and (self.info.mean is None or self.info.std is None):
       raise ConfigError('config.task.normalize: the data has no mean and deviation of its inputs')
 

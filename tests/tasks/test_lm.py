@@ -1,5 +1,6 @@
 """Language modelling: learning, exact masks, likelihoods, samples."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -131,8 +132,11 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   assert len(text.split()) == 12 and set(text.split()) <= {'the', 'cat', 'sat'}
   with pytest.raises(ConfigError, match="prompt: word 2, 'dog', is not in the vocabulary"):
     task.sample(state, KEY, 1, prompt='the dog')
-  with pytest.raises(ConfigError, match='sample: length and top_k must be positive'):
-    task.sample(state, KEY, 1, top_k=0)
+  for option, line in ((dict(top_k=0), 'top_k: must be at least 1, got 0'), (dict(length=0), 'length: must be at')):
+    with pytest.raises(ConfigError, match=f'sample.{line}'):
+      task.sample(state, KEY, 1, **option)
+  with pytest.raises(ConfigError, match=r'config\.task\.sample_length: must be at least 1, got 0'):
+    dataclasses.replace(task, sample_length=0)
 
 
 @pytest.mark.parametrize(

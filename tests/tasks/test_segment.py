@@ -216,7 +216,7 @@ def test_mistakes_are_one_line():
     ('num_classes is 3, but the data has 4 classes', dict(classes=4)),
     ('void_label: 2 is one of the 3 classes', dict(void_label=2)),
     ('both 0', dict(dice_weight=0.0, cross_entropy_weight=0.0)),
-    ('dice_weight: must not be negative', dict(dice_weight=-1.0)),
+    ('config.task.dice_weight: must be at least 0', dict(dice_weight=-1.0)),
     ('class_weights: 2 weights, but the data has 3', dict(class_weights=(1.0, 2.0))),
     (r'Segment needs logits for every pixel of \(6, 7\), Perceptron gives \(3,\)', dict(model=Perceptron(3))),
   ):
