@@ -19,12 +19,15 @@ A test depends on no clock: it waits for what must happen, as long as it takes, 
 
 import contextlib
 import fcntl
+import functools
 import gc
 import hashlib
 import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +39,7 @@ import faces
 import jax
 import pytest
 from jax._src import lru_cache
+from jax._src.interpreters import mlir
 from small import small
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,6 +50,8 @@ LONG = (
   'test_sweep', 'test_processes', 'test_resume', 'test_colabs',
 )  # fmt: skip
 """The longest files, which come first."""
+QUICK = '--xla_cpu_use_fusion_emitters=false'
+"""XLA's older code generator, which takes half the time for the many small programs of tests."""
 AS_USERS = ('planning', 'parallel')
 """Folders of tests which are about compiled code: it is optimized as it is for users."""
 TABLES = ('test_contract', 'test_parity')
@@ -109,13 +115,22 @@ def pytest_configure(config: pytest.Config) -> None:
   for name, value in cache_settings(config.stash[SHARED] / 'compiled').items():
     jax.config.update(name, value)
   jax.config.update('jax_disable_most_optimizations', not config.getoption('thorough'))
+  if not config.getoption('thorough') and given is None and known(QUICK):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()  # which the workers inherit
   lru_cache.LRUCache.put = put
+  mlir.make_ir_context = functools.cache(mlir.make_ir_context)  # a new one for each program takes 4 ms
   os.environ['XDG_CACHE_HOME'] = str(own(config) / 'home')  # of commands which are killed, and not the user's
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
   if not hasattr(config, 'workerinput'):
     shutil.rmtree(config.stash[SHARED], ignore_errors=True)
+
+
+def known(flag: str) -> bool:
+  """Whether this version of XLA takes a flag; of one that it does not know, it ends the process."""
+  check = [sys.executable, '-c', 'import jax; jax.devices()']
+  return subprocess.run(check, env=os.environ | {'XLA_FLAGS': flag}, capture_output=True).returncode == 0
 
 
 def own(config: pytest.Config) -> pathlib.Path:
@@ -145,7 +160,8 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
   """Environment variables for a subprocess (one that is not killed): this code, CPU, what was compiled until now."""
   cache = {k.upper(): str(v) for k, v in cache_settings(own(request.config) / 'compiled').items()}
   quick = {'JAX_DISABLE_MOST_OPTIMIZATIONS': str(jax.config.read('jax_disable_most_optimizations'))}
-  return os.environ | cache | quick | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+  quick['XLA_FLAGS'] = QUICK if QUICK in os.environ.get('XLA_FLAGS', '') else ''
+  return os.environ | cache | quick | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'}
 
 
 @pytest.fixture(autouse=True)
