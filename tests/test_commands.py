@@ -68,6 +68,16 @@ def test_the_commands_can_be_imported_side_by_side():
 # -- dl.train
 
 
+def test_a_file_of_a_command_can_be_run_as_it_is(environment, tmp_path):
+  """Then its folder comes first on Python's path, so no module there may hide one of Python's own."""
+  done = subprocess.run(
+    [sys.executable, ROOT / 'dl/train.py', '--helpshort'],
+    cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert 'Traceback' not in done.stderr
+  assert 'python -m dl.train' in done.stdout and '--workdir' in done.stdout
+
+
 def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, command):
   path, overrides = SMALL['perceptron']
   arguments = [f'--config=experiments/{path}', f'--workdir={tmp_path}/run', *(f'--config.{o}' for o in overrides)]

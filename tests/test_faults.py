@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import patience
 import pytest
 from PIL import Image
 from small import SMALL, each_call, interrupted, records, small
@@ -29,6 +30,7 @@ from small import SMALL, each_call, interrupted, records, small
 import dl
 from benchmarks import faults
 from dl.commands import evaluate
+from dl.data import fetch
 from dl.data.parts import part
 from dl.data.pipeline import Pipeline
 from dl.data.sources.images import Folder
@@ -684,9 +686,14 @@ def test_a_reader_that_dies_ends_the_run_and_leaves_the_checkpoint(tmp_path):
 
 
 HANGS = """
-import time
+import threading
 import numpy as np
 from dl.contract.info import Info
+from dl.data import fetch
+from patience import queues
+
+hangs = threading.Event()
+fetch.queue = queues(hangs, before=37)
 
 class Hangs:
   info = Info(mean=(0.5,), std=(1.0,), image_size=(8, 8), channels=1)  # else examples would be read for these
@@ -700,43 +707,55 @@ class Hangs:
 
   def __getitem__(self, index):
     if index == self.at:
-      time.sleep(1e6)
+      hangs.set()
+      threading.Event().wait()
     return {'image': np.full((8, 8, 1), index % 256, np.uint8), 'label': np.int32(index % 10)}
 """
 
 
 def test_a_reader_that_hangs_ends_the_run(tmp_path, environment):
-  """The whole command: threads that never end would keep a process from ending, too."""
+  """The whole command: threads that never end would keep a process from ending, too. 37 batches come before."""
   (tmp_path / 'mine.py').write_text(HANGS)
   path, overrides = SMALL['perceptron']
-  data = "data={'name': 'mine.Hangs', 'at': 300, 'batch_size': 8, 'shuffle': False, 'timeout': 5}"
+  data = "data={'name': 'mine.Hangs', 'at': 300, 'batch_size': 8, 'shuffle': False, 'timeout': 500}"
   overrides = [*overrides[:1], *overrides[2:], data, 'eval={}', 'eval_every=None', 'checkpoint_every=4', 'log_every=1']
   done = subprocess.run(
     [sys.executable, '-m', 'dl.train', f'--config={ROOT}/experiments/{path}', f'--workdir={tmp_path}/run',
      '--noprogress', *(f'--config.{o}' for o in overrides)],
-    cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    cwd=tmp_path, env=environment | {'PYTHONPATH': f'{ROOT}:{ROOT / "tests"}'}, capture_output=True, text=True,
+    check=False,
   )  # fmt: skip
   assert (done.returncode, done.stdout) == (1, ''), done.stderr
   assert done.stderr.count('\n') == 1
-  says = 'no batch came for 5 s (config.data.timeout): example 300 (disk/300.png) has been read for '
+  says = 'no batch came for 500 s (config.data.timeout): example 300 (disk/300.png) has been read for '
   assert done.stderr.startswith(f'error: config.data: {says}')
   assert max(saved(tmp_path / 'run')) >= 32
   assert [r['step'] for r in records(tmp_path / 'run')][-1] >= 32
 
 
-def test_what_hangs_is_named_in_python_too():
-  let_go = threading.Event()
+def test_what_hangs_is_named_in_python_too(monkeypatch):
+  hangs, let_go = threading.Event(), threading.Event()
 
   class Waits(Broken):
     def __getitem__(self, index):
       if index == 40:
+        hangs.set()
         let_go.wait()
       return super().__getitem__(index)
 
-  batches = Pipeline(Waits(), 8, shuffle=False, timeout=5, num_threads=2).iterate(0)
+  monkeypatch.setattr(fetch, 'queue', patience.queues(hangs, before=5))
+  batches = Pipeline(Waits(), 8, shuffle=False, num_threads=2).iterate(0)
   assert len([next(batches) for _ in range(5)]) == 5
   with pytest.raises(StuckError, match=r'example 40 has been read for \d'):
     next(batches)
+  let_go.set()
+
+
+def test_a_time_limit_is_one_of_seconds():
+  """Nothing ever comes, so however busy the machine is, the time is over first."""
+  let_go = threading.Event()
+  with pytest.raises(StuckError, match='late'):
+    next(fetch.ahead(filter(lambda _: let_go.wait(), [1]), 0.1, lambda: 'late'))
   let_go.set()
 
 

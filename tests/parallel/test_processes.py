@@ -1,5 +1,6 @@
 """Runs of several processes: brought up, stopped, and ended by the loss of one."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -147,15 +148,27 @@ def test_a_mistake_is_one_line(environment, tmp_path, flags, message):
 def test_strangers_on_the_line_are_nobody():
   listener, (told, tell) = socket.create_server(('localhost', 0)), os.pipe()
   os.close(tell)
-  child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1.5)'])
+  child = subprocess.Popen([sys.executable, '-c', 'import sys; sys.stdin.read()'], stdin=subprocess.PIPE)
   said = [b'GET / HTTP/1.1\r\n\r\n', b'\xff' * 9000, b'{"lost": "all", "code": 2}\n', b'[]\n', b'{"token": 1}\n', b'']
   said.append(b'[' * 4000 + b'\n')  # deeper than a parser goes
   lines = [socket.create_connection(listener.getsockname()) for _ in said]
   for line, text in zip(lines, said, strict=True):
+    line.settimeout(600)
     line.sendall(text)
+
+  def end_the_child():
+    """When all who said something have been sent away."""
+    with child.stdin:
+      for line in (line for line, text in zip(lines, said, strict=True) if text):
+        with contextlib.suppress(ConnectionResetError):
+          assert line.recv(1) == b''
+
+  ending = threading.Thread(target=end_the_child)
+  ending.start()
   try:
     with supervisor._Watch(child, listener, told, 'secret') as watch:
       assert watch.run() == 0
+    ending.join()
   finally:
     for line in (*lines, listener):
       line.close()
