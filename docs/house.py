@@ -1,16 +1,19 @@
 """python docs/house.py
 
-Draws the house: docs/house.svg, a row a layer, a box a package, an arrow where one imports another; and counts them.
-`tests/test_architecture.py` checks the same layers, and that the picture is the one of this code.
+Draws the house: docs/house.svg, a row a layer, a box a package, an arrow where one imports another; and counts them,
+for docs/architecture.md too. `tests/test_architecture.py` checks the same layers, and that picture and page are of
+this code.
 """
 
 import ast
 import html
 import pathlib
+import re
 import textwrap
 
 ROOT = pathlib.Path(__file__).parents[1]
 PICTURE = ROOT / 'docs' / 'house.svg'
+PAGE = ROOT / 'docs' / 'architecture.md'
 
 LAYERS = (
   ('errors',),
@@ -79,6 +82,12 @@ def counts() -> dict[str, int]:
   }
 
 
+def page() -> str:
+  """The page of the architecture, with the figures of now."""
+  now = ', '.join(f'{counts()[what]:,} {what}' for what in ('modules in the root', 'packages', 'layers', 'arrows'))
+  return re.sub(r'(?<=it has )[^.]*', now, PAGE.read_text(encoding='utf-8'), count=1)
+
+
 def place(name: str) -> tuple[float, float]:
   """The corner of a package's box: the highest layer stands at the top, each row in the middle."""
   row = next(layer for layer in LAYERS if name in layer)
@@ -117,4 +126,5 @@ def draw() -> str:
 
 if __name__ == '__main__':
   PICTURE.write_text(draw(), encoding='utf-8')
+  PAGE.write_text(page(), encoding='utf-8')
   print(', '.join(f'{number:,} {what}' for what, number in counts().items()))

@@ -91,3 +91,9 @@ def _words(path: pathlib.Path) -> str:
 
 def test_the_picture_is_of_this_house():
   assert HOUSE['PICTURE'].read_text(encoding='utf-8') == HOUSE['draw'](), 'run: python docs/house.py'
+
+
+def test_the_figures_are_of_this_house():
+  figures = HOUSE['page']()
+  assert f'today\nit has {len([*(ROOT / "dl").glob("*.py")])} modules' in figures
+  assert HOUSE['PAGE'].read_text(encoding='utf-8') == figures, 'run: python docs/house.py'
