@@ -10,12 +10,14 @@ one's own is a row in a file of one's own, named by its dotted path:
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
+
+from dl.errors import ConfigError
 
 if TYPE_CHECKING:
   from dl.contract.info import Info
@@ -39,6 +41,25 @@ def whole(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
 def pixels(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
   """As `compact`; images of 16 bits become floats in [0, 1]."""
   return values.astype(np.float32) / np.float32(65535) if values.dtype == np.uint16 else compact(values)
+
+
+def stack(examples: Sequence[Num[np.ndarray, '...']]) -> Num[np.ndarray, 'b ...']:
+  """Examples of one shape as a batch; raises ConfigError where two differ."""
+  first = np.shape(examples[0])
+  for example in examples:
+    if np.shape(example) != first:
+      raise ConfigError(
+        f'examples differ in shape: {first} and {np.shape(example)}; resize them, crop them with a transform, or give '
+        f'their kind a `join`'
+      )
+  return np.stack(examples)
+
+
+def stack_images(images: Sequence[Num[np.ndarray, 'h w c']]) -> Num[np.ndarray, 'b h w c']:
+  """As `stack`; where some are bytes and others floats in [0, 1], all become floats."""
+  if len({image.dtype for image in images}) > 1:
+    images = [image.astype(np.float32) / np.float32(255) if image.dtype == np.uint8 else image for image in images]
+  return stack(images)
 
 
 def as_float(images: Num[Array, '...']) -> Float[Array, '...']:
@@ -102,6 +123,9 @@ class Kind:
     name: its key in `KINDS`, or the dotted path of this row, by which a trained run finds it again.
     inputs: whether models read it; otherwise it is an answer, or something beside the example.
     batch: values of a source, of any numeric dtype -> one of the dtypes that batches hold (uint8, int32, float32).
+    join: a list of such examples -> [b, ...]. Those of a ragged kind may differ in shape; what they are joined to must
+      not, however many they are, since a training step is compiled for one shape: they are padded to a size of the
+      kind's own, say. A source which is gathered by an index joins its examples itself.
     to_float: that array, on the device -> as models see it; traced in the compiled step.
     facts: what of `Info` its statistics say; those which the source states itself are left as they are.
     statistics: (values of the training part [n, ...], what is known already) -> facts by name: the function, or its
@@ -117,6 +141,7 @@ class Kind:
   name: str
   inputs: bool = False
   batch: Callable[[Any], Any] = compact
+  join: Callable[[Sequence[Any]], Any] = stack
   to_float: Callable[[Any], Any] = lambda x: x
   facts: tuple[str, ...] = ()
   statistics: str | Callable[[Any, 'Info'], Mapping[str, Any]] | None = None
@@ -130,6 +155,7 @@ IMAGE = Kind(
   name='image',  # [h, w, c] bytes, or floats in [0, 1]
   inputs=True,
   batch=pixels,
+  join=stack_images,
   to_float=as_float,
   facts=('mean', 'std', 'image_size', 'channels'),
   statistics='of_images',

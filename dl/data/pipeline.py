@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from dl.contract.info import Info
+from dl.contract.kinds import compact, stack
 from dl.data import memory
 from dl.data.fetch import OnError, Reader, ahead
 from dl.data.order import Order
@@ -261,13 +262,23 @@ class Pipeline:
     for example in examples[1:]:
       if example.keys() != first.keys():
         raise ConfigError(f'{self._where}: examples have different keys: {sorted(first)} and {sorted(example)}')
-      for name, value in example.items():
-        if name != 'mask' and value.shape != first[name].shape:
-          raise ConfigError(
-            f'{self._where}: examples differ in the shape of {name!r}: {first[name].shape} and {value.shape}; '
-            f'resize them, or crop them with a transform'
-          )
-    return {name: np.stack([e[name] for e in examples]) for name in first}
+    return {name: self._join(name, [example[name] for example in examples]) for name in first}
+
+  def _join(self, name: str, values: list[np.ndarray]) -> np.ndarray:
+    join = self._reader.info.kind(name).join
+    try:
+      joined = compact(np.asarray(join(values)))
+      alone = joined.shape if join is stack else (len(values), *np.shape(join(values[:1]))[1:])
+    except ConfigError as e:
+      raise ConfigError(f'{self._where}: {name!r}: {e}') from e
+    except Exception as e:  # a kind is anybody's code
+      raise TrainingError(f'{self._where}: {name!r}: cannot be joined: {type(e).__name__}: {first_line(e)}') from e
+    if joined.shape != alone:
+      raise ConfigError(
+        f'{self._where}: {name!r}: {len(values)} examples are joined to the shape {joined.shape}, and the first alone '
+        f'would fit one of {alone}; join all to one shape, such as the largest that there can be'
+      )
+    return joined
 
 
 def prefetch(batches: Iterable[Any], put: Callable[[Any], T], size: int = 2) -> Iterator[T]:

@@ -55,8 +55,8 @@ class FileReader:
     return standard(self.column, values, self.kind)
 
   def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b ...']:
-    """Rows as a batch."""
-    return np.stack(rows)
+    """Rows as a batch: what the kind makes of them in training, too."""
+    return self.kind.join(rows)
 
 
 class Images(FileReader):
@@ -81,11 +81,6 @@ class Images(FileReader):
     if values.shape[1:] != wanted:
       raise ConfigError(f'{where}: the model reads images of shape {wanted}, got {values.shape[1:]}')
     return arrays.check_images(values, where)
-
-  def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b h w c']:
-    if len({v.dtype for v in rows}) > 1:  # bytes of files beside floats of an .npz
-      rows = [v.astype(np.float32) / np.float32(255) if v.dtype == np.uint8 else v for v in rows]
-    return np.stack(rows)
 
 
 class Features(FileReader):

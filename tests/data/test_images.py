@@ -116,7 +116,7 @@ def test_images_of_their_own_size_need_a_transform(tmp_path):
   for i in range(8):
     write(tmp_path / 'ab'[i % 2] / f'{i}.png', (8 + i, 20 - i))
   spec = dict(name='images.Folder', path=str(tmp_path), image_size=[4, 4], resize=False, split='all', batch_size=8)
-  with pytest.raises(ConfigError, match="differ in the shape of 'image'"):
+  with pytest.raises(ConfigError, match="'image': examples differ in shape"):
     make(spec)[0]
   spec['transform'] = [dict(name='random_resized_crop', size=[4, 4])]
   pipeline = make(spec, seed=1)

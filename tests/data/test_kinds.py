@@ -1,5 +1,6 @@
 """A kind of data of one's own, in one file outside: trained on, recorded, loaded again, and predicted from files."""
 
+import dataclasses
 import json
 import sys
 
@@ -12,6 +13,9 @@ import dl
 from dl import config
 from dl.contract.info import Info, to_float
 from dl.contract.kinds import IMAGE, KINDS, Kind, whole
+from dl.data.make import make
+from dl.data.pipeline import Pipeline
+from dl.data.reading import read_inputs
 from dl.data.source import find_kind, kinds_of
 from dl.errors import ConfigError
 from dl.training.assemble import assemble
@@ -157,6 +161,68 @@ def test_a_row_of_the_table_is_read_alike_in_training_and_prediction(monkeypatch
 def test_tokens_are_an_input_like_any_other():
   parts = assemble(experiment('Sentences', name=f'{__name__}.Bag'))
   assert parts.task.info.input == 'tokens' and parts.state.params['model']['Embed_0']['embedding'].shape == (7, 4)
+
+
+def padded(boxes):
+  """Boxes [n, 4] of each image, n at most 3 -> [b, 3, 4], with -1 for none."""
+  return np.stack([np.pad(b, ((0, 3 - len(b)), (0, 0)), constant_values=-1) for b in boxes])
+
+
+def longest(boxes):
+  most = max(map(len, boxes))
+  return np.stack([np.pad(b, ((0, most - len(b)), (0, 0)), constant_values=-1) for b in boxes])
+
+
+BOXES = Kind(name=f'{__name__}.BOXES', inputs=True, join=padded)
+LONGEST = Kind(name=f'{__name__}.LONGEST', join=longest)
+
+
+class Boxes:
+  """As many boxes an image as its number says."""
+
+  def __init__(self, kind: str = 'BOXES'):
+    self.kinds = {'boxes': globals()[kind]}
+
+  def __len__(self):
+    return 4
+
+  def __getitem__(self, index):
+    return {'boxes': np.full((index, 4), index + 0.5), 'label': index % 2}
+
+
+def test_ragged_examples_are_joined_by_their_kind(tmp_path):
+  expected = padded([Boxes()[i]['boxes'] for i in range(4)])
+  spec = dict(name=f'{__name__}.Boxes', batch_size=4, split='all')
+  pipeline = make(spec, train=False)
+  for batch in (pipeline[0], *pipeline.iterate(0), pipeline.examples(np.arange(4))):
+    np.testing.assert_array_equal(batch['boxes'], expected)
+    assert batch['boxes'].dtype == np.float32 and batch['label'].shape == (4,)
+  assert make(spec)[5]['boxes'].shape == (4, 3, 4) and pipeline.example()['boxes'].shape == (1, 3, 4)
+  info = pipeline.info
+  for i in range(4):
+    np.savez(tmp_path / f'{i}.npz', boxes=expected[i : i + 1, :i])
+  reader = dataclasses.replace(BOXES, reader='FileReader')  # what is read from files is joined alike
+  info = dataclasses.replace(info, kinds=(('boxes', reader),))
+  ((_, read),) = read_inputs([tmp_path], info, 'boxes')
+  np.testing.assert_array_equal(read, expected)
+
+
+def test_batches_have_one_shape():
+  with pytest.raises(
+    ConfigError, match=r"'boxes': 4 examples are joined to the shape \(4, 3, 4\), and the first alone"
+  ):
+    make(dict(name=f'{__name__}.Boxes', kind='LONGEST', batch_size=4, split='all'), train=False)[0]
+
+
+def test_images_of_both_dtypes_are_joined_as_floats():
+  class Mixed:
+    def __len__(self):
+      return 2
+
+    def __getitem__(self, index):
+      return {'image': np.full((2, 2, 1), 255, np.uint8) if index else np.ones((2, 2, 1), np.float32)}
+
+  assert (Pipeline(Mixed(), 2, train=False)[0]['image'] == 1).all()
 
 
 def test_columns_named_otherwise_are_of_the_kinds_that_their_source_states():

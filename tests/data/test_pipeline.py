@@ -239,7 +239,7 @@ def test_a_users_own_classes():
   [
     ('empty', 'is empty'),
     ('tuple', 'must be a dict of arrays, got tuple'),
-    ('shape', "differ in the shape of 'features': (1,) and (2,)"),
+    ('shape', "'features': examples differ in shape: (1,) and (2,); resize them"),
     ('keys', 'have different keys'),
     ('text', "'features' holds <U3"),
     ('mask', "pipeline's own column"),
