@@ -80,6 +80,7 @@ def evaluate(
   meshes.check_evals(pipelines, mesh)
   parts, state = restore.load_parts(workdir, step, mesh=mesh)
   parts = dataclasses.replace(parts, experiment=experiment)
+  pipelines = parts.held(pipelines)
   if by is None:
     opinions = evaluators.make(parts, list(pipelines))
   else:

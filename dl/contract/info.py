@@ -23,6 +23,7 @@ class Info:
     target_std: its standard deviation; never zero.
     vocab_size: number of token ids, for text.
     vocabulary: one string a token id; None for UTF-8 bytes.
+    void_label: label of pixels which have no class.
     image_size: (height, width) which image files are resized to before prediction.
     channels: number of image channels.
     columns: those of a batch, where there is one.
@@ -41,6 +42,7 @@ class Info:
   target_std: float | None = None
   vocab_size: int | None = None
   vocabulary: tuple[str, ...] | None = None
+  void_label: int | None = None
   image_size: tuple[int, int] | None = None
   channels: int | None = None
   columns: tuple[str, ...] | None = None
@@ -91,6 +93,9 @@ class Info:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Info))
+
+SAID_BY_TASKS = ('void_label',)
+"""Facts that a task may say of the data, by an argument of the same name."""
 
 
 def to_float(batch: Mapping[str, Any], info: Info) -> dict[str, Any]:

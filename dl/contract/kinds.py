@@ -103,16 +103,64 @@ def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
 
 
 def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
-  """Classes are numbered from 0; how many there are is known where the data set says so."""
+  """Classes are numbered from 0; how many there are is known where the data set says so, or else the model."""
+  first = _first_outside(labels, info.num_classes)
+  return first and (first[0], f'the label is {first[1]}; {_classes(first[1], info)}')
+
+
+def outside_classes_or_void(labels: Num[np.ndarray, 'b h w'], info: 'Info') -> Wrong | None:
+  """As `outside_classes`, but for pixels which have no class."""
+  first = _first_outside(labels, info.num_classes, info.void_label)
+  if first is None:
+    return None
+  row, value = first
+  void = '' if info.void_label is None else f', beside {info.void_label} for pixels without one'
+  counts = f', or leave such pixels out by config.task.void_label={value}' if info.void_label is None else ''
+  return row, f'the label_map holds {value}; {_classes(value, info, void)}{counts}'
+
+
+def outside_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | None:
+  """Token ids are below the size of the vocabulary; negative ones are padding."""
+  if info.vocab_size is None or tokens.dtype.kind not in 'iu' or not tokens.size or tokens.max() < info.vocab_size:
+    return None
+  row, value = _first(tokens, tokens >= info.vocab_size)
+  return row, (
+    f'the tokens hold {value}; ids go from 0 to {info.vocab_size - 1}: encode the text by that vocabulary, or raise '
+    f'the vocab_size of data and model'
+  )
+
+
+def not_finite(target: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+  """A number to predict is one."""
+  if target.dtype.kind != 'f' or (finite := np.isfinite(target)).all():
+    return None
+  row, value = _first(target, ~finite)
+  return row, f'the target is {value}, which cannot be learned; leave out an example without a finite one'
+
+
+def _first(values: np.ndarray, bad: np.ndarray) -> tuple[int, Any]:
+  """(row, value) of the first that is bad."""
+  row, place = divmod(int(bad.argmax()), bad[0].size)
+  return row, values.reshape(len(values), -1)[row, place]
+
+
+def _first_outside(labels: np.ndarray, classes: int | None, void: int | None = None) -> tuple[int, Any] | None:
   if labels.dtype.kind not in 'iu' or not labels.size:
     return None
-  most = np.inf if info.num_classes is None else info.num_classes - 1
+  most = np.inf if classes is None else classes - 1
   if labels.min() >= 0 and labels.max() <= most:
     return None
-  bad = ((labels < 0) | (labels > most)).reshape(len(labels), -1)
-  row = int(bad.any(1).argmax())
-  value = labels.reshape(len(labels), -1)[row, bad[row].argmax()]
-  return row, f'the label is {value}; classes are numbered from 0' + ('' if most == np.inf else f' to {most}')
+  bad = (labels < 0) | (labels > most)
+  if void is not None:
+    bad &= labels != void
+  return _first(labels, bad) if bad.any() else None
+
+
+def _classes(value: Any, info: 'Info', beside: str = '') -> str:
+  """What is right in place of a label, and how to come by it."""
+  most = '' if info.num_classes is None else f' to {info.num_classes - 1}'
+  advice = 'leave out what has none' if value < 0 else 'number them so, or raise the num_classes of data and model'
+  return f'classes are numbered from 0{most}{beside}: {advice}'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +180,8 @@ class Kind:
       dotted path below `dl.data.statistics`. What is no field of `Info` is kept in `Info.more`.
     of_all: whether statistics need every training example; otherwise a sample of them is enough where they have to be
       read one by one.
-    wrong: (values [b, ...], info) -> (row, what is wrong with it), or None: looked at on the host, in every batch.
+    wrong: (values [b, ...], info) -> (row, what is wrong with it), or None: looked at on the host, in every batch. The
+      model's number of outputs is in `info` where the data states none (`dl.contract.task.Task.limits`).
     unfit: (what a user gives to `predict`, info) -> why the model cannot have learned from the like, or None.
     reader: what `dl.predict` reads files by: a class of `dl.data.readers.FileReader`, or its dotted path
       below `dl.data.readers`; None for what nothing is predicted from.
@@ -176,6 +225,7 @@ TOKENS = Kind(
   inputs=True,
   batch=whole,
   facts=('vocab_size', 'vocabulary'),
+  wrong=outside_vocabulary,
   reader='Tokens',
 )
 LABEL = Kind(
@@ -191,10 +241,12 @@ TARGET = Kind(
   facts=('target_mean', 'target_std'),
   statistics='of_target',
   of_all=True,
+  wrong=not_finite,
 )
 LABEL_MAP = Kind(
   name='label_map',  # [h, w] class indices, beside one that stands for none
-  facts=('num_classes', 'class_names', 'class_counts'),
+  facts=('num_classes', 'class_names', 'class_counts', 'void_label'),
+  wrong=outside_classes_or_void,
 )
 OTHER = Kind(name='other')
 """What stands beside an example and is none of these: an id, say."""

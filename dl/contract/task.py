@@ -65,6 +65,13 @@ class Task:
   def check(self, batch: PyTree) -> None:
     """Compares model and data by shape alone (`batch` holds `jax.ShapeDtypeStruct`); raises ConfigError."""
 
+  def limits(self, batch: PyTree) -> Mapping[str, Any]:
+    """Facts of the data (`Info`) which the model sets where the data states none, as the most classes there may be.
+
+    By shapes alone, after `check`; all batches are held to them.
+    """
+    return {}
+
   def loss(
     self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:

@@ -1,11 +1,13 @@
 """Reading single examples where that may fail or never end: what failed is named, and counted or left out."""
 
 import contextlib
+import copy
+import dataclasses
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -25,11 +27,13 @@ class Reader:
   """Reads the examples of a source one by one, from any thread.
 
   Attributes:
-    info: what the source says itself: the kinds of its columns among it.
+    info: what the source says itself, the kinds of its columns among it, and what it is held to.
     skipped: index in the source -> why the example could not be read.
   """
 
-  def __init__(self, source: Source, transform: Transform | None, on_error: OnError, where: str):
+  def __init__(
+    self, source: Source, transform: Transform | None, on_error: OnError, where: str, facts: Mapping[str, Any]
+  ):
     """Keeps the arguments.
 
     Args:
@@ -37,12 +41,19 @@ class Reader:
       transform: host transform of each example.
       on_error: 'stop' raises the first error; 'skip' takes the next example that can be read.
       where: the config path, for error lines.
+      facts: of the data, which others than the source say.
     """
     self._source, self._transform, self._skips, self._where = source, transform, on_error == 'skip', where
     self._files, self._places = getattr(source, 'paths', None), getattr(source, 'index', None)
-    self.info = stated(source)
+    self.info = dataclasses.replace(stated(source), **facts)
     self._reading: dict[int, tuple[int, float]] = {}
     self.skipped: dict[int, str] = {}
+
+  def expecting(self, limits: Mapping[str, Any]) -> Self:
+    """The same, which holds examples to further facts, where it knows none of these."""
+    other = copy.copy(self)
+    other.info = self.info.completed(limits)
+    return other
 
   def read(
     self, candidates: Iterable[int], generator: Callable[[], np.random.Generator | None]

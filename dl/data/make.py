@@ -39,6 +39,7 @@ def make(
   process_count: int = 1,
   where: str = 'config.data',
   own_data: bool = False,
+  facts: Mapping[str, Any] | None = None,
 ) -> Pipeline:
   """Builds the source which `spec` names, and its pipeline.
 
@@ -53,6 +54,7 @@ def make(
     where: the config path, for error lines.
     own_data: whether the spec names other data than the training's; then all of it is evaluated, unless it is cut by
       the spec or the source.
+    facts: of the data, which others than the source say (`dl.contract.info.Info`).
 
   Raises:
     ConfigError: anything in the spec that cannot be used.
@@ -67,7 +69,7 @@ def make(
   augmented = train and bool(spec.get('augment'))
   transform = transforms.make(options.pop('transform', ()), f'{where}.transform')
   pipeline = Pipeline(
-    _source(spec, spec.get('split', 'train') if split is None else split, where, own_data),
+    _source(spec, spec.get('split', 'train') if split is None else split, where, own_data, facts),
     **options,
     seed=seed,
     train=train,
@@ -75,6 +77,7 @@ def make(
     transform=transform,
     process_index=process_index,
     process_count=process_count,
+    facts=facts,
     where=where,
   )
   if train and pipeline.batch_size > len(pipeline.source):
@@ -97,7 +100,7 @@ def keys(name: str, where: str) -> tuple[str, ...] | None:
   return 'name', 'split', *RESERVED, *(parameters if 'split' in parameters else (*parameters, *RULES))
 
 
-def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> Any:
+def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool, facts: Mapping[str, Any] | None) -> Any:
   if not isinstance(split, str):
     raise ConfigError(f'{where}.split: expected the name of a split, got {split!r}')
   arguments = {k: v for k, v in spec.items() if k not in (*RESERVED, 'split')}
@@ -114,13 +117,13 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool) -> 
       known = nearest(name, [*parameters, *RULES])
       raise ConfigError(f'{where}.{name}: {target.__name__} takes no argument {name!r}; {known}')
   rules = {k: v for k, v in arguments.items() if k in RULES and k not in parameters}
-  build.check_arguments(part, rules, where, given=('source', 'split', 'timeout'))
+  build.check_arguments(part, rules, where, given=('source', 'split', 'timeout', 'facts'))
   rest = {k: v for k, v in arguments.items() if k not in rules}
   source = build.build(rest, 'dl.data.sources', where, object, **given)
   if own_data and not rules and not getattr(source, 'default_test', 0) and getattr(source, 'parts', None) is None:
     split = 'all'
   try:
-    return part(source, split, **rules, timeout=spec.get('timeout', 600.0))
+    return part(source, split, **rules, timeout=spec.get('timeout', 600.0), facts=facts)
   except ConfigError as e:
     raise ConfigError(str(e) if where in str(e) else f'{where}: {e}') from e
 

@@ -4,8 +4,9 @@ test = part(Digits(), 'test')
 train = part(MySet('data.h5'), test=0.2, split_seed=3)
 """
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dl.config.bounds import Count, NotNegative, Positive, Seed, Size
 from dl.contract.info import Info
 from dl.data import statistics
 from dl.data.pipeline import Pipeline
-from dl.data.source import Arrays, Example, stated, title
+from dl.data.source import Arrays, Example, stated, title, wrong_with
 from dl.data.splits import choose
 from dl.errors import ConfigError, StuckError, TrainingError
 
@@ -41,6 +42,7 @@ class Part:
     index: Int[np.ndarray, ' k'],
     train: Int[np.ndarray, ' t'] | None = None,
     timeout: Positive = 600.0,
+    facts: Mapping[str, Any] | None = None,
   ):
     """Keeps the arguments.
 
@@ -49,8 +51,10 @@ class Part:
       index: places of the examples in it.
       train: places of the training examples, which `info` is about; None for these.
       timeout: seconds to wait for examples that `info` reads.
+      facts: of the data, which others than the source say.
     """
     self.whole, self.index, self._train, self._timeout = whole, index, index if train is None else train, timeout
+    self._facts = dict(facts or {})
     self.source = whole.take(index) if hasattr(whole, 'take') else None
 
   @property
@@ -76,8 +80,8 @@ class Part:
 
   @property
   def stated(self) -> Info:
-    """What the source says itself."""
-    return stated(self.whole)
+    """What the source says itself, and the facts that others say."""
+    return dataclasses.replace(stated(self.whole), **self._facts)
 
   @functools.cached_property
   def info(self) -> Info:
@@ -93,7 +97,7 @@ class Part:
       return info.completed(trained.facts())
     if isinstance(trained, Arrays):
       return statistics.complete(info, trained.columns)
-    return _from_examples(self.whole, self._train, info, self._timeout)
+    return _from_examples(self.whole, self._train, info, self._timeout, self._facts)
 
   def __len__(self) -> int:
     return len(self.index if self.source is None else self.source)
@@ -115,6 +119,7 @@ def part(
   fold: Count = 0,
   split_seed: Seed = 0,
   timeout: Positive = 600.0,
+  facts: Mapping[str, Any] | None = None,
 ) -> Part:
   """A part of a source; its `info` says the facts of the training part, whatever part it is.
 
@@ -130,22 +135,23 @@ def part(
     fold: see `folds`.
     split_seed: of the shuffle which decides; it is not the run's seed, so that every run has the same test part.
     timeout: seconds to wait for examples which have to be read for `info`.
+    facts: of the data, which others than the source say (`dl.contract.info.Info`).
 
   Raises:
     ConfigError: an unknown or empty split, sizes which cannot be, or labels which are no classes.
   """
   if not len(source):
     raise ConfigError(f'{title(source)} is empty')
-  info, labels = stated(source), _labels(source)
+  info, labels = dataclasses.replace(stated(source), **(facts or {})), _labels(source)
   known = source.columns if isinstance(source, Arrays) else {} if labels is None else {'label': labels}
   for column, values in known.items():
-    if wrong := info.kind(column).wrong(values, info):
+    if wrong := wrong_with(column, values, info):
       raise ConfigError(f'example {wrong[0]}: {wrong[1]}')
   given = getattr(source, 'parts', None)
   size = getattr(source, 'default_test', 0) if test is None else test
   rules = dict(seed=split_seed, test=size, validation=validation, stratify=stratify, folds=folds, fold=fold)
   strata = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in 'iu' else None
-  return Part(source, *choose(split, len(source), strata, given, **rules), timeout)
+  return Part(source, *choose(split, len(source), strata, given, **rules), timeout, facts)
 
 
 def _labels(source: Any) -> Num[np.ndarray, 'n ...'] | None:
@@ -166,7 +172,9 @@ def _is_small(source: Any) -> bool:
   return len(source) * sum(np.asarray(values).nbytes for values in one.values()) <= IN_MEMORY_BYTES
 
 
-def _from_examples(source: Any, train: Int[np.ndarray, ' t'], info: Info, timeout: float) -> Info:
+def _from_examples(
+  source: Any, train: Int[np.ndarray, ' t'], info: Info, timeout: float, facts: Mapping[str, Any]
+) -> Info:
   """What the training examples say: all of them where they are in memory, or else a sample, read by threads.
 
   Examples that cannot be read, or which differ in shape, are left out: training says what is wrong with them.
@@ -175,7 +183,8 @@ def _from_examples(source: Any, train: Int[np.ndarray, ' t'], info: Info, timeou
     every = bool(getattr(source, 'vectorized', False)) and _is_small(source)
     if not every:
       train = train[np.unique(np.linspace(0, len(train) - 1, min(statistics.SAMPLE, len(train))).astype(int))]
-    sample = Pipeline(Part(source, train), min(256, len(train)), train=False, on_error='skip', timeout=timeout)
+    part = Part(source, train, facts=facts)
+    sample = Pipeline(part, min(256, len(train)), train=False, on_error='skip', timeout=timeout)
     columns = list(sample.example())
     if not statistics.wanted(info, columns, every):
       return info

@@ -5,7 +5,7 @@ import copy
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -60,6 +60,7 @@ class Pipeline:
     timeout: float = 600.0,
     process_index: int = 0,
     process_count: int = 1,
+    facts: Mapping[str, Any] | None = None,
     where: str = 'config.data',
   ):
     """Checks and keeps the arguments; reads nothing.
@@ -79,6 +80,7 @@ class Pipeline:
       timeout: seconds to wait for a batch of examples which are read by threads; then the run ends.
       process_index: which contiguous slice of each batch is this process's.
       process_count: number of processes; it must divide `batch_size`.
+      facts: of the data, which others than the source say (`dl.contract.info.Info`).
       where: the config path, for error lines.
 
     Raises:
@@ -117,7 +119,7 @@ class Pipeline:
     )
     self._rows = self._order.rows
     try:
-      self._reader = Reader(source, transform, on_error, where)
+      self._reader = Reader(source, transform, on_error, where, facts or {})
     except ConfigError as e:
       raise ConfigError(f'{where}: {e}') from e
     self._gathers = bool(getattr(source, 'vectorized', False)) and transform is None
@@ -172,11 +174,21 @@ class Pipeline:
     """Raises ConfigError where a batch of this process is more than the machine can hold."""
     memory.check_batch(self.example(), self._rows, f'{self._where}.batch_size')
 
-  def reseeded(self, seed: int) -> Self:
-    """The same examples in the order of another seed."""
+  def expecting(self, limits: Mapping[str, Any]) -> Self:
+    """The same batches, held to what a model says of the data where that says nothing (`Task.limits`)."""
+    other = self._copy()
+    other._reader = self._reader.expecting(limits)
+    return other
+
+  def _copy(self) -> Self:
     other = copy.copy(self)
     for name in ('_examples', '_batches'):
       other.__dict__.pop(name, None)
+    return other
+
+  def reseeded(self, seed: int) -> Self:
+    """The same examples in the order of another seed."""
+    other = self._copy()
     other._seed, other._order = seed, self._order.reseeded(seed)
     return other
 

@@ -40,7 +40,7 @@ from jaxtyping import Int, Num
 
 from dl.config import build
 from dl.contract.info import Info
-from dl.contract.kinds import KINDS, OTHER, Kind
+from dl.contract.kinds import KINDS, OTHER, Kind, Wrong
 from dl.errors import ConfigError
 
 Example = dict[str, np.ndarray]
@@ -130,11 +130,17 @@ def as_batch(columns: Mapping[str, Any], info: Info) -> Example:
   """
   batch = {}
   for name, values in columns.items():
-    kind = info.kind(name)
-    batch[name] = standard(name, values, kind)
-    if wrong := kind.wrong(batch[name], info):
+    batch[name] = standard(name, values, info.kind(name))
+    if wrong := wrong_with(name, batch[name], info):
       raise ConfigError(wrong[1])
   return batch
+
+
+def wrong_with(column: str, values: Num[np.ndarray, 'b ...'], info: Info) -> Wrong | None:
+  """(row, what is wrong with it) of the first of a column's values that its kind calls wrong, or None."""
+  kind = info.kind(column)
+  wrong = kind.wrong(values, info)
+  return wrong if wrong is None or column == kind.name else (wrong[0], f'{column!r}: {wrong[1]}')
 
 
 def stated(source: Any) -> Info:

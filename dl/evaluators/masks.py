@@ -21,7 +21,7 @@ from dl.show import pictures
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masks(Evaluator):
-  """Of a segmentation, `dl.tasks.segment.Segment` or alike: it has `inputs`, `apply`, `pixels` and `void_label`.
+  """Of a segmentation, `dl.tasks.segment.Segment` or alike: it has `inputs`, `apply`, `pixels` and `void`.
 
   Metrics: mean_iou, and iou, one number a class. Artifacts: a table of the classes; a picture of a few examples, evenly
   spread: the image, the truth, and the prediction.
@@ -60,14 +60,14 @@ class Masks(Evaluator):
     for image, truth, drawn in zip(*(centre_crop(batch[k], middle.shape[1:]) for k in ('image', 'label_map')), middle):
       if image.shape[-1] != 3:
         image = image[..., :1]
-      truth = np.where(truth == (-1 if task.void_label is None else task.void_label), -1, truth)
+      truth = np.where(truth == (-1 if task.void is None else task.void), -1, truth)
       rows += [pictures.overlay(image, np.zeros_like(truth))]
       rows += [pictures.overlay(image, classes) for classes in (truth, drawn)]
     return {'classes': _table(counts, names), 'masks': pictures.grid(np.stack(rows), columns=3, padding=4)}
 
 
 def _outputs(task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Float[Array, 'b h w classes']:
-  if 'label_map' not in batch or not all(hasattr(task, name) for name in ('inputs', 'apply', 'pixels', 'void_label')):
+  if 'label_map' not in batch or not all(hasattr(task, name) for name in ('inputs', 'apply', 'pixels', 'void')):
     raise ConfigError(f'Masks are of segmentations, which {type(task).__name__} on {", ".join(sorted(batch))} is not')
   return task.apply(state.params, state.extra, task.inputs(batch), key, False)[0]
 

@@ -114,6 +114,12 @@ class Classify(Supervised):
       jax.ShapeDtypeStruct(batch['label'].shape, batch['label'].dtype),
     )
 
+  def limits(self, batch: PyTree) -> dict[str, int]:
+    if self.info.num_classes is not None:
+      return {}
+    shape = self.outputs_shape(batch)
+    return {'num_classes': max(shape[1] if len(shape) == 2 else 1, 2)}  # one logit is for two classes
+
   def measure(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Metrics:
     logits, label, mask = class_logits(outputs), batch['label'], batch['mask']
     metrics = {'accuracy': Mean.of(correct(logits, label), mask, better='max')}

@@ -63,6 +63,9 @@ class LanguageModel(Network):
     if size is not None and shape[-1] < size:
       raise ConfigError(f'config.model.vocab_size is {shape[-1]}, but the data has {size} token ids')
 
+  def limits(self, batch: PyTree) -> dict[str, int]:
+    return {} if self.info.vocab_size is not None else {'vocab_size': self.outputs_shape(batch)[-1]}
+
   def loss(
     self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:

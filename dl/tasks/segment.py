@@ -38,7 +38,7 @@ class Segment(Supervised):
     dice_weight: factor of the Dice loss.
     class_weights: factors of the classes in the criterion; 'balanced' weighs each by the inverse of its share of the
       pixels of the training set.
-    void_label: label of pixels which count for nothing.
+    void_label: label of pixels which count for nothing; None takes the data's, where that states one.
     aux_weight: factor of the loss of each auxiliary head, where the network has some (arXiv 1612.01105).
     test_time_flip: outside of training, average the logits of each image and its mirror image.
   """
@@ -58,6 +58,11 @@ class Segment(Supervised):
     if not self.cross_entropy_weight and not self.dice_weight:
       raise ConfigError('config.task: cross_entropy_weight and dice_weight are both 0, so there is no loss')
     self.criterion_function()
+
+  @property
+  def void(self) -> int | None:
+    """The label of pixels which count for nothing."""
+    return self.info.void_label if self.void_label is None else self.void_label
 
   def criterion_function(self) -> losses.Loss:
     weights = class_factors(self.class_weights, self.info)
@@ -79,8 +84,11 @@ class Segment(Supervised):
       )
     if classes is not None and shape[-1] != classes:
       raise ConfigError(f'config.model.num_classes is {shape[-1]}, but the data has {classes} classes')
-    if self.void_label is not None and 0 <= self.void_label < shape[-1]:
-      raise ConfigError(f'config.task.void_label: {self.void_label} is one of the {shape[-1]} classes')
+    if self.void is not None and 0 <= self.void < shape[-1]:
+      raise ConfigError(f'config.task.void_label: {self.void} is one of the {shape[-1]} classes')
+
+  def limits(self, batch: PyTree) -> dict[str, int]:
+    return {} if self.info.num_classes is not None else {'num_classes': self.outputs_shape(batch)[-1]}
 
   def apply(
     self, params: dict[str, PyTree], extra: Any, inputs: Array, key: Key[Array, ''], train: bool
@@ -94,8 +102,8 @@ class Segment(Supervised):
   def forward(
     self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, 'b h w classes'], Any, Float[Array, ''], Metrics]:
-    if self.void_label is not None:  # an image of nothing else has no loss
-      some = (batch['label_map'] != self.void_label).any((1, 2))
+    if self.void is not None:  # an image of nothing else has no loss
+      some = (batch['label_map'] != self.void).any((1, 2))
       batch = batch | {'mask': batch['mask'] * some}
     return super().forward(params, extra, batch, key, train)
 
@@ -105,8 +113,8 @@ class Segment(Supervised):
     """(the label, the weight 0 or 1) of each pixel that the outputs tell of."""
     labels = centre_crop(self.targets(batch), outputs.shape[1:3])
     weight = jnp.broadcast_to(batch['mask'][:, None, None] > 0, labels.shape)
-    if self.void_label is not None:
-      weight &= labels != self.void_label
+    if self.void is not None:
+      weight &= labels != self.void
     return jnp.where(weight, labels, 0), weight.astype(jnp.float32)
 
   def losses(self, outputs: Float[Array, 'b h w classes'], batch: Batch) -> Float[Array, ' b']:

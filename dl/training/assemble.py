@@ -16,7 +16,7 @@ from dl import optim
 from dl.config import Experiment, build
 from dl.config.duration import to_steps
 from dl.contract import keys
-from dl.contract.info import Info, to_float
+from dl.contract.info import SAID_BY_TASKS, Info, to_float
 from dl.contract.state import State
 from dl.contract.task import Task
 from dl.data.make import make as make_pipeline
@@ -40,6 +40,7 @@ class Parts:
     total_steps: length of the training.
     steps_per_epoch: None for a task without data.
     pipeline: the training data; None where there is none, or where the parts come from a work directory.
+    limits: what batches are held to beside what the data states: `Task.limits`.
   """
 
   experiment: Experiment
@@ -50,6 +51,7 @@ class Parts:
   total_steps: int
   steps_per_epoch: float | None
   pipeline: Pipeline | None
+  limits: Mapping[str, Any]
 
   def init(self, given: Mapping[str, Any] | None = None) -> State:
     """The initial state, a pure function of the seed and of given arrays (path -> array); meant to be jitted."""
@@ -97,6 +99,10 @@ class Parts:
     """What is not as the config may promise, if anything."""
     return None if getattr(self.task, 'frozen_statistics', False) else self.optimizer.note(self.state.extra)
 
+  def held(self, pipelines: Mapping[str, Pipeline | None]) -> dict[str, Pipeline | None]:
+    """Evaluations whose batches are held to what those of the training are."""
+    return {name: pipeline and pipeline.expecting(self.limits) for name, pipeline in pipelines.items()}
+
   def record(self) -> dict[str, Any]:
     """What `run.json` keeps so that the parts can be assembled again without the data."""
     return {
@@ -130,6 +136,7 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
       split=None,
       seed=experiment.seed,
       train=True,
+      facts=_facts(experiment),
       **_share(experiment),
     )
     pipeline.check_memory()
@@ -151,12 +158,15 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   float_batch = jax.eval_shape(lambda b: to_float(b, info), batch)
   key = keys.shape()
   abstractly(lambda: task.check(float_batch))
+  limits = task.limits(float_batch)
+  if pipeline is not None:
+    pipeline = pipeline.expecting(limits)
   params, _ = abstractly(task.init, key, float_batch)
   length = optim.Length(total, steps_per_epoch, examples)
   optimizer = optim.make(experiment.optim, params, length, task.updates_per_step)
   state = abstractly(lambda: initial_state(task, optimizer.chains, experiment.seed, float_batch))
   abstractly(lambda s, b, k: task.step(s, b, k, optimizer.chains), state, float_batch, key, where='config.task')
-  return Parts(experiment, task, optimizer, batch, state, total, steps_per_epoch, pipeline)
+  return Parts(experiment, task, optimizer, batch, state, total, steps_per_epoch, pipeline, limits)
 
 
 def initial_state(
@@ -243,12 +253,18 @@ def _eval_pipeline(experiment: Experiment, name: str, changes: Mapping[str, Any]
     split=changes.get('split', name),
     seed=experiment.seed,
     train=False,
+    facts=_facts(experiment),
     **_share(experiment),
     where=f'config.eval.{name}',
     own_data='name' in changes,
   )
   pipeline.check_memory()
   return pipeline
+
+
+def _facts(experiment: Experiment) -> dict[str, int]:
+  """What the config says of the data outside of `data`."""
+  return {name: value for name in SAID_BY_TASKS if isinstance(value := experiment.task.get(name), int)}
 
 
 def _share(experiment: Experiment) -> dict[str, int]:

@@ -57,7 +57,7 @@ class Prepared(RunPlan):
 def plan(experiment: Experiment) -> RunPlan:
   """What a run does, checked by shapes; raises ConfigError for anything wrong with the config or its data."""
   parts = assemble(experiment)
-  evals, opinions = make_eval_pipelines(experiment), evaluators.make(parts)
+  evals, opinions = parts.held(make_eval_pipelines(experiment)), evaluators.make(parts)
   return RunPlan(parts, evals, opinions, schedule.make(parts, evaluation.numbers(parts, evals, opinions)))
 
 

@@ -16,9 +16,9 @@ from dl.contract.kinds import IMAGE, KINDS, Kind, whole
 from dl.data.make import make
 from dl.data.pipeline import Pipeline
 from dl.data.reading import read_inputs
-from dl.data.source import find_kind, kinds_of
+from dl.data.source import as_batch, find_kind, kinds_of, standard
 from dl.errors import ConfigError
-from dl.training.assemble import assemble
+from dl.training.assemble import assemble, make_eval_pipelines
 from dl.training.loop import train
 from dl.training.prediction import predict
 
@@ -161,6 +161,139 @@ def test_a_row_of_the_table_is_read_alike_in_training_and_prediction(monkeypatch
 def test_tokens_are_an_input_like_any_other():
   parts = assemble(experiment('Sentences', name=f'{__name__}.Bag'))
   assert parts.task.info.input == 'tokens' and parts.state.params['model']['Embed_0']['embedding'].shape == (7, 4)
+
+
+MAPS = np.asarray([[[0, 1], [2, 0]], [[0, 1], [2, -1]]])
+
+
+@pytest.mark.parametrize(
+  ('column', 'values', 'info', 'says'),
+  [
+    ('label', [0, -1], {}, 'the label is -1; classes are numbered from 0: leave out what has none'),
+    (
+      'label',
+      [0, 3],
+      dict(num_classes=3),
+      'from 0 to 2: number them so, or raise the num_classes of data and model',
+    ),
+    (
+      'label_map',
+      MAPS,
+      dict(num_classes=3),
+      'the label_map holds -1; classes are numbered from 0 to 2: leave out',
+    ),
+    (
+      'label_map',
+      MAPS,
+      dict(void_label=9),
+      'from 0, beside 9 for pixels without one: leave out what has none',
+    ),
+    ('label_map', MAPS % 10, dict(num_classes=3), r'holds 9; .* leave such pixels out by config.task.void_label=9'),
+    ('label_map', MAPS, dict(num_classes=3, void_label=-1), None),
+    ('label_map', (MAPS % 256).astype(np.uint8), dict(num_classes=3, void_label=255), None),
+    (
+      'tokens',
+      [[1, 2], [-1, 999]],
+      dict(vocab_size=10),
+      'the tokens hold 999; ids go from 0 to 9: encode the text',
+    ),
+    ('tokens', [[1, 9], [3, -1]], dict(vocab_size=10), None),
+    ('tokens', [[1, 999]], {}, None),
+    ('target', [0.5, np.nan], {}, 'the target is nan, which cannot be learned; leave out an example without a finite'),
+    ('target', [[0.5, 1], [2, -np.inf]], {}, 'the target is -inf'),
+    ('target', [0.5, 2], {}, None),
+  ],
+)
+def test_values_that_nothing_can_be_learned_from(column, values, info, says):
+  values, info = np.asarray(values), Info(**info)
+  if says is None:
+    assert as_batch({column: values}, info)[column].shape == values.shape
+    return
+  assert KINDS[column].wrong(standard(column, values), info)[0] == len(values) - 1
+  with pytest.raises(ConfigError, match=says) as e:
+    as_batch({column: values}, info)
+  assert '\n' not in str(e.value)
+  other = dataclasses.replace(info, kinds=(('other', KINDS[column]),))
+  with pytest.raises(ConfigError, match=f"^'other': .*{says}"):
+    as_batch({'other': values}, other)
+
+
+class Spoiled:
+  """Examples with anything in the place of one of them."""
+
+  vectorized = True
+
+  def __init__(self, column: str, value: int | None, most: int):
+    self._column, self._value, self._most = column, np.nan if value is None else value, most
+
+  def __len__(self):
+    return 20
+
+  def __getitem__(self, index):
+    rows = np.atleast_1d(index)
+    shape = {'label': (), 'target': (), 'label_map': (2, 2), 'tokens': (3,)}[self._column]
+    values = (rows % self._most).reshape(-1, *(1,) * len(shape)) * np.ones(shape)
+    values[rows == 13] = self._value
+    columns = {self._column: values if self._column == 'target' else values.astype(np.int32)}
+    if self._column != 'tokens':
+      columns['image'] = np.ones((len(rows), 2, 2, 1), np.float32)
+    return columns if np.ndim(index) else {name: values[0] for name, values in columns.items()}
+
+
+class Pixels(nn.Module):
+  """Logits of each pixel."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    return nn.Dense(self.num_classes)(x)
+
+
+GPT = dict(name='gpt.GPT', vocab_size=8, length=2, layers=1, heads=1, width=4)
+OF_TWO = dict(name='mlp.MLP', hidden=(), num_outputs=2)
+
+
+@pytest.mark.parametrize(
+  ('task', 'model', 'column', 'value', 'says'),
+  [
+    ('classify.Classify', OF_TWO, 'label', 2, 'the label is 2; classes are numbered from 0 to 1'),
+    ('lm.LanguageModel', GPT, 'tokens', 8, 'the tokens hold 8; ids go from 0 to 7'),
+    ('regress.Regress', dict(OF_TWO, num_outputs=1), 'target', None, 'the target is nan'),
+    ('segment.Segment', dict(name=f'{__name__}.Pixels', num_classes=2), 'label_map', -1, 'the label_map holds -1'),
+    ('segment.Segment', dict(name=f'{__name__}.Pixels', num_classes=2), 'label_map', 2, 'the label_map holds 2'),
+  ],
+)
+def test_what_the_model_has_no_output_for_is_named_before_any_step(task, model, column, value, says):
+  """Not by a loss that is not finite, of which a learning rate would be blamed."""
+  spec = dict(name=f'{__name__}.Spoiled', column=column, value=value, most=2, batch_size=4, stratify=False)
+  parts = assemble(
+    config.resolve(
+      dict(
+        task=dict(name=task),
+        model=model,
+        data=spec,
+        eval=dict(again=dict(split='train', batch_size=20)),
+        optim=dict(sgd=dict(name='sgd', learning_rate=0.1)),
+        train_for=1,
+      )
+    )
+  )
+  says = f'example 13: {says}'
+  with pytest.raises(ConfigError, match=says):
+    [parts.pipeline[step] for step in range(5)]
+  with pytest.raises(ConfigError, match=says):
+    parts.held(make_eval_pipelines(parts.experiment))['again'][0]
+
+
+def test_pixels_that_a_task_calls_void_are_none():
+  task = dict(name='segment.Segment', void_label=-1, normalize=True)
+  model = dict(name=f'{__name__}.Pixels', num_classes=2)
+  data = dict(name=f'{__name__}.Spoiled', column='label_map', value=-1, most=2, batch_size=20)
+  optim = dict(sgd=dict(name='sgd', learning_rate=0.1))
+  parts = assemble(config.resolve(dict(task=task, model=model, data=data, optim=optim, train_for=1)))
+  assert (parts.pipeline[0]['label_map'] == -1).sum() == 4 and parts.task.void == -1
+  assert parts.task.info.mean == (1.0,) and parts.limits == {'num_classes': 2}
 
 
 def padded(boxes):

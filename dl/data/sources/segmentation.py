@@ -82,7 +82,7 @@ class Pairs:
     if not class_names:
       most = max(self._largest(_classes(labels, values, void_label)) for _, labels in self._pairs)
       class_names = tuple(map(str, range(most + 1)))
-    self.info = Info(num_classes=len(class_names), class_names=class_names)
+    self.info = Info(num_classes=len(class_names), class_names=class_names, void_label=void_label)
 
   def take(self, index: Int[np.ndarray, ' k']) -> 'Maps':
     """These images and their label maps, decoded by threads.
@@ -274,9 +274,7 @@ def _tiles(
     if any(p[1] for p in pads):
       if void is None:
         h, w = labels.shape
-        raise ConfigError(
-          f'tile: {size[0]}x{size[1]} does not divide an image of {h}x{w}; void_label=255 (of the task, too) fills up'
-        )
+        raise ConfigError(f'tile: {size[0]}x{size[1]} does not divide an image of {h}x{w}; void_label=255 fills up')
       pixels = np.pad(pixels, (*pads, (0, 0)), mode='edge')
       labels = np.pad(labels, pads, constant_values=void)
     parts[0].append(_cut(pixels, size))
