@@ -101,6 +101,13 @@ SPANS = (
   '', ' ', '5', 'ten steps', '5 parsecs', 'epochs', '-5 steps', '1e400 steps', 'nan steps', 'inf epochs', '101 %',
   '200%', '5 steps 5', '1,000 steps', '% 5', '1e30 steps', '0x10 steps', '5 epochss', '--5 steps',
 )  # fmt: skip
+MESHES = (
+  {'data': 0}, {'data': -2}, {'data': 1.5}, {'data': 10**6}, {}, {'model': 1}, {'data': 'all'},
+  {'data': -1, 'model': -1}, {'data': 2**62, 'model': 4}, {'data': True},
+)  # fmt: skip
+PLACES = (
+  '/no/such/place', '', 'pyproject.toml', 'dl', '/dev/null', '~nobody/x', 'a\0b', '/', 'README.md/x', 'x' * 5000,
+)  # fmt: skip
 WRONG = (b'bytes', {1, 2}, {'zzz': 1}, ['a', {'b': 1}], 1 + 1j)
 NUMBERS = (math.nan, math.inf, -math.inf, 10**30, -(10**30))
 
@@ -166,94 +173,89 @@ def of_node(path: Path, value: Any, rng: random.Random, evaluated: bool) -> Iter
   if isinstance(value, bool):
     yield from (('type', v) for v in ('yes', 2, 0.5, [], None, 'nan', -1))
   elif isinstance(value, dict):
-    yield from (('type', v) for v in (3, 'text', [], True, -0.5, ['name'], None) if not _means_node(path, v))
-    if not free_form(path):
-      for typo in rng.sample(TYPOS, 4):
-        yield 'unknown', value | {typo: rng.choice([1, 0.5, 'x', {'name': 'x'}, None])}
-      if value:
-        key = rng.choice(list(value))
-        yield 'unknown', {(k + rng.choice('xs_')) if k == key else k: v for k, v in value.items()} | {key + 'Q': 1}
-    elif path == ('eval',):
-      yield from (('absurd', value | {'train': {}}), ('type', value | {'more': 3}), ('type', value | {'more': 'test'}))
-      yield 'unknown', value | {'more': {'splitt': 'test'}}
-      yield 'absurd', value | {'no_such_split': {'split': 'no_such_split'}}
-      yield from (('absurd', value | {bad: {}}) for bad in ('../x', 'a/b', 'a b', '.x', 'a\n', '<b>'))
-    elif path == ('mesh',):
-      for bad in (
-        {'data': 0},
-        {'data': -2},
-        {'data': 1.5},
-        {'data': 10**6},
-        {},
-        {'model': 1},
-        {'data': 'all'},
-        {'data': -1, 'model': -1},
-        {'data': 2**62, 'model': 4},
-        {'data': True},
-      ):
-        yield 'absurd', bad
-    elif path in (('expect',), ('baselines',)) and evaluated:
-      claim = [0.5, 0.1] if path == ('expect',) else {'other': 0.5}
-      for split in ('tset/accuracy', 'test', '', 'test/acuracy', 'accuracy/test', 'test/accuracy/x'):
-        yield 'unknown', value | {split: claim}
+    yield from _of_dict(path, value, rng, evaluated)
   elif isinstance(value, list):
-    yield from (('type', v) for v in (7, True, 0.5, {'a': 1}))
-    if name not in ('cite', 'sharding', 'mask', 'criterion', 'layers'):
-      yield 'type', 'text'
-    if value and not isinstance(value[0], dict) and len(path) > 1:
-      yield 'type', [*value, {'a': 1}]
-      yield 'type', [None, *value]
-      yield 'type', [value]
+    yield from _of_list(path, value)
   elif isinstance(value, int | float):
-    yield from (('type', v) for v in ('many', [], '', 'None', [value, {}], ' 1'))
-    yield from (('absurd', v) for v in NUMBERS)
-    below = lambda: rng.choice([-1, -0.1, -1e-6, -rng.random() - 1e-3, -rng.randint(2, 10**9)])
-    above = lambda: rng.choice([1.5, 2, 1.001 + rng.random(), rng.uniform(2, 1e6), 100])
-    if name in ('num_classes', 'num_outputs', 'num_actions'):
-      yield 'absurd', value + rng.choice([1, 7])  # than the data have
-    if name in ('heads', 'minibatches'):
-      yield 'absurd', 7  # which divides none of the sizes
-    if path[0] == 'expect' and path[-1] == 1:
-      yield 'absurd', -rng.random()
-    for rule, bad in (
-      (SIZES, lambda: rng.choice([0, below(), rng.randint(10**12, 10**15), rng.random(), 1.5])),
-      (BELOW_ONE, lambda: rng.choice([below(), above()])),
-      (SHARES, lambda: rng.choice([below(), above()])),
-      (NOT_NEGATIVE, below),
-      (DURATIONS, lambda: rng.choice([-1, -rng.randint(2, 10**6), 0.5, 1.5, *SPANS])),
-    ):
-      if rule.fullmatch(name) and not (rule is SIZES and path[0] == 'expect'):
-        yield from (('absurd', bad()) for _ in range(6))
+    yield from _of_number(path, value, rng)
   elif isinstance(value, str):
-    yield from (('type', v) for v in (3.7, [], True, -1, math.nan, [value, value]) if not _means(name, v))
-    if DURATIONS.fullmatch(name):
-      yield from (('absurd', v) for v in rng.sample(SPANS, 12))
-      yield 'absurd', f'-{rng.randint(1, 99)} epochs'
-    elif PATTERNS.fullmatch(name) or 'layers' in path:
-      yield from (('regex', v) for v in rng.sample(BROKEN, 8))
-    elif PATHS.fullmatch(name):
-      for bad in (
-        '/no/such/place',
-        '',
-        'pyproject.toml',
-        'dl',
-        '/dev/null',
-        '~nobody/x',
-        'a\0b',
-        '/',
-        'README.md/x',
-        'x' * 5000,
-      ):
-        yield 'file', bad
-    elif not FREE.fullmatch(name):
-      yield from (('unknown', v) for v in ('', *rng.sample(NONSENSE, 5), value + 'x', 'q' + value, value.swapcase()))
-      yield 'unknown', ''.join(rng.choices('abcdefghij_.', k=8))
-    if path[-1] == 'name':
-      yield from (('unknown', v) for v in OTHERS)
+    yield from _of_text(path, value, rng)
   elif value is None:
     if name == 'model':
       yield 'type', 3
     yield from (('type', v) for v in ([1, {'a': 2}], -0.5) if not _means(name, v))
+
+
+def _of_dict(path: Path, value: dict, rng: random.Random, evaluated: bool) -> Iterator[tuple[str, Any]]:
+  yield from (('type', v) for v in (3, 'text', [], True, -0.5, ['name'], None) if not _means_node(path, v))
+  if not free_form(path):
+    for typo in rng.sample(TYPOS, 4):
+      yield 'unknown', value | {typo: rng.choice([1, 0.5, 'x', {'name': 'x'}, None])}
+    if value:
+      key = rng.choice(list(value))
+      yield 'unknown', {(k + rng.choice('xs_')) if k == key else k: v for k, v in value.items()} | {key + 'Q': 1}
+  elif path == ('eval',):
+    yield from (('absurd', value | {'train': {}}), ('type', value | {'more': 3}), ('type', value | {'more': 'test'}))
+    yield 'unknown', value | {'more': {'splitt': 'test'}}
+    yield 'absurd', value | {'no_such_split': {'split': 'no_such_split'}}
+    yield from (('absurd', value | {bad: {}}) for bad in ('../x', 'a/b', 'a b', '.x', 'a\n', '<b>'))
+  elif path == ('mesh',):
+    yield from (('absurd', bad) for bad in MESHES)
+  elif path in (('expect',), ('baselines',)) and evaluated:
+    claim = [0.5, 0.1] if path == ('expect',) else {'other': 0.5}
+    for split in ('tset/accuracy', 'test', '', 'test/acuracy', 'accuracy/test', 'test/accuracy/x'):
+      yield 'unknown', value | {split: claim}
+
+
+def _of_list(path: Path, value: list) -> Iterator[tuple[str, Any]]:
+  name = name_of(path)
+  yield from (('type', v) for v in (7, True, 0.5, {'a': 1}))
+  if name not in ('cite', 'sharding', 'mask', 'criterion', 'layers'):
+    yield 'type', 'text'
+  if value and not isinstance(value[0], dict) and len(path) > 1:
+    yield 'type', [*value, {'a': 1}]
+    yield 'type', [None, *value]
+    yield 'type', [value]
+
+
+def _of_number(path: Path, value: float, rng: random.Random) -> Iterator[tuple[str, Any]]:
+  name = name_of(path)
+  yield from (('type', v) for v in ('many', [], '', 'None', [value, {}], ' 1'))
+  yield from (('absurd', v) for v in NUMBERS)
+  below = lambda: rng.choice([-1, -0.1, -1e-6, -rng.random() - 1e-3, -rng.randint(2, 10**9)])
+  above = lambda: rng.choice([1.5, 2, 1.001 + rng.random(), rng.uniform(2, 1e6), 100])
+  if name in ('num_classes', 'num_outputs', 'num_actions'):
+    yield 'absurd', value + rng.choice([1, 7])  # than the data have
+  if name in ('heads', 'minibatches'):
+    yield 'absurd', 7  # which divides none of the sizes
+  if path[0] == 'expect' and path[-1] == 1:
+    yield 'absurd', -rng.random()
+  for rule, bad in (
+    (SIZES, lambda: rng.choice([0, below(), rng.randint(10**12, 10**15), rng.random(), 1.5])),
+    (BELOW_ONE, lambda: rng.choice([below(), above()])),
+    (SHARES, lambda: rng.choice([below(), above()])),
+    (NOT_NEGATIVE, below),
+    (DURATIONS, lambda: rng.choice([-1, -rng.randint(2, 10**6), 0.5, 1.5, *SPANS])),
+  ):
+    if rule.fullmatch(name) and not (rule is SIZES and path[0] == 'expect'):
+      yield from (('absurd', bad()) for _ in range(6))
+
+
+def _of_text(path: Path, value: str, rng: random.Random) -> Iterator[tuple[str, Any]]:
+  name = name_of(path)
+  yield from (('type', v) for v in (3.7, [], True, -1, math.nan, [value, value]) if not _means(name, v))
+  if DURATIONS.fullmatch(name):
+    yield from (('absurd', v) for v in rng.sample(SPANS, 12))
+    yield 'absurd', f'-{rng.randint(1, 99)} epochs'
+  elif PATTERNS.fullmatch(name) or 'layers' in path:
+    yield from (('regex', v) for v in rng.sample(BROKEN, 8))
+  elif PATHS.fullmatch(name):
+    yield from (('file', bad) for bad in PLACES)
+  elif not FREE.fullmatch(name):
+    yield from (('unknown', v) for v in ('', *rng.sample(NONSENSE, 5), value + 'x', 'q' + value, value.swapcase()))
+    yield 'unknown', ''.join(rng.choices('abcdefghij_.', k=8))
+  if path[-1] == 'name':
+    yield from (('unknown', v) for v in OTHERS)
 
 
 NULLABLE = ('data', 'model', 'early_stop', 'init_from')

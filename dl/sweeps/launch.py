@@ -94,65 +94,127 @@ def execute(
     finished: a run which has ended -> what to say of it, its metric say.
     stream: where lines of progress go; sys.stderr if None.
   """
-  stream = sys.stderr if stream is None else stream
-  say = lambda *facts: print('   '.join(fact for fact in facts if fact), file=stream, flush=True)
-  waiting = [run for run in runs if status(workdir / run.name) != 'complete']
-  done, failed, interrupted = len(runs) - len(waiting), {}, False
-  elsewhere: list[Trial] = []
-  say(f'{len(runs)} runs, {done} of them complete; {parallel} at once; output in {workdir / LOGS}')
-  going: dict[str, tuple[Trial, subprocess.Popen, float]] = {}
-  clock = _Clock(len(runs), sum(_fraction(workdir / run.name) for run in runs))
+  execution = _Execution(workdir, sweep, runs, parallel, finished, sys.stderr if stream is None else stream)
   (workdir / LOGS).mkdir(parents=True, exist_ok=True)
   try:
     with interruption() as told_to_stop:
-      passed_on = False
-      while going or ((waiting or elsewhere) and not told_to_stop()):
-        while waiting and len(going) + len(elsewhere) < parallel and not told_to_stop():
-          run = waiting.pop(0)
-          if by := workdirs.holder(workdir / run.name):  # of a sweep that was killed, or of SLURM
-            elsewhere.append(run)
-            say(f'{run.name} is trained by {by}, which is waited for')
-            continue
-          going[run.name] = (run, _start(workdir, sweep, run, parallel), time.monotonic())
-        if told_to_stop() and not passed_on:
-          passed_on = True
-          say(f'told to stop: {len(going)} runs save')
-          for _, process, _ in going.values():
-            process.send_signal(signal.SIGTERM)
+      while execution.going or (execution.left and not told_to_stop()):
+        while execution.has_room and not told_to_stop():
+          execution.start_next()
+        if told_to_stop():
+          execution.pass_on()
         time.sleep(_POLL)
-        for run in [run for run in elsewhere if not workdirs.holder(workdir / run.name)]:
-          elsewhere.remove(run)
-          if workdirs.is_complete(workdir / run.name):
-            done += 1
-            say(f'{done}/{len(runs)}', run.name, 'complete', finished(run))
-          else:
-            waiting.insert(0, run)
-        for run, process, began in list(going.values()):
-          if process.poll() is None:
-            continue
-          del going[run.name]
-          stopped = passed_on and process.returncode in (-signal.SIGTERM, -signal.SIGINT)
-          if stopped and workdirs.is_complete(workdir / run.name):  # told to stop when it had done
-            what, done = 'complete', done + 1
-          elif process.returncode == RESUME or stopped:
-            interrupted, what = True, 'interrupted'
-          elif process.returncode:
-            failed[run.name] = error_line(workdir, run, process.returncode)
-            what = f'failed ({failed[run.name]})'
-            done += 1
-          else:
-            what, done = 'complete', done + 1
-          left = '' if passed_on else clock.left(done + sum(_fraction(workdir / name) for name in going))
-          say(f'{done}/{len(runs)}', run.name, what, finished(run), duration(time.monotonic() - began), left)
-        if clock.due():
-          now = done + sum(_fraction(workdir / name) for name in going)
-          say(f'{done}/{len(runs)}', percent(now / len(runs), 0), f'{len(going)} running', clock.left(now))
-      interrupted |= bool(waiting or elsewhere)
+        execution.look()
   finally:
-    for _, process, _ in going.values():  # on a second signal, or an error of this process
+    execution.kill()  # on a second signal, or an error of this process
+  return Outcome(execution.failed, execution.interrupted or execution.left)
+
+
+class _Execution:
+  """The runs of a sweep on their way, from waiting to done.
+
+  Attributes:
+    going: name of a run -> the run, its process, and when that was started.
+    failed: names of runs -> error lines.
+    interrupted: whether a run has stopped before its end.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    sweep: Sweep,
+    runs: Sequence[Trial],
+    parallel: int,
+    finished: Callable[[Trial], str],
+    stream: TextIO,
+  ):
+    """Says how many there are; the arguments are those of `execute`."""
+    self._workdir, self._sweep, self._parallel = workdir, sweep, parallel
+    self._finished, self._stream = finished, stream
+    self._waiting = [run for run in runs if status(workdir / run.name) != 'complete']
+    self._elsewhere: list[Trial] = []  # trained by another process
+    self.going: dict[str, tuple[Trial, subprocess.Popen, float]] = {}
+    self._total, self._done = len(runs), len(runs) - len(self._waiting)
+    self.failed: dict[str, str] = {}
+    self.interrupted = self._passed_on = False
+    self._clock = _Clock(len(runs), sum(_fraction(workdir / run.name) for run in runs))
+    self._say(f'{len(runs)} runs, {self._done} of them complete; {parallel} at once; output in {workdir / LOGS}')
+
+  @property
+  def left(self) -> bool:
+    """Whether there are runs which no process of this sweep has begun."""
+    return bool(self._waiting or self._elsewhere)
+
+  @property
+  def has_room(self) -> bool:
+    """Whether one of them can begin now."""
+    return bool(self._waiting) and len(self.going) + len(self._elsewhere) < self._parallel
+
+  def start_next(self) -> None:
+    """Starts the next run, unless another process trains it, of a sweep that was killed, or of SLURM."""
+    run = self._waiting.pop(0)
+    if by := workdirs.holder(self._workdir / run.name):
+      self._elsewhere.append(run)
+      self._say(f'{run.name} is trained by {by}, which is waited for')
+    else:
+      process = _start(self._workdir, self._sweep, run, self._parallel)
+      self.going[run.name] = (run, process, time.monotonic())
+
+  def pass_on(self) -> None:
+    """Tells all that are going to save and end, once."""
+    if not self._passed_on:
+      self._passed_on = True
+      self._say(f'told to stop: {len(self.going)} runs save')
+      for _, process, _ in self.going.values():
+        process.send_signal(signal.SIGTERM)
+
+  def look(self) -> None:
+    """Notes which runs have ended, and says how far the others are every now and then."""
+    for run in [run for run in self._elsewhere if not workdirs.holder(self._workdir / run.name)]:
+      self._elsewhere.remove(run)
+      if workdirs.is_complete(self._workdir / run.name):
+        self._done += 1
+        self._say_of_runs(run.name, 'complete', self._finished(run))
+      else:
+        self._waiting.insert(0, run)
+    for run, process, began in list(self.going.values()):
+      if process.poll() is not None:
+        del self.going[run.name]
+        what = self._ended(run, process.returncode)
+        left = '' if self._passed_on else self._clock.left(self._now())
+        self._say_of_runs(run.name, what, self._finished(run), duration(time.monotonic() - began), left)
+    if self._clock.due():
+      now = self._now()
+      self._say_of_runs(percent(now / self._total, 0), f'{len(self.going)} running', self._clock.left(now))
+
+  def kill(self) -> None:
+    """Ends what is still going, at once."""
+    for _, process, _ in self.going.values():
       process.kill()
       process.wait()
-  return Outcome(failed, interrupted)
+
+  def _ended(self, run: Trial, code: int) -> str:
+    """What became of a run whose process has ended; it is counted."""
+    stopped = self._passed_on and code in (-signal.SIGTERM, -signal.SIGINT)
+    if code == 0 or (stopped and workdirs.is_complete(self._workdir / run.name)):  # told to stop when it had done
+      self._done += 1
+      return 'complete'
+    if code == RESUME or stopped:
+      self.interrupted = True
+      return 'interrupted'
+    self._done += 1
+    self.failed[run.name] = error_line(self._workdir, run, code)
+    return f'failed ({self.failed[run.name]})'
+
+  def _now(self) -> float:
+    """How many runs, and parts of runs, are done."""
+    return self._done + sum(_fraction(self._workdir / name) for name in self.going)
+
+  def _say(self, *facts: str) -> None:
+    print('   '.join(fact for fact in facts if fact), file=self._stream, flush=True)
+
+  def _say_of_runs(self, *facts: str) -> None:
+    self._say(f'{self._done}/{self._total}', *facts)
 
 
 def error_line(workdir: pathlib.Path, run: Trial, code: int) -> str:
