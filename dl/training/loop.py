@@ -78,6 +78,7 @@ def train(
     stack.enter_context(profiler)
     throttle = feed.bounded(feed.queue_depth(parts.batch))
     batches = meter.waiting(feed.device_batches(parts, mesh, step, plan.calls(step)))
+    shows = type(parts.task).artifacts is not Task.artifacts
 
     def save() -> None:
       recorder.flush()
@@ -107,18 +108,15 @@ def train(
         recorder.flush()
 
       if 'eval' in due:
-        for name, pipeline in run.evals.items():
-          with meter:
-            values = evaluation.evaluate(run.measures[name], state, pipeline, mesh)
-          session.evaluated(step, name, values)
-          progress.update(step, {f'{name} {k}': v for k, v in values.items() if not isinstance(v, list)})
+        with meter:
+          evaluate(run, session, progress, step, state)
         stopped = plan.stop_reason(session.history, step)
         if stopped and 'log' not in due:
           recorder.put(step, sums)
           recorder.flush()
           sums = functions.new_sums()
 
-      if ('artifacts' in due or stopped) and type(parts.task).artifacts is not Task.artifacts:
+      if ('artifacts' in due or stopped) and shows:
         with meter:
           session.write_artifacts(step, artifacts(run, state))
 
@@ -132,13 +130,26 @@ def train(
     session.wait()
     status = 'complete' if step == plan.total or stopped else 'interrupted'
     if status == 'complete' and not session.complete:
-      averaged = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
-      for name, pipeline in run.evals.items():
-        shown = evaluation.findings(run.evaluators[name], parts.task, averaged, pipeline, mesh, experiment.seed)
-        session.write_artifacts(step, {f'{name}_{k}': v for k, v in shown.items()})
+      examine(run, session, step, state)
     session.finish(status, step, stopped)
-  metrics = {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in session.history}
-  return Result(status, step, state, metrics, stopped)
+  return Result(status, step, state, session.latest(), stopped)
+
+
+def evaluate(run: Prepared, session: Session, progress: Progress | Hidden, step: int, state: State) -> None:
+  """Measures a state on each evaluation, logs and shows the numbers."""
+  for name, pipeline in run.evals.items():
+    values = evaluation.evaluate(run.measures[name], state, pipeline, run.mesh)
+    session.evaluated(step, name, values)
+    progress.update(step, {f'{name} {k}': v for k, v in values.items()})
+
+
+def examine(run: Prepared, session: Session, step: int, state: State) -> None:
+  """Writes what the evaluators find in the last state of a run."""
+  task, experiment = run.parts.task, run.experiment
+  averaged = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
+  for name, pipeline in run.evals.items():
+    shown = evaluation.findings(run.evaluators[name], task, averaged, pipeline, run.mesh, experiment.seed)
+    session.write_artifacts(step, {f'{name}_{k}': v for k, v in shown.items()})
 
 
 def artifacts(run: Prepared, state: State) -> dict[str, Any]:

@@ -114,6 +114,10 @@ class Session:
     self.log.write(step, name, numbers)
     self.history.append({'step': step, 'split': name} | numbers)
 
+  def latest(self) -> dict[str, dict[str, Any]]:
+    """Evaluation name -> its latest numbers."""
+    return {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in self.history}
+
   def write_artifacts(self, step: int, shown: Mapping[str, Any]) -> None:
     """Writes what people would rather look at."""
     if self._first:
