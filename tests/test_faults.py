@@ -271,6 +271,7 @@ loop.train(small('perceptron'), sys.argv[1], show_progress=False)
 """
 
 
+@pytest.mark.thorough
 def test_a_kill_inside_a_checkpoint_costs_the_steps_since_the_one_before(runs, tmp_path, environment):
   """At the last moment: every file is written, and the directory has not got its name."""
   workdir = tmp_path / 'run'

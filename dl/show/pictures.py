@@ -68,12 +68,12 @@ def overlay(
   return np.rint(mixed).astype(np.uint8)
 
 
-def figure(width: float = 6.0, height: float = 4.0, dpi: int = 120) -> Any:
+def figure(width: float = 6.0, height: float = 4.0, dpi: int = 120, layout: str | None = 'constrained') -> Any:
   """A Matplotlib figure, in inches, which belongs to no window and to no global state; see `rasterize`."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  result = Figure(figsize=(width, height), dpi=dpi, layout='constrained')
+  result = Figure(figsize=(width, height), dpi=dpi, layout=layout)
   FigureCanvasAgg(result)
   return result
 

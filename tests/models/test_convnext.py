@@ -22,6 +22,7 @@ def test_equals_timm():
   assert_equal(TINY, randomize(reference), random_image(2, 41, 50, 1), layout='timm')
 
 
+@pytest.mark.thorough
 def test_equals_hugging_face(tmp_path):
   torchvision()
   transformers = pytest.importorskip('transformers')

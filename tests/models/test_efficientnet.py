@@ -29,6 +29,19 @@ def test_factors_below_one_build(name, options):
     build_it(width=0.0)
 
 
+def test_b0_with_fewer_blocks_equals_torchvision():
+  """All its stages, of a block each, but for the second one."""
+  networks = torchvision().models.efficientnet
+  stages, head = networks._efficientnet_conf('efficientnet_b0', width_mult=1.0, depth_mult=1.0)
+  for i, stage in enumerate(stages):
+    stage.num_layers = 1 + (i == 1)
+  mine = efficientnet.EfficientNetB0(10)
+  mine = mine.copy(stages=tuple((*stage[:5], 1 + (i == 1)) for i, stage in enumerate(mine.stages)))
+  reference = networks.EfficientNet(stages, 0.2, num_classes=10, last_channel=head)
+  assert_equal(mine, randomize(reference), random_image(2, 64, 64, 3))
+
+
+@pytest.mark.thorough
 def test_b0_equals_torchvision():
   reference = randomize(torchvision().models.efficientnet_b0(num_classes=10))
   assert_equal(efficientnet.EfficientNetB0(10), reference, random_image(2, 64, 64, 3))

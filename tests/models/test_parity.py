@@ -10,7 +10,7 @@ from references import COUNTS, TINY
 
 from dl.config import build
 
-LARGE = 25e6
+LARGE = 8e6
 """Parameters beyond which a network takes seconds to be traced."""
 ROWS = pytest.mark.parametrize('tiny', TINY.values(), ids=TINY)
 

@@ -21,7 +21,7 @@ def test_18_equals_torchvision():
   assert_equal(resnet.ResNet18(10), reference, random_image(2, 64, 64, 3))
 
 
-@pytest.mark.parametrize('dilate', [(), (True, False, True)])
+@pytest.mark.parametrize('dilate', [(), pytest.param((True, False, True), marks=pytest.mark.thorough)])
 def test_bottlenecks_equal_torchvision(dilate):
   """The blocks which ResNet-50, 101 and 152 have more of repeat the last one of the third stage."""
   networks = torchvision().models.resnet
@@ -40,12 +40,14 @@ def test_every_tensor_of_the_large_ones_has_its_name():
   start.convert(tensors, abstract(resnet.ResNet152(1000), (1, 64, 64, 3)), model=resnet.ResNet152(1000))
 
 
+@pytest.mark.thorough
 def test_equals_timm_with_one_channel():
   networks = timm().models.resnet
   reference = randomize(networks.ResNet(networks.BasicBlock, [1, 2, 1, 1], num_classes=10, in_chans=1), kernels=True)
   assert_equal(ResNet(10, blocks=(1, 2, 1, 1)), reference, random_image(2, 40, 33, 1))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('bottleneck', [False, True])
 def test_equals_hugging_face(bottleneck, tmp_path):
   torchvision()

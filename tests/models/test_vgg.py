@@ -45,6 +45,7 @@ def test_equals_torchvision(batch_norm, size):
   assert_equal(TINY.copy(batch_norm=batch_norm), randomize(reference, kernels=True), random_image(2, size, size - 6, 3))
 
 
+@pytest.mark.thorough
 def test_11_equals_torchvision():
   torch = pytest.importorskip('torch')
 

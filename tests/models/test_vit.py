@@ -39,6 +39,7 @@ def test_variants_equal_timm(mine, other):
   assert_equal(TINY.copy(**mine), reference, random_image(2, *size, channels))
 
 
+@pytest.mark.thorough
 def test_equals_hugging_face(tmp_path):
   torchvision()
   transformers = hugging_face()

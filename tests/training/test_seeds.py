@@ -52,13 +52,13 @@ def test_an_interrupted_run_of_several_seeds_ends_bit_for_bit_alike(together, tm
 
 
 def test_what_a_run_of_several_seeds_says(together, tmp_path):
-  workdir = together('digits')
+  workdir = together('perceptron')
   last = records(workdir, 'test')[-1]
   found = evaluate(workdir)['test']
   assert found == {k: pytest.approx(v) for k, v in last.items() if k not in ('step', 'split')}
   assert len(found['accuracy_by_seed']) == 2 and len(found['class_accuracy']) == 10
   task, state = restore.load(workdir)
-  assert state.step.shape == () and int(state.step) == 60
+  assert state.step.shape == () and int(state.step) == 40
   image = np.zeros((3, 8, 8, 1), np.uint8)
   assert task.predict(state, image, jax.random.key(0))['label'].shape == (3,)
   with pytest.raises(ConfigError, match='has no seed 2; its seed is 0 to 1'):
