@@ -476,7 +476,18 @@ def test_cite_prints_what_an_experiment_builds_on(path, command):
 # -- Experiments, and checkpoints without their data.
 
 
-@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: p.stem)
+UNRUN = (
+  'cifar10_resnet18', 'fashion_resnet18', 'fashion_vgg16', 'fashion_vit', 'imagenet_resnet50', 'imagenet_vit_s16',
+)  # fmt: skip
+"""Experiments which nobody has run yet: large ones, which take seconds to be traced."""
+
+
+@pytest.mark.parametrize(
+  'path',
+  [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in UNRUN else []) for path in EXPERIMENTS
+  ],
+)
 def test_an_experiment_assembles_and_names_its_command(path):
   docstring = re.sub(r'\\\n\s*', '', config_docstring(path))
   relative = path.relative_to(ROOT)
@@ -503,16 +514,6 @@ PREPARED = {
   'cifar10': ((32, 32, 3), 10, 50_000),
   'imagenet2012': ((224, 224, 3), 1000, 1_281_167),
 }
-
-
-UNRUN = (
-  'cifar10_resnet18',
-  'fashion_resnet18',
-  'fashion_vgg16',
-  'fashion_vit',
-  'imagenet_resnet50',
-  'imagenet_vit_s16',
-)
 
 
 @pytest.mark.thorough
