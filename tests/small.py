@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from dl import config
+from dl.contract.info import Info
+from dl.data.source import Arrays
 from dl.store import logs
 from dl.training import feed
 
@@ -80,7 +82,31 @@ SMALL = {
       "'init_value': 1e-3, 'end_value': 0.0}}}", 'train_for=6', 'log_every=2', 'eval_every=3', 'checkpoint_every=3',
     ],
   ),
+  'segment': (
+    'vision/vnc_unet.py',
+    [
+      "model={'name': 'unet.UNet', 'num_classes': 2, 'features': (4, 8), 'batch_norm': True}",
+      "data={'name': 'small.Discs', 'batch_size': 8, 'test': 0.25, 'augment': "
+      "[{'name': 'dl.data.augment.maps.random_dihedral'}]}",
+      "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 0.01}}}",
+      'eval.test={}', 'train_for=12', 'log_every=4', 'eval_every=6', 'checkpoint_every=6', 'expect={}', 'baselines={}',
+    ],
+  ),
 }  # fmt: skip
+
+
+class Discs(Arrays):
+  """32 noisy images [16, 16, 1] with a bright disc in each, and where it is."""
+
+  def __init__(self):
+    rng = np.random.default_rng(0)
+    centre = rng.uniform(4, 12, (32, 1, 1, 2))
+    distance = np.linalg.norm(np.stack(np.mgrid[:16, :16], -1) - centre, axis=-1)
+    label_map = (distance < rng.uniform(2, 5, (32, 1, 1))).astype(np.int32)
+    image = np.clip(rng.normal(0.3 + 0.4 * label_map, 0.1), 0, 1).astype(np.float32)[..., None]
+    super().__init__({'image': image, 'label_map': label_map}, Info(num_classes=2, class_names=('field', 'disc')))
+
+
 INPUTS = {'PPO': np.zeros((2, 4), np.float32)}
 """Two inputs of what tasks predict from, where they have no data."""
 
