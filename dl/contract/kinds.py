@@ -221,7 +221,7 @@ FEATURES = Kind(
   reader='Features',
 )
 TOKENS = Kind(
-  name='tokens',  # [length + 1] token ids; their vocabulary is the source's to state
+  name='tokens',  # [length + 1] token ids, negative ones padding; their vocabulary is the source's to state
   inputs=True,
   batch=whole,
   facts=('vocab_size', 'vocabulary'),

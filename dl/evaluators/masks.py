@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from dl.config.bounds import Size
 from dl.contract.evaluator import Evaluator
+from dl.contract.kinds import IMAGE
 from dl.contract.metrics import IoU, MeanIoU, predicted
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task
@@ -56,8 +57,9 @@ class Masks(Evaluator):
     names = task.info.class_names or tuple(map(str, range(len(counts))))
     order = np.unique(np.linspace(0, len(examined['middle']) - 1, self.shown).astype(int))
     batch, middle = inputs(order), examined['middle'][order]
+    column = task.info.of_kind(IMAGE, batch)[0]
     rows = []
-    for image, truth, drawn in zip(*(centre_crop(batch[k], middle.shape[1:]) for k in ('image', 'label_map')), middle):
+    for image, truth, drawn in zip(*(centre_crop(batch[k], middle.shape[1:]) for k in (column, 'label_map')), middle):
       if image.shape[-1] != 3:
         image = image[..., :1]
       truth = np.where(truth == (-1 if task.void is None else task.void), -1, truth)

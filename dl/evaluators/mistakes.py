@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from dl.config.bounds import Size
 from dl.contract.evaluator import Evaluator
+from dl.contract.kinds import IMAGE
 from dl.contract.metrics import Confusion, Mean, correct, predicted
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task
@@ -65,6 +66,11 @@ class Mistakes(Evaluator):
   def findings(
     self, task: Task, examined: dict[str, np.ndarray], inputs: Callable[[np.ndarray], Batch]
   ) -> dict[str, Any]:
+    def images(chosen: np.ndarray) -> np.ndarray | None:
+      batch = inputs(chosen)
+      columns = task.info.of_kind(IMAGE, batch)
+      return batch[columns[0]] if columns else None
+
     classes = task.info.num_classes or int(max(0, examined['label'].max(), examined['predicted'].max())) + 1
     names = (*(task.info.class_names or map(str, range(classes))), 'none')  # which -1 is the index of
     counts = np.zeros((classes + 1, classes + 1), int)
@@ -73,7 +79,7 @@ class Mistakes(Evaluator):
     return {
       'confusion': confusion.picture(counts, names),
       'classes': confusion.class_table(counts, names),
-    } | confusion.worst(examined, names, inputs, self.shown)
+    } | confusion.worst(examined, names, images, self.shown)
 
 
 def _outputs(task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Array:

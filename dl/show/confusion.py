@@ -56,12 +56,13 @@ def class_table(counts: Int[np.ndarray, 'n columns'], names: Sequence[str]) -> l
 def worst(
   examined: Mapping[str, np.ndarray],
   names: Sequence[str],
-  inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+  images: Callable[[np.ndarray], np.ndarray | None],
   shown: int = 25,
 ) -> dict[str, Any]:
   """The `shown` mistakes with the largest losses: a table, and a picture of images; nothing if all is right.
 
-  A loss which is NaN is the largest; -1, which is no class, has the last name.
+  A loss which is NaN is the largest; -1, which is no class, has the last name. `images` gives those of
+  examples, by their indices, or None where there are none.
   """
   wrong = np.flatnonzero((examined['label'] != examined['predicted']) | (examined['label'] < 0))
   if not len(wrong):
@@ -80,9 +81,8 @@ def worst(
     for i in order
   ]
   artifacts = {'mistakes': rows}
-  batch = inputs(order)
-  if 'image' in batch:
-    artifacts['mistakes_picture'] = _picture(batch['image'], rows)
+  if (seen := images(order)) is not None:
+    artifacts['mistakes_picture'] = _picture(seen, rows)
   return artifacts
 
 

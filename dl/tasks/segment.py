@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from dl import losses
 from dl.config.bounds import NotNegative, Whole
+from dl.contract.kinds import IMAGE
 from dl.contract.metrics import Dice, IoU, Mean, MeanIoU, correct, predicted
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
@@ -72,11 +73,12 @@ class Segment(Supervised):
     return batch['label_map'].astype(jnp.int32)
 
   def check(self, batch: PyTree) -> None:
-    if not {'image', 'label_map'} <= batch.keys():
+    if 'label_map' not in batch or not self.info.of_kind(IMAGE, batch):
       raise ConfigError(f'config.data: Segment needs image and label_map in a batch, got {", ".join(sorted(batch))}')
     shape, labels, classes = self.outputs_shape(batch), batch['label_map'].shape, self.info.num_classes
-    if len(labels) != 3 or labels[1:] != batch['image'].shape[1:3]:
-      raise ConfigError(f'config.data: label maps {labels[1:]} do not fit images {batch["image"].shape[1:]}')
+    images = jax.eval_shape(self.inputs, batch).shape
+    if len(labels) != 3 or labels[1:] != images[1:3]:
+      raise ConfigError(f'config.data: label maps {labels[1:]} do not fit images {images[1:]}')
     if len(shape) != 4 or shape[1] > labels[1] or shape[2] > labels[2]:
       raise ConfigError(
         f'config.model: Segment needs logits for every pixel of {labels[1:]}, {type(self.model).__name__} gives '

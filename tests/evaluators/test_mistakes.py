@@ -9,6 +9,7 @@ import sklearn.metrics
 
 from dl.contract import metrics
 from dl.contract.info import Info
+from dl.contract.kinds import IMAGE
 from dl.contract.state import State
 from dl.evaluators.masks import Masks
 from dl.evaluators.mistakes import Mistakes
@@ -85,3 +86,16 @@ def test_pixels_whose_logits_are_nan_are_wrong():
   assert examined['middle'].tolist() == [[[0, -1], [-1, 1]]]
   for row in Masks().findings(task, examined, lambda index: jax.device_get(batch))['classes']:
     assert (row['pixels'], row['accuracy'], row['precision']) == (2, 0.5, 1.0)
+
+
+def test_images_are_shown_whatever_their_column_is_called():
+  task = Classify(model=MLP((), 2), info=Info(num_classes=2, kinds=(('left', IMAGE),)))
+  half = np.full(2, 0.5)
+  examined = {'label': np.arange(2), 'predicted': 1 - np.arange(2), 'loss': half, 'probability': half}
+  examined['true_probability'] = half
+  inputs = lambda index: {'left': np.zeros((len(index), 4, 4, 1), np.float32)}
+  assert Mistakes().findings(task, examined, inputs)['mistakes_picture'].ndim == 3
+  truth = np.zeros((2, 4, 4), np.int32)
+  examined = {'counts': np.asarray([[[16, 0], [0, 0]]] * 2), 'middle': truth}
+  task = Segment(model=Same(), info=task.info)
+  assert Masks().findings(task, examined, lambda index: inputs(index) | {'label_map': truth[index]})['masks'].ndim == 3

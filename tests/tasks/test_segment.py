@@ -14,6 +14,7 @@ from supervised_fit import evaluate, fit, init
 from dl import losses
 from dl.contract import metrics
 from dl.contract.info import Info
+from dl.contract.kinds import KINDS
 from dl.contract.metrics import Dice, IoU, MeanIoU
 from dl.errors import ConfigError
 from dl.evaluators.masks import Masks
@@ -211,6 +212,8 @@ def test_mistakes_are_one_line():
     Segment(model=model or Pixel(3), info=Info(num_classes=classes), **options).check(batch)
 
   check()
+  left = {'left' if k == 'image' else k: v for k, v in batch.items()}
+  Segment(model=Pixel(3), info=Info(kinds=(('left', KINDS['image']),))).check(left)
   for says, arguments in (
     ('needs image and label_map in a batch, got image', dict(batch={'image': batch['image']})),
     ('num_classes is 3, but the data has 4 classes', dict(classes=4)),

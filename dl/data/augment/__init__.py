@@ -1,7 +1,8 @@
 """Random augmentation on the device, inside the compiled training step.
 
 An augmentation is a pure function `(key, batch, **arguments) -> batch`; each example of the batch has its own draw.
-Images are float [b, h, w, c] in [0, 1] by the time they come here. What moves in from outside an image is zero.
+Images are float [b, h, w, c] in [0, 1] by the time they come here, in the column `image`: others are left as they are.
+What moves in from outside an image is zero.
 """
 
 from collections.abc import Callable, Mapping, Sequence
