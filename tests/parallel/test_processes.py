@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -209,31 +210,35 @@ def test_an_error_that_nobody_expected_ends_all(environment, tmp_path):
 
 
 def watch_process_0(then):
-  """How the supervisor of process 0 ends when process 1 has said who it is, and then `then(its line)`."""
+  """How the supervisor of process 0 ends when process 1 has been welcomed, and then `then(its line)`."""
   listener, (told, tell) = socket.create_server(('localhost', 0)), os.pipe()
   os.write(tell, b'{"process": 0, "first": {}}\n')
   os.close(tell)
   child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1e6)'])
   with listener, socket.create_connection(listener.getsockname()) as line:
     line.sendall(b'{"process": 1, "host": "node7", "token": "secret"}\n')
+
+    def when_welcome():
+      assert line.recv(len(supervisor.WELCOME), socket.MSG_WAITALL) == supervisor.WELCOME
+      then(line)
+
+    welcomed = threading.Thread(target=when_welcome)
+    welcomed.start()
     with supervisor._Watch(child, listener, told, 'secret') as watch:
-      threading.Timer(0.5, then, [line]).start()
       code = watch.run()
+    welcomed.join()
   os.close(told)
   assert child.poll() == -signal.SIGKILL
   return code
 
 
-@pytest.mark.parametrize(
-  ('then', 'silence', 'why'),
-  [
-    (lambda line: None, 1.0, 'has been silent for 1 s'),
-    (lambda line: line.shutdown(socket.SHUT_RDWR), 600.0, 'its connection broke'),
-  ],
-)
-def test_a_lost_host_is_named(then, silence, why, monkeypatch, capfd):
-  monkeypatch.setattr(supervisor, 'SILENCE', silence)
-  assert watch_process_0(then) == 75
+@pytest.mark.parametrize(('breaks', 'why'), [(False, 'has been silent for 30 s'), (True, 'its connection broke')])
+def test_a_lost_host_is_named(breaks, why, monkeypatch, capfd):
+  """Its clock stands still until a process which says nothing more has been welcomed."""
+  now = [0.0]
+  monkeypatch.setattr(supervisor, 'time', types.SimpleNamespace(monotonic=lambda: now[0]))
+  silent = lambda line: now.__setitem__(0, supervisor.SILENCE + 1)
+  assert watch_process_0((lambda line: line.shutdown(socket.SHUT_RDWR)) if breaks else silent) == 75
   (line,) = capfd.readouterr().err.splitlines()
   assert line.startswith('error: lost process 1 on node7') and why in line
 
