@@ -50,7 +50,10 @@ class Supervised(Network):
     raise NotImplementedError
 
   def inputs(self, batch: Batch) -> Array:
-    """What the model reads of a batch, be it images, features, or of another kind with `inputs`."""
+    """What the model reads of a batch, be it images, features, or of another kind with `inputs`.
+
+    Token ids come as they are: a model that reads them masks the negative ones, which pad a shorter text.
+    """
     names = self.info.inputs(batch)
     if not names:
       raise ConfigError(
