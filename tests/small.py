@@ -85,9 +85,8 @@ SMALL = {
   'segment': (
     'vision/vnc_unet.py',
     [
-      "model={'name': 'unet.UNet', 'num_classes': 2, 'features': (4, 8), 'batch_norm': True}",
-      "data={'name': 'small.Discs', 'batch_size': 8, 'test': 0.25, 'augment': "
-      "[{'name': 'dl.data.augment.maps.random_dihedral'}]}",
+      "model={'name': 'unet.UNet', 'num_classes': 2, 'features': (4,), 'padding': 'same'}",
+      "data={'name': 'small.Discs', 'batch_size': 8, 'test': 0.25}",
       "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 0.01}}}",
       'eval.test={}', 'train_for=12', 'log_every=4', 'eval_every=6', 'checkpoint_every=6', 'expect={}', 'baselines={}',
     ],

@@ -131,24 +131,30 @@ def test_checksums_find_any_damage(tmp_path):
     assert checksums.damage(tmp_path) or json.loads((tmp_path / checksums.FILE).read_bytes()) == json.loads(own)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(runs, copied, capfd):
+@pytest.mark.parametrize(
+  ('damage', 'says'),
+  [
+    (flip, 'its checksum differs'),
+    *(pytest.param(*case, marks=pytest.mark.thorough) for case in [(halve, 'bytes of'), (os.unlink, 'is missing')]),
+  ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(runs, copied, damage, says, capfd):
   assert saved(copied) == [20, 40] and all(checksums.exist(copied / f'checkpoints/{s}') for s in (20, 40))
-  for damage, says in [(flip, 'its checksum differs'), (halve, 'bytes of'), (os.unlink, 'is missing')]:
-    victim = large_file(copied, 40)
-    damage(victim)
-    name = victim.relative_to(copied / 'checkpoints/40').as_posix()
-    for reading in (dl.load, evaluate.evaluate):
-      with pytest.raises(ConfigError) as e:
-        reading(copied)
-      assert_one_line(e.value, 'the checkpoint of step 40 is damaged', name, says, 'there are also: 20')
-    assert int(dl.load(copied, step=20)[1].step) == 20
-    capfd.readouterr()
-    result = train(small('perceptron'), copied)
-    assert (result.status, result.step) == ('complete', 40)
-    out, err = capfd.readouterr()
-    assert out == '' and err.count('\n') == 1
-    assert_one_line(err.strip(), f'step 40 is damaged ({name}: ', says, '40.damaged; going on from step 20')
-    assert_same_run(copied, runs('perceptron'))
+  victim = large_file(copied, 40)
+  damage(victim)
+  name = victim.relative_to(copied / 'checkpoints/40').as_posix()
+  for reading in (dl.load, evaluate.evaluate):
+    with pytest.raises(ConfigError) as e:
+      reading(copied)
+    assert_one_line(e.value, 'the checkpoint of step 40 is damaged', name, says, 'there are also: 20')
+  assert int(dl.load(copied, step=20)[1].step) == 20
+  capfd.readouterr()
+  result = train(small('perceptron'), copied)
+  assert (result.status, result.step) == ('complete', 40)
+  out, err = capfd.readouterr()
+  assert out == '' and err.count('\n') == 1
+  assert_one_line(err.strip(), f'step 40 is damaged ({name}: ', says, '40.damaged; going on from step 20')
+  assert_same_run(copied, runs('perceptron'))
 
 
 def test_damage_is_found_in_every_file_that_is_restored(copied):

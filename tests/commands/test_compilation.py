@@ -57,6 +57,7 @@ def test_code_is_kept_and_found_again(tmp_path):
   assert not list(tmp_path.glob('dl/compiled-*/.running-*'))
 
 
+@pytest.mark.thorough
 def test_what_a_killed_process_may_have_torn_is_removed(tmp_path):
   assert run(COMPILE, tmp_path).returncode == 0
   whole = entries(tmp_path)

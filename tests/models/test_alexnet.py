@@ -13,6 +13,7 @@ from dl.training import start
 TINY = AlexNet(num_classes=5, hidden=16)
 
 
+@pytest.mark.thorough
 def test_every_tensor_has_its_name_and_shape():
   torch = pytest.importorskip('torch')
 

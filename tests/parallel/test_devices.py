@@ -44,6 +44,7 @@ def processes(many, environment):
 def _run(environment, devices, *arguments):
   """Runs the script once for each list of arguments, all at once."""
   flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'  # compiles faster
+  flags = f'{flags} {environment["XLA_FLAGS"]}'
   children = [
     subprocess.Popen(
       [sys.executable, SCRIPT, *map(str, a)],

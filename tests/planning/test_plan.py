@@ -246,6 +246,7 @@ def test_the_command_plans_a_gpt_on_eight_devices():
   assert 'fits' in text and 'model FLOP utilization' in text
 
 
+@pytest.mark.thorough
 def test_links_and_the_network_are_told_apart():
   mesh = "--config.mesh={'data': 2, 'model': 8}"
   wide = ['--config.model.heads=8', '--devices=16', '--device=h100', '--config.sharding=tensor+offload', mesh]
