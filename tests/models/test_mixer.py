@@ -10,6 +10,7 @@ from dl.models import mixer
 TINY = mixer.MLPMixer(num_classes=5, patch=8, width=16, depth=2)
 
 
+@pytest.mark.thorough
 def test_equals_timm():
   reference = timm().create_model('mixer_s32_224', img_size=64, num_classes=10)
   assert_equal(mixer.MixerS32(10), randomize(reference), random_image(2, 64, 64, 3))

@@ -51,8 +51,9 @@ def test_what_is_random_is_so_in_training_alone(tiny, changes):
   shapes, rng = abstract(model, x.shape), np.random.default_rng(1)
   near = lambda path, s: np.abs(rng.normal(1.0 if path[-1].key in ('var', 'scale') else 0.0, 0.2, s.shape)).astype('f4')
   variables = jax.tree.map_with_path(near, shapes)
-  train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={'dropout': key}, mutable=['batch_stats'])[0])
-  one, two = train(jax.random.key(0)), train(jax.random.key(1))
+  options = dict(train=True, mutable=['batch_stats'])
+  train = jax.jit(lambda variables, key: model.apply(variables, x, rngs={'dropout': key}, **options)[0])
+  one, two = train(variables, jax.random.key(0)), train(variables, jax.random.key(1))
   assert np.isfinite(one).all() and not np.allclose(one, two, rtol=1e-4)
   judged = [str(jax.make_jaxpr(lambda v, m=m: m.apply(v, x, train=False))(variables)) for m in (model, tiny.model)]
   assert judged[0] == judged[1]  # needs no random numbers, and is what it would be without

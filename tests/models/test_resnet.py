@@ -16,6 +16,7 @@ from dl.training import start
 TINY = ResNet(num_classes=5, blocks=(1, 2), width=8)
 
 
+@pytest.mark.thorough
 def test_18_equals_torchvision():
   reference = randomize(torchvision().models.resnet18(num_classes=10), kernels=True)
   assert_equal(resnet.ResNet18(10), reference, random_image(2, 64, 64, 3))

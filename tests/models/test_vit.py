@@ -20,6 +20,7 @@ def theirs(**options):
   return randomize(timm().models.VisionTransformer(**options))
 
 
+@pytest.mark.thorough
 def test_equals_timm():
   reference = randomize(timm().create_model('vit_tiny_patch16_224', img_size=64, depth=4, num_classes=10))
   assert_equal(vit.ViT_Ti16(10, depth=4), reference, random_image(2, 64, 64, 3))
