@@ -174,6 +174,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return flags.FLAGS(rewrite_options(rewrite_overrides(argv)))
   except flags.UnrecognizedFlagError as e:
     name = (e.flagname or '').split('.')[0]
+    if name == 'override':
+      sys.exit(fail(ConfigError('--config.KEY=value changes the config of a run to come; this command reads old runs')))
     sys.exit(fail(ConfigError(f'no flag is called --{name}; {nearest(name, [f for f in flags.FLAGS if len(f) > 1])}')))
   except flags.Error as e:
     sys.exit(fail(e))

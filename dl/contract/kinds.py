@@ -104,6 +104,9 @@ def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
 
 def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
   """Classes are numbered from 0; how many there are is known where the data set says so, or else the model."""
+  if labels.dtype.kind == 'f' and (broken := labels % 1 != 0).any():
+    row, value = _first(labels, broken)
+    return row, f'the label is {value:g}, which is no class: classes are whole numbers, numbers to predict a target'
   first = _first_outside(labels, info.num_classes)
   return first and (first[0], f'the label is {first[1]}; {_classes(first[1], info)}')
 
@@ -128,6 +131,14 @@ def outside_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | 
     f'the tokens hold {value}; ids go from 0 to {info.vocab_size - 1}: encode the text by that vocabulary, or raise '
     f'the vocab_size of data and model'
   )
+
+
+def no_numbers(features: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+  """Features are finite numbers."""
+  if features.dtype.kind != 'f' or (finite := np.isfinite(features)).all():
+    return None
+  row, value = _first(features, ~finite)
+  return row, f'the features hold {value}; fill in what is missing, or leave the example out'
 
 
 def not_finite(target: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
@@ -218,6 +229,7 @@ FEATURES = Kind(
   to_float=as_numbers,
   facts=('mean', 'std'),
   statistics='of_features',
+  wrong=no_numbers,
   reader='Features',
 )
 TOKENS = Kind(

@@ -114,7 +114,7 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool, fac
     return build.build(arguments, 'dl.data.sources', where, object, split=split, **given)
   for name in arguments:
     if name not in ('name', *parameters, *RULES):
-      known = nearest(name, [*parameters, *RULES])
+      known = nearest(name, [*parameters, *RULES, *RESERVED, 'split'])
       raise ConfigError(f'{where}.{name}: {target.__name__} takes no argument {name!r}; {known}')
   rules = {k: v for k, v in arguments.items() if k in RULES and k not in parameters}
   build.check_arguments(part, rules, where, given=('source', 'split', 'timeout', 'facts'))

@@ -201,7 +201,7 @@ def session(experiment: Experiment) -> dict[str, Any]:
 
 def commit() -> str | None:
   """The git commit of this code, with '+changes' where code differs from it; None outside of a checkout."""
-  here = pathlib.Path(__file__).parent
+  here = pathlib.Path(__file__).parents[1]
   try:
     git = lambda *a: subprocess.run(
       ['git', '-C', str(here), *a], capture_output=True, text=True, timeout=5, check=True

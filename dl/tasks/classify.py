@@ -89,6 +89,8 @@ class Classify(Supervised):
     if 'label' not in batch:
       hint = ": if the targets are classes, set data.kind='classification'" if 'target' in batch else ''
       raise ConfigError(f'config.data: Classify needs label in a batch, got {", ".join(sorted(batch))}{hint}')
+    if len(batch['label'].shape) != 1:
+      raise ConfigError(f'config.data: the label of an example is one class, not an array {batch["label"].shape[1:]}')
     if self.test_time_flip and len(jax.eval_shape(self.inputs, batch).shape) != 4:
       raise ConfigError('config.task.test_time_flip: mirrors images, and the data has none')
     shape, classes = self.outputs_shape(batch), self.info.num_classes

@@ -64,6 +64,16 @@ class Targets:
     return {'features': np.float32([index, 7]), 'target': float(index)}
 
 
+class Holed:
+  """Features, one of which is missing."""
+
+  def __len__(self):
+    return 8
+
+  def __getitem__(self, index):
+    return {'features': np.array([1.0, np.nan if index == 1 else 2.0])}
+
+
 class Wrong(Mine):
   """Labels which are none, in one place."""
 
@@ -146,6 +156,13 @@ def test_parts_in_python():
   np.testing.assert_array_equal(test.columns['label'], Digits().columns['label'][test.index])
   np.testing.assert_array_equal(test.labels, test.columns['label'])
   assert test[3]['label'] == test.labels[3] and part(Mine(), 'test', test=4)[0]['id'] in range(N)
+
+
+def test_a_label_between_classes_and_features_which_are_no_numbers_are_refused():
+  with pytest.raises(ConfigError, match=r'example 2: the label is 1.5, which is no class'):
+    part(Arrays({'label': np.asarray([0, 1, 1.5])}, Info(num_classes=3)))
+  with pytest.raises(ConfigError, match=r'example 1: the features hold nan'):
+    make(dict(name=f'{HERE}.Holed', batch_size=2, shuffle=False))[0]
 
 
 @pytest.mark.parametrize('label', [-1, 3])

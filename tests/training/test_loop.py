@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import subprocess
 import types
 
 import jax
@@ -78,6 +79,8 @@ def test_the_work_directory_holds_what_the_design_says(runs):
   assert workdirs.read_config(workdir) == config
   run = workdirs.read_run(workdir)
   assert {'command', 'commit', 'versions', 'devices', 'seed', 'started', 'finished', 'data'} <= run.keys()
+  of_git = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=dl.__path__[0], capture_output=True, text=True, check=False)
+  assert of_git.returncode or run['commit'].removesuffix('+changes') == of_git.stdout.strip()
   assert run['status'] == 'complete' and run['step'] == run['total_steps'] == 60 and run['seed'] == 0
   assert run['versions']['jax'] == jax.__version__ and run['versions']['dl'] == dl.__version__
   assert run['devices']['count'] == jax.device_count() and run['devices']['platform'] == 'cpu'
