@@ -11,8 +11,8 @@ Tiers, from the cheapest; a new test belongs in the first that can hold it:
 4. Parity by table (`references.py`): a network adds a row and is counted and compared; its own file keeps what is
    special to it.
 5. Thorough, `@pytest.mark.thorough`: learning to a number, every strategy, real kills, several processes, all
-   notebooks, the long fuzz, whole networks where a small one is compared as well. The plain command skips them; `--thorough` runs them, and nothing else. Of each the
-   plain command keeps one small case.
+   notebooks, the long fuzz, whole networks where a small one is compared as well. The plain command skips them;
+   `--thorough` runs them, and nothing else. Of each the plain command keeps one small case.
 
 A test depends on no clock: it waits for what must happen, as long as it takes, and never sleeps until it should have.
 """

@@ -13,7 +13,7 @@ from supervised_fit import evaluate, fit, init
 
 from dl import losses
 from dl.contract import metrics
-from dl.contract.info import Info
+from dl.contract.info import Info, to_float
 from dl.contract.kinds import KINDS
 from dl.contract.metrics import Dice, IoU, MeanIoU
 from dl.errors import ConfigError
@@ -72,7 +72,8 @@ def test_learns_discs_which_noise_hides_from_single_pixels():
   assert (predicted['label_map'] == test[0]['label_map']).mean() > 0.97
   np.testing.assert_allclose(predicted['probability'].sum(-1), 1, rtol=1e-5)
   # What a report shows.
-  examined = jax.device_get(jax.jit(functools.partial(Masks().examine, task))(state, test[0], KEY))
+  examine = jax.jit(functools.partial(Masks().examine, task))
+  examined = jax.device_get(examine(state, to_float(test[0], task.info), KEY))
   shown = Masks().findings(task, examined, lambda index: {k: v[index] for k, v in test[0].items()})
   assert shown['masks'].shape == (4 * 36 - 4, 3 * 36 - 4, 3)
   assert [row['class'] for row in shown['classes']] == ['0', '1']
