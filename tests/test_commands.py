@@ -355,6 +355,7 @@ def test_predict_pads_no_more_than_it_must(runs, monkeypatch, scans, count, batc
 
 
 def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, tmp_path):
+  assert_mistake(command('dl.predict', '--workdir=x', '--config.seed=1'), '--config.KEY=value changes the config of')
   folder, *_ = scans
   old = tmp_path / 'old.csv'
   old.write_text('precious')

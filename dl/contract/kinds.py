@@ -10,6 +10,7 @@ one's own is a row in a file of one's own, named by its dotted path:
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +105,8 @@ def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
 
 def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
   """Classes are numbered from 0; how many there are is known where the data set says so, or else the model."""
-  if labels.dtype.kind == 'f' and (broken := labels % 1 != 0).any():
-    row, value = _first(labels, broken)
-    return row, f'the label is {value:g}, which is no class: classes are whole numbers, numbers to predict a target'
   first = _first_outside(labels, info.num_classes)
-  return first and (first[0], f'the label is {first[1]}; {_classes(first[1], info)}')
+  return first and (first[0], f'the label is {first[1]}{_classes(first[1], info)}')
 
 
 def outside_classes_or_void(labels: Num[np.ndarray, 'b h w'], info: 'Info') -> Wrong | None:
@@ -118,8 +116,9 @@ def outside_classes_or_void(labels: Num[np.ndarray, 'b h w'], info: 'Info') -> W
     return None
   row, value = first
   void = '' if info.void_label is None else f', beside {info.void_label} for pixels without one'
-  counts = f', or leave such pixels out by config.task.void_label={value}' if info.void_label is None else ''
-  return row, f'the label_map holds {value}; {_classes(value, info, void)}{counts}'
+  may_be_void = info.void_label is None and not value % 1
+  advice = f', or leave such pixels out by config.task.void_label={value}' if may_be_void else ''
+  return row, f'the label_map holds {value}{_classes(value, info, void)}{advice}'
 
 
 def outside_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | None:
@@ -133,20 +132,12 @@ def outside_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | 
   )
 
 
-def no_numbers(features: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
-  """Features are finite numbers."""
-  if features.dtype.kind != 'f' or (finite := np.isfinite(features)).all():
+def not_finite(values: Num[np.ndarray, 'b ...'], info: 'Info', says: str) -> Wrong | None:
+  """Numbers are finite; `says` what is wrong otherwise, with {} in the place of the one that is not."""
+  if values.dtype.kind != 'f' or (finite := np.isfinite(values)).all():
     return None
-  row, value = _first(features, ~finite)
-  return row, f'the features hold {value}; fill in what is missing, or leave the example out'
-
-
-def not_finite(target: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
-  """A number to predict is one."""
-  if target.dtype.kind != 'f' or (finite := np.isfinite(target)).all():
-    return None
-  row, value = _first(target, ~finite)
-  return row, f'the target is {value}, which cannot be learned; leave out an example without a finite one'
+  row, value = _first(values, ~finite)
+  return row, says.format(value)
 
 
 def _first(values: np.ndarray, bad: np.ndarray) -> tuple[int, Any]:
@@ -156,12 +147,14 @@ def _first(values: np.ndarray, bad: np.ndarray) -> tuple[int, Any]:
 
 
 def _first_outside(labels: np.ndarray, classes: int | None, void: int | None = None) -> tuple[int, Any] | None:
-  if labels.dtype.kind not in 'iu' or not labels.size:
+  if labels.dtype.kind not in 'iuf' or not labels.size:
     return None
-  most = np.inf if classes is None else classes - 1
-  if labels.min() >= 0 and labels.max() <= most:
+  most, whole_numbers = np.inf if classes is None else classes - 1, labels.dtype.kind != 'f'
+  if whole_numbers and labels.min() >= 0 and labels.max() <= most:
     return None
   bad = (labels < 0) | (labels > most)
+  if not whole_numbers:
+    bad |= labels % 1 != 0
   if void is not None:
     bad &= labels != void
   return _first(labels, bad) if bad.any() else None
@@ -169,9 +162,11 @@ def _first_outside(labels: np.ndarray, classes: int | None, void: int | None = N
 
 def _classes(value: Any, info: 'Info', beside: str = '') -> str:
   """What is right in place of a label, and how to come by it."""
+  if value % 1:
+    return ', which is no class: classes are whole numbers, numbers to predict a target'
   most = '' if info.num_classes is None else f' to {info.num_classes - 1}'
   advice = 'leave out what has none' if value < 0 else 'number them so, or raise the num_classes of data and model'
-  return f'classes are numbered from 0{most}{beside}: {advice}'
+  return f'; classes are numbered from 0{most}{beside}: {advice}'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,7 +224,7 @@ FEATURES = Kind(
   to_float=as_numbers,
   facts=('mean', 'std'),
   statistics='of_features',
-  wrong=no_numbers,
+  wrong=functools.partial(not_finite, says='the features hold {}; fill in what is missing, or leave the example out'),
   reader='Features',
 )
 TOKENS = Kind(
@@ -253,7 +248,9 @@ TARGET = Kind(
   facts=('target_mean', 'target_std'),
   statistics='of_target',
   of_all=True,
-  wrong=not_finite,
+  wrong=functools.partial(
+    not_finite, says='the target is {}, which cannot be learned; leave out an example without a finite one'
+  ),
 )
 LABEL_MAP = Kind(
   name='label_map',  # [h, w] class indices, beside one that stands for none

@@ -171,10 +171,7 @@ class Confusion(Metric):
 
   @classmethod
   def of(cls, predicted: Int[Array, ' b'], label: Int[Array, ' b'], num_classes: int, mask: Num[Array, ' b']) -> Self:
-    index = _cell(predicted, label, num_classes)
-    counts = jnp.zeros(num_classes * (num_classes + 1), jnp.float32)
-    counts = counts.at[index].add(jnp.asarray(mask, jnp.float32), mode='drop')
-    return cls(counts.reshape(num_classes, num_classes + 1))
+    return cls(_counts(predicted, label, num_classes, jnp.asarray(mask, jnp.float32)))
 
   def compute(self) -> list[float]:
     counts = np.asarray(self.counts, np.float64)
@@ -234,10 +231,7 @@ class IoU(Confusion):
     cls, predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int, weight: Num[Array, '*b']
   ) -> Self:
     """Counts of the pixels whose weight is not 0."""
-    index = _cell(predicted, label, num_classes).ravel()
-    counts = jnp.zeros(num_classes * (num_classes + 1), jnp.int32)
-    counts = counts.at[index].add((weight > 0).ravel().astype(jnp.int32), mode='drop')
-    counts = counts.reshape(num_classes, num_classes + 1)
+    counts = _counts(predicted, label, num_classes, (weight > 0).astype(jnp.int32))
     return cls(counts, jnp.zeros_like(counts))
 
   def merge(self, other: Self) -> Self:
@@ -284,11 +278,16 @@ class Dice(IoU):
     return _mean_of_present(2 * iou / (1 + iou))
 
 
-def _cell(predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int) -> Int[Array, '*b']:
-  """Index into flat counts; beyond them for a label outside of the classes, since -1 would be the last."""
+def _counts(
+  predicted: Int[Array, '*b'], label: Int[Array, '*b'], num_classes: int, amount: Num[Array, '*b']
+) -> Num[Array, 'classes columns']:
+  """Amounts of (true class, predicted class or none); a label outside of the classes is dropped: -1 is not the last."""
   inside = lambda x: (x >= 0) & (x < num_classes)
   label, column = label.astype(jnp.int32), jnp.where(inside(predicted), predicted.astype(jnp.int32), num_classes)
-  return jnp.where(inside(label), label * (num_classes + 1) + column, num_classes * (num_classes + 1))
+  size = num_classes * (num_classes + 1)
+  cell = jnp.where(inside(label), label * (num_classes + 1) + column, size)
+  counts = jnp.zeros(size, amount.dtype).at[cell.ravel()].add(amount.ravel(), mode='drop')
+  return counts.reshape(num_classes, num_classes + 1)
 
 
 def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:

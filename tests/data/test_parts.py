@@ -161,6 +161,10 @@ def test_parts_in_python():
 def test_a_label_between_classes_and_features_which_are_no_numbers_are_refused():
   with pytest.raises(ConfigError, match=r'example 2: the label is 1.5, which is no class'):
     part(Arrays({'label': np.asarray([0, 1, 1.5])}, Info(num_classes=3)))
+  with pytest.raises(ConfigError, match=r'example 2: the label is 3.0; classes are numbered from 0 to 2'):
+    part(Arrays({'label': np.asarray([0, 1, 3.0])}, Info(num_classes=3)))
+  with pytest.raises(ConfigError, match=r'example 1: the label_map holds 0.5, which is no class'):
+    part(Arrays({'label_map': np.asarray([[[0.0]], [[0.5]]])}, Info(num_classes=3)))
   with pytest.raises(ConfigError, match=r'example 1: the features hold nan'):
     make(dict(name=f'{HERE}.Holed', batch_size=2, shuffle=False))[0]
 
