@@ -119,5 +119,5 @@ def png(image: Num[Any, 'h w *c']) -> bytes:
   from PIL import Image
 
   file = io.BytesIO()
-  Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, 'PNG', optimize=True)
+  Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, 'PNG')
   return file.getvalue()

@@ -1,7 +1,6 @@
 import importlib.metadata
 import pathlib
 import re
-import subprocess
 import sys
 import textwrap
 
@@ -188,7 +187,7 @@ def test_bibtex_prints_each_entry_once_with_versions():
   assert f'{{{importlib.metadata.version("flax")}}}' in citations.bibtex(['flax2020github'])
 
 
-def test_the_command_prints_the_references_of_a_config(tmp_path, nets):
+def test_the_command_prints_the_references_of_a_config(tmp_path, nets, command):
   path = tmp_path / 'config.py'
   path.write_text(
     textwrap.dedent('''
@@ -205,16 +204,11 @@ def test_the_command_prints_the_references_of_a_config(tmp_path, nets):
         )
     ''')
   )
-  run = lambda spec: subprocess.run(
-    [sys.executable, '-m', 'dl.cite', f'--config={spec}'],
-    capture_output=True, text=True, check=False, env={'PYTHONPATH': f'{tmp_path}:{ROOT}', 'JAX_PLATFORMS': 'cpu'},
-  )  # fmt: skip
-  done = run(path)
-  assert done.returncode == 0, done.stderr
-  assert re.findall(r'^@\w+\{(.+),', done.stdout, re.MULTILINE) == [
+  code, out, err = command('dl.cite', f'--config={path}')
+  assert (code, err) == (0, '')
+  assert re.findall(r'^@\w+\{(.+),', out, re.MULTILINE) == [
     'dl2026', 'rosenblatt1958perceptron', 'hendrycks2016gaussian', 'vaswani2017attention', 'he2016deep',
     'chen2023symbolic', 'jax2018github', 'flax2020github', 'deepmind2020jax',
   ]  # fmt: skip
-  done = run(f'{path}:adam2015')
-  assert (done.returncode, done.stdout) == (2, '')
-  assert done.stderr.startswith("error: no reference has the key 'adam2015'") and done.stderr.count('\n') == 1
+  code, out, err = command('dl.cite', f'--config={path}:adam2015')
+  assert (code, out, err.count('\n')) == (2, '', 1) and err.startswith("error: no reference has the key 'adam2015'")

@@ -57,7 +57,7 @@ def test_whole_episodes(reference):
   multiplies a difference in the last bit by 10 about every 30 steps.
   """
   generator = np.random.default_rng(1)
-  starts = generator.uniform(-0.05, 0.05, (240, 4))
+  starts = generator.uniform(-0.05, 0.05, (80, 4))
   weights = np.array([0.05, 0.2, 1.0, 0.4])  # of a controller that keeps the pole up
   ends = []
   with jax.enable_x64(True):
