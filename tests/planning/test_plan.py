@@ -216,7 +216,7 @@ def test_activations_are_said_to_be_wide_where_they_are(tmp_path, monkeypatch):
 
 GPT = [
   '--config=experiments/scale/gpt.py',
-  *(f'--config.model.{k}={v}' for k, v in dict(layers=4, width=128, heads=4, vocab_size=512, length=128).items()),
+  *(f'--config.model.{k}={v}' for k, v in dict(layers=2, width=128, heads=4, vocab_size=512, length=128).items()),
   '--config.data.length=128', '--config.data.vocab_size=512', '--config.data.batch_size=64',
 ]  # fmt: skip
 
