@@ -52,8 +52,8 @@ LONG = (
 """The longest files, which come first."""
 QUICK = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
 """XLA's older code generator, which takes half the time for the many small programs of tests, each in one piece."""
-AS_USERS = ('planning', 'parallel')
-"""Folders of tests which are about compiled code: it is optimized as it is for users."""
+AS_USERS = ('planning',)
+"""Folders of tests which are about optimized code."""
 TABLES = ('test_contract', 'test_parity')
 """Files whose rows may go to several workers; the tests of any other file stay together, with what they share."""
 

@@ -5,6 +5,7 @@ of two seeds, fused, and a step in bfloat16, which also shows that a number that
 """
 
 import contextlib
+import functools
 import itertools
 
 import jax
@@ -75,6 +76,7 @@ def _functions(kind, *overrides):
   return parts, steps.compiled(parts, mesh), [batch for _, batch in itertools.islice(batches, 2)]
 
 
+@functools.cache  # all rows of a kind are one worker's
 def _two_steps(kind):
   """(initial state, state after each of two steps, numbers of the first): one seed, one step a call, float32."""
   _, functions, batches = _functions(kind)

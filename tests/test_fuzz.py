@@ -42,7 +42,7 @@ SPECS = [
   for path in sorted((ROOT / 'experiments').rglob('*.py'))
   for suffix in [f':{v}' for v in VARIANTS.get(str(path.relative_to(ROOT / 'experiments').with_suffix('')), [])] or ['']
 ]
-TOTAL = 48
+TOTAL = 36
 """Mistakes which the test command tries, whatever the number of configs."""
 
 

@@ -47,10 +47,10 @@ def of_ppo(task, state):
   return {'probability': predicted['probability'], 'value': predicted['value']}
 
 
-THOROUGH = [pytest.param(outputs, marks=pytest.mark.thorough) for outputs in (of_gan, of_gpt)]
+THOROUGH = [pytest.param(outputs, marks=pytest.mark.thorough) for outputs in (of_gpt, of_ppo)]
 
 
-@pytest.mark.parametrize('outputs', [of_digits, of_diabetes, of_ppo, *THOROUGH])
+@pytest.mark.parametrize('outputs', [of_digits, of_diabetes, of_gan, *THOROUGH])
 def test_an_old_run_loads_and_resumes(outputs, tmp_path, monkeypatch):
   kind = outputs.__name__.removeprefix('of_')
   monkeypatch.chdir(ROOT)  # where the text of the GPT lies

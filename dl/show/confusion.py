@@ -28,7 +28,8 @@ def picture(counts: Int[np.ndarray, 'n columns'], names: Sequence[str]) -> UInt8
     axes.set_xticks(range(n), names[:n], rotation=90 if max(map(len, names[:n])) > 2 else 0, parse_math=False)
     axes.set_yticks(range(rows), names[:rows], parse_math=False)
     for i, j in zip(*np.nonzero(counts), strict=True):
-      axes.text(j, i, str(counts[i, j]), ha='center', va='center', color='w' if shares[i, j] > 0.5 else 'k', fontsize=7)
+      colour = 'w' if shares[i, j] > 0.5 else 'k'
+      axes.text(j, i, str(counts[i, j]), ha='center', va='center', color=colour, fontsize=7, in_layout=False)
   return rasterize(fig)
 
 

@@ -90,6 +90,7 @@ def test_the_oldest_entries_go_first(tmp_path, monkeypatch):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['2-cache', '3-cache']
 
 
+@pytest.mark.thorough
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path):
   (tmp_path / 'file').write_text('')
   done = run(COMPILE, tmp_path / 'file')

@@ -122,7 +122,7 @@ SPECS = [
 
 
 def test_a_chain_is_deterministic_by_key_and_leaves_the_rest_alone():
-  chain = jax.jit(augment.make(SPECS))
+  chain = jax.jit(augment.make(SPECS[::2]))  # each is tried below
   a, b, other = chain(KEY, COLOUR), chain(KEY, COLOUR), chain(jax.random.key(1), COLOUR)
   np.testing.assert_array_equal(a['image'], b['image'])
   assert not np.array_equal(a['image'], other['image'])

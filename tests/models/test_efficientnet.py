@@ -18,7 +18,10 @@ TINY = EfficientNet(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize('name, options', [('B0', {'width': 0.5, 'depth': 0.5}), ('V2_S', {'width': 0.3})])
+@pytest.mark.parametrize(
+  'name, options',
+  [('B0', {'width': 0.5, 'depth': 0.5}), pytest.param('V2_S', {'width': 0.3}, marks=pytest.mark.thorough)],
+)
 def test_factors_below_one_build(name, options):
   build_it = lambda **factors: build.build(
     {'name': f'efficientnet.EfficientNet{name}', 'num_classes': 10} | factors, 'dl.models', 'config.model'

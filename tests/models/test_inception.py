@@ -45,7 +45,7 @@ def test_the_head_reads_what_torchvisions_reads():
   assert order[order.index('AuxLogits') - 1 :][:3] == ['Mixed_6e', 'AuxLogits', 'Mixed_7a']
 
 
-@pytest.mark.parametrize('shape', [(2, 75, 130, 1), (2, 299, 299, 3)])
+@pytest.mark.parametrize('shape', [(2, 75, 130, 1), pytest.param((2, 299, 299, 3), marks=pytest.mark.thorough)])
 def test_only_training_returns_the_head(shape):
   model, x = InceptionV3(3, aux=True), jnp.ones(shape)
   shapes = abstract(model, shape)

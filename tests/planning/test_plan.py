@@ -378,6 +378,10 @@ def test_shapes_stand_in_for_the_data():
 def test_mistakes_are_one_line():
   with pytest.raises(ConfigError, match="--device: no data sheet of 'h1000'; did you mean 'h100'"):
     datasheet.device('h1000')
+
+
+@pytest.mark.thorough
+def test_a_batch_that_cannot_be_shared_is_one_line():
   done = command(*GPT, '--devices=3')
   assert done.returncode == 2 and done.stderr.count('\n') == 1
   assert 'a batch of 64 cannot be shared by 3 devices' in done.stderr

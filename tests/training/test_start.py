@@ -28,6 +28,11 @@ def config():
   )
 
 
+@pytest.fixture(scope='module')
+def parts(config):
+  return assemble(config)
+
+
 def named(state):
   """The weights of a state as PyTorch would name and lay them out."""
   tensors = {}
@@ -39,13 +44,13 @@ def named(state):
   return tensors
 
 
-def test_a_run_starts_from_a_file_of_tensors(config, tmp_path, runs):
+def test_a_run_starts_from_a_file_of_tensors(config, parts, tmp_path, runs):
   _, state = restore.load(runs('digits'), averaged=False)
   file = tmp_path / 'model.safetensors'
   tensors = named(state) | {'norm_0.num_batches_tracked': np.asarray(3)}
   save_file({k.replace('dense_0', 'dense.0'): v for k, v in tensors.items()}, file)
-  given = start.load({'name': 'tensors', 'path': str(file)}, assemble(config))
-  initial = jax.jit(assemble(config).init)(given)
+  given = start.load({'name': 'tensors', 'path': str(file)}, parts)
+  initial = jax.jit(parts.init)(given)
   jax.tree.map(np.testing.assert_array_equal, (initial.params, initial.extra), (state.params, state.extra))
   jax.tree.map(np.testing.assert_array_equal, initial.averaged().params, state.params)  # an average starts there too
   loop.train(
@@ -53,11 +58,11 @@ def test_a_run_starts_from_a_file_of_tensors(config, tmp_path, runs):
   )
 
 
-def test_a_run_starts_from_another_with_a_new_head(config, tmp_path, runs):
+def test_a_run_starts_from_another_with_a_new_head(config, parts, tmp_path, runs):
   _, state = restore.load(runs('digits'))
   spec = {'name': 'run', 'path': str(runs('digits')), 'exclude': ['^out/']}
-  initial = jax.jit(assemble(config).init)(start.load(spec, assemble(config)))
-  fresh = jax.jit(assemble(config).init)()
+  initial = jax.jit(parts.init)(start.load(spec, parts))
+  fresh = jax.jit(parts.init)()
   for name in state.params['model']:
     expected = fresh if name == 'out' else state
     jax.tree.map(np.testing.assert_array_equal, initial.params['model'][name], expected.params['model'][name])
@@ -69,7 +74,7 @@ def test_a_run_starts_from_another_with_a_new_head(config, tmp_path, runs):
   assert loop.train(started, tmp_path / 'run', show_progress=False).status == 'complete'
 
 
-def test_each_tensor_that_does_not_fit_is_named(config, tmp_path, runs):
+def test_each_tensor_that_does_not_fit_is_named(parts, tmp_path, runs):
   tensors = named(restore.load(runs('digits'))[1])
   tensors['head.weight'] = tensors.pop('out.weight')
   tensors['out.bias'] = tensors['out.bias'][:5]
@@ -77,15 +82,15 @@ def test_each_tensor_that_does_not_fit_is_named(config, tmp_path, runs):
   np.savez(file, **tensors)
   spec = {'name': 'tensors', 'path': str(file)}
   with pytest.raises(ConfigError) as error:
-    start.load(spec, assemble(config))
+    start.load(spec, parts)
   for part in ('missing out/kernel', 'extra head.weight', 'out.bias has shape (5,), which does not fit (10,)'):
     assert part in str(error.value)
-  given = start.load(spec | {'exclude': ['^out', '^head']}, assemble(config))
+  given = start.load(spec | {'exclude': ['^out', '^head']}, parts)
   assert not any('out' in name for name in given) and len(given) == len(tensors) - 2
   for wrong, says in (('^hat', "'\\^hat' matches nothing"), ('(', 'is not a regular expression')):
     for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
       with pytest.raises(ConfigError, match=f'config.init_from.exclude: .*{says}'):
-        start.load(spec | {'exclude': [wrong]}, assemble(config))
+        start.load(spec | {'exclude': [wrong]}, parts)
 
 
 def test_a_bad_source_writes_nothing(config, tmp_path):
@@ -145,12 +150,12 @@ def test_layouts_rename_and_join():
     start.convert({}, like, model=nn.Dense(1), layout='table')
 
 
-def test_an_exclude_that_leaves_nothing_is_refused(config, tmp_path, runs):
+def test_an_exclude_that_leaves_nothing_is_refused(parts, tmp_path, runs):
   file = tmp_path / 'model.npz'
   np.savez(file, **named(restore.load(runs('digits'))[1]))
   for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
     with pytest.raises(ConfigError, match='exclude: it leaves no variable to load'):
-      start.load(spec | {'exclude': ['.']}, assemble(config))
+      start.load(spec | {'exclude': ['.']}, parts)
 
 
 class Sequence(nn.Module):
