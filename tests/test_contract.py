@@ -21,11 +21,12 @@ from dl.parallel import meshes
 from dl.store import workdir as workdirs
 from dl.training import assemble, feed, loop, restore, seeds, steps
 
-KINDS = pytest.mark.parametrize('kind', SMALL)
-TASKS = pytest.mark.parametrize(
-  'kind', {config.task['name']: kind for kind in reversed(SMALL) if (config := small(kind))}.values()
-)
+FIRST = tuple({config.task['name']: kind for kind in reversed(SMALL) if (config := small(kind))}.values())
 """The first kind of each task."""
+TASKS = pytest.mark.parametrize('kind', FIRST)
+KINDS = pytest.mark.parametrize(
+  'kind', [kind if kind in FIRST else pytest.param(kind, marks=pytest.mark.thorough) for kind in SMALL]
+)
 KEY = jax.random.key(0)
 
 

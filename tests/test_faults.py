@@ -367,7 +367,14 @@ def test_metrics_that_cannot_be_written_end_the_run(runs, tmp_path, capfd):
   assert_same_run(workdir, runs('perceptron'))
 
 
-@pytest.mark.parametrize('name', ['run.json', 'report.html', '00000040_test_classes.csv'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param('run.json', marks=pytest.mark.thorough),
+    pytest.param('report.html', marks=pytest.mark.thorough),
+    '00000040_test_classes.csv',
+  ],
+)
 def test_a_file_that_cannot_be_written_ends_the_run(runs, cut, tmp_path, name, monkeypatch):
   """The disk is full for this one file."""
   workdir, replace = tmp_path / 'run', os.replace
@@ -431,7 +438,10 @@ def test_a_place_where_nothing_can_be_made_is_refused():
 # -- Signals and clocks. SIGKILL, and SIGTERM as a process gets it, are in test_resume.py.
 
 
-@pytest.mark.parametrize(('number', 'error'), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+  ('number', 'error'),
+  [pytest.param(signal.SIGINT, KeyboardInterrupt, marks=pytest.mark.thorough), (signal.SIGTERM, SystemExit)],
+)
 def test_a_signal_saves_and_a_second_one_ends_at_once(runs, tmp_path, number, error, monkeypatch):
   def end(*_):
     raise SystemExit  # as the default action would, but this process has other tests to do

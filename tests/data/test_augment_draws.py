@@ -123,7 +123,9 @@ def numbered(count=64, side=8):
   }
 
 
-@pytest.mark.parametrize(('order', 'per_example'), [('reversed', False), ('random', True)])
+@pytest.mark.parametrize(
+  ('order', 'per_example'), [pytest.param('reversed', False, marks=pytest.mark.thorough), ('random', True)]
+)
 @pytest.mark.parametrize('name', ['mixup', 'cutmix', pytest.param('mixup_or_cutmix', marks=pytest.mark.thorough)])
 def test_labels_and_shares_are_those_of_the_pixels(name, per_example, order):
   batch = numbered()

@@ -23,7 +23,7 @@ def test_every_tensor_has_its_name_and_shape():
   start.convert(tensors, abstract(AlexNet(1000), (1, 64, 64, 3)), model=AlexNet(1000))
 
 
-@pytest.mark.parametrize('height, width', [(63, 63), (224, 100)])
+@pytest.mark.parametrize('height, width', [(63, 63), pytest.param(224, 100, marks=pytest.mark.thorough)])
 def test_equals_torchvision(height, width):
   reference = randomize(torch_networks.alexnet_narrow(5, 16), kernels=True)
   assert_equal(TINY, reference, random_image(2, height, width, 3))

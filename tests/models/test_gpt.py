@@ -186,7 +186,12 @@ def test_rope_sees_distances_alone():
 
 
 @pytest.mark.parametrize(
-  'options', [dict(layers=2), dict(layers=2, scan=True), dict(rope=True, use_bias=False, tie_embeddings=False)]
+  'options',
+  [
+    pytest.param(dict(layers=2), marks=pytest.mark.thorough),
+    dict(layers=2, scan=True),
+    dict(rope=True, use_bias=False, tie_embeddings=False),
+  ],
 )
 def test_cached_logits_equal_uncached(options):
   model, variables = made(**options)

@@ -31,7 +31,7 @@ def test_every_tensor_has_its_name(name, batch_norm):
 
 
 @pytest.mark.parametrize(
-  'batch_norm, size', [(False, 40), (True, 64), (False, 70)]
+  'batch_norm, size', [(False, 40), (True, 64), pytest.param(False, 70, marks=pytest.mark.thorough)]
 )  # the maps before the classifier: 10x10, 16x16, 17x17
 def test_equals_torchvision(batch_norm, size):
   """Layers of torchvision in fewer and narrower stages: those of VGG-11 to 19 have 128 to 143 million parameters."""

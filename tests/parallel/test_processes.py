@@ -135,8 +135,13 @@ def test_a_cluster_says_who_is_who(environment, tmp_path, cluster):
   [
     (['--distributed'], '--distributed: found neither SLURM, Open MPI, Kubernetes nor a TPU'),
     (['--processes=2'], '--processes is for --distributed'),
-    (['--distributed', '--coordinator=here', '--processes=2', '--process=0'], '--coordinator: expected host:port'),
-    (['--distributed', '--coordinator=h:1', '--processes=2', '--process=2'], '--process: 2 is not one of 2'),
+    *(
+      pytest.param(['--distributed', *flags], message, marks=pytest.mark.thorough)
+      for flags, message in (
+        (['--coordinator=here', '--processes=2', '--process=0'], '--coordinator: expected host:port'),
+        (['--coordinator=h:1', '--processes=2', '--process=2'], '--process: 2 is not one of 2'),
+      )
+    ),
   ],
 )
 def test_a_mistake_is_one_line(environment, tmp_path, flags, message):
