@@ -150,5 +150,6 @@ def test_a_process_of_its_own_says_it_in_one_line(tmp_path):
   done = subprocess.run(
     [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
   )
-  assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1) and "'model'" in done.stderr
+  assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1), done.stderr
+  assert "did you mean 'model'" in done.stderr
   assert not list(tmp_path.iterdir())

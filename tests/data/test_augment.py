@@ -121,8 +121,9 @@ SPECS = [
 ]
 
 
-def test_a_chain_is_deterministic_by_key_and_leaves_the_rest_alone():
-  chain = jax.jit(augment.make(SPECS[::2]))  # each is tried below
+@pytest.mark.parametrize('specs', [SPECS[::2], pytest.param(SPECS, marks=pytest.mark.thorough)], ids=len)
+def test_a_chain_is_deterministic_by_key_and_leaves_the_rest_alone(specs):
+  chain = jax.jit(augment.make(specs))
   a, b, other = chain(KEY, COLOUR), chain(KEY, COLOUR), chain(jax.random.key(1), COLOUR)
   np.testing.assert_array_equal(a['image'], b['image'])
   assert not np.array_equal(a['image'], other['image'])

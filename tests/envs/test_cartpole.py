@@ -50,14 +50,15 @@ def test_one_step_from_any_state(reference):
   assert compared > 1450 and 200 < ends < 1300
 
 
-def test_whole_episodes(reference):
+@pytest.mark.parametrize('episodes', [80, pytest.param(240, marks=pytest.mark.thorough)])
+def test_whole_episodes(reference, episodes):
   """The same observations and the same last step, in float64, as gymnasium computes.
 
   Random episodes are never brought back together. Those which balance until the time limit are: an upright pole
   multiplies a difference in the last bit by 10 about every 30 steps.
   """
   generator = np.random.default_rng(1)
-  starts = generator.uniform(-0.05, 0.05, (80, 4))
+  starts = generator.uniform(-0.05, 0.05, (episodes, 4))
   weights = np.array([0.05, 0.2, 1.0, 0.4])  # of a controller that keeps the pole up
   ends = []
   with jax.enable_x64(True):
