@@ -216,7 +216,7 @@ def test_activations_are_said_to_be_wide_where_they_are(tmp_path, monkeypatch):
 
 GPT = [
   '--config=experiments/scale/gpt.py',
-  *(f'--config.model.{k}={v}' for k, v in dict(layers=2, width=128, heads=4, vocab_size=512, length=128).items()),
+  *(f'--config.model.{k}={v}' for k, v in dict(layers=4, width=128, heads=4, vocab_size=512, length=128).items()),
   '--config.data.length=128', '--config.data.vocab_size=512', '--config.data.batch_size=64',
 ]  # fmt: skip
 
@@ -233,7 +233,7 @@ def number(text, label):
 
 
 def test_the_command_plans_a_gpt_on_eight_devices():
-  done = command(*GPT, '--devices=8', '--device=h100', '--config.sharding=fsdp')
+  done = command(*GPT, '--config.model.layers=2', '--devices=8', '--device=h100', '--config.sharding=fsdp')
   assert done.returncode == 0, done.stderr
   text = done.stdout
   parameters = int(re.search(r'([\d,]+) parameters', text)[1].replace(',', ''))
