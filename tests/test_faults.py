@@ -776,6 +776,20 @@ def test_a_time_limit_is_one_of_seconds():
   let_go.set()
 
 
+def test_what_makes_progress_is_waited_for():
+  """However large a batch is, and however long it takes: only one of which no more examples come is given up."""
+  asked, ready = [], threading.Event()
+
+  def progress():
+    asked.append(None)
+    if len(asked) > 6:
+      ready.set()
+    return len(asked)
+
+  assert next(fetch.ahead((ready.wait() for _ in range(1)), 0.01, lambda: 'late', progress)) is True
+  assert len(asked) > 6
+
+
 # -- The fault table, which `python -m benchmarks.faults` measures.
 
 

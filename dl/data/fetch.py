@@ -29,6 +29,7 @@ class Reader:
   Attributes:
     info: what the source says itself, the kinds of its columns among it, and what it is held to.
     skipped: index in the source -> why the example could not be read.
+    done: how many examples were read or failed.
   """
 
   def __init__(
@@ -48,6 +49,7 @@ class Reader:
     self.info = dataclasses.replace(stated(source), **facts)
     self._reading: dict[int, tuple[int, float]] = {}
     self.skipped: dict[int, str] = {}
+    self.done = 0
 
   def expecting(self, limits: Mapping[str, Any]) -> Self:
     """The same, which holds examples to further facts, where it knows none of these."""
@@ -73,7 +75,7 @@ class Reader:
       if tries == TRIES:
         break
       try:
-        return self._read(index, generator()), tries == 0
+        return self._read(index, generator), tries == 0
       except (ConfigError, TrainingError) as e:
         if not self._skips or isinstance(e.__cause__, MemoryError):
           raise
@@ -97,7 +99,7 @@ class Reader:
     """Its place in the user's own source, be that cut into parts or not."""
     return f'example {index if self._places is None else int(self._places[index])}'
 
-  def _read(self, index: int, generator: np.random.Generator | None) -> Example:
+  def _read(self, index: int, generator: Callable[[], np.random.Generator | None]) -> Example:
     thread = threading.get_ident()
     self._reading[thread] = (index, time.monotonic())
     try:
@@ -105,7 +107,7 @@ class Reader:
       if not isinstance(example, Mapping):
         raise ConfigError(f'{title(self._source)}[{index}] must be a dict of arrays, got {type(example).__name__}')
       if self._transform is not None:
-        example = self._transform(dict(example), generator)
+        example = self._transform(dict(example), generator())
       batch = as_batch({name: np.asarray(value)[None] for name, value in example.items()}, self.info)
       return {name: values[0] for name, values in batch.items()}
     except ConfigError as e:
@@ -115,15 +117,19 @@ class Reader:
       raise TrainingError(f'{self._where}: {self.name(index)} cannot be read: {what}') from e
     finally:
       self._reading.pop(thread, None)
+      self.done += 1  # threads may lose one; all that is asked is whether it changes
 
 
-def ahead(items: Iterator[T], seconds: float, late: Callable[[], str]) -> Iterator[T]:
+def ahead(
+  items: Iterator[T], seconds: float, late: Callable[[], str], progress: Callable[[], int] = lambda: 0
+) -> Iterator[T]:
   """The items, each taken by a thread, so that one which does not come can be given up.
 
   Args:
     items: what may hang; it is closed at the end, if it can be.
-    seconds: how long to wait for each.
+    seconds: how long to wait for each, and again while there is progress.
     late: what to say of one that did not come.
+    progress: a number which changes as long as an item is on its way.
 
   Raises:
     StuckError: an item did not come in time.
@@ -152,9 +158,12 @@ def ahead(items: Iterator[T], seconds: float, late: Callable[[], str]) -> Iterat
   threading.Thread(target=take, name='batches', daemon=True).start()
   try:
     while True:
+      before = progress()
       try:
         kind, value = results.get(timeout=seconds)
       except queue.Empty:
+        if progress() != before:
+          continue
         raise StuckError(late()) from None
       if kind == 'error':
         raise value

@@ -2,7 +2,6 @@
 
 import collections
 import copy
-import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +23,8 @@ HostBatch = dict[str, np.ndarray]
 Augment = Callable[[Key[Array, ''], dict[str, Array]], dict[str, Array]]
 T = TypeVar('T')
 FOREVER = 2**62
+CHUNK = 64
+"""Most examples that a thread reads in one go: to hand one over costs more than to read a small one."""
 
 
 class Pipeline:
@@ -33,8 +34,8 @@ class Pipeline:
   batches go across the ends of epochs, so no example is left out. Evaluation reads the source once, in order; the last
   batch is filled up with copies of the last example, whose `mask` is 0. Every batch has `mask` [b] float32.
 
-  A source with `vectorized = True` is gathered by one index a batch; any other is read example by example, through
-  Grain, by threads when iterating.
+  A source with `vectorized = True` is gathered by one index a batch; any other is read example by example, when
+  iterating by threads, through Grain.
 
   Attributes:
     source: the examples.
@@ -77,7 +78,7 @@ class Pipeline:
       num_threads: threads which read and transform examples; 0 reads in the calling thread.
       on_error: what to do about an example that cannot be read: 'stop' ends the run, and names it; 'skip' takes the
         next one of the order in its place, which in evaluation does not count.
-      timeout: seconds to wait for a batch of examples which are read by threads; then the run ends.
+      timeout: seconds to wait for a batch which threads read, as long as none of its examples comes; then the run ends.
       process_index: which contiguous slice of each batch is this process's.
       process_count: number of processes; it must divide `batch_size`.
       facts: of the data, which others than the source say (`dl.contract.info.Info`).
@@ -161,7 +162,9 @@ class Pipeline:
     """
     if step < 0 or (not self.train and step >= len(self)):
       raise IndexError(f'no batch for step {step}')
-    return self._gather(step) if self._gathers else self._batches[step]
+    if self._gathers:
+      return self._gather(step)
+    return self._stack([self._example(step * self._rows + row) for row in range(self._rows)])
 
   def example(self) -> HostBatch:
     """The first example of the stream as a batch of one, for its shapes."""
@@ -181,10 +184,7 @@ class Pipeline:
     return other
 
   def _copy(self) -> Self:
-    other = copy.copy(self)
-    for name in ('_examples', '_batches'):
-      other.__dict__.pop(name, None)
-    return other
+    return copy.copy(self)
 
   def reseeded(self, seed: int) -> Self:
     """The same examples in the order of another seed."""
@@ -205,7 +205,7 @@ class Pipeline:
     """The batches from a step on: the same as `pipeline[start]`, `pipeline[start + 1]`, ..., read ahead by threads.
 
     Raises:
-      StuckError: `timeout` has passed without a batch, which the threads read ahead.
+      StuckError: `timeout` has passed without an example, which the threads read ahead.
     """
     steps = itertools.count(start) if self.train else range(start, len(self))
     if self._gathers:
@@ -214,18 +214,29 @@ class Pipeline:
     late = lambda: (
       f'{self._where}: no batch came for {self._timeout:g} s ({self._where}.timeout): {self._reader.reading()}'
     )
-    yield from ahead(self._read_ahead(start), self._timeout, late)
+    yield from ahead(self._read_ahead(start), self._timeout, late, lambda: self._reader.done)
 
   def _read_ahead(self, start: int) -> Iterator[HostBatch]:
     import grain
 
-    # One batch and a thread's worth of examples are read ahead, so that decoding never waits for a step.
-    ahead = self._rows + self._num_threads if self._num_threads else 0
-    examples = self._examples.slice(slice(start * self._rows, None))
-    if not len(examples):
+    # Threads take chunks of a batch in turn. A batch, and a chunk for each of them, is read ahead, so that reading
+    # never waits for a step. A chunk has as many examples as give each thread one: of small examples in large batches
+    # the threads would otherwise spend their time in waiting for Python's lock.
+    size = min(max(self._rows // max(self._num_threads, 1), 1), CHUNK)
+    parts = -(-self._rows // size)
+    steps = (FOREVER // self._rows if self.train else len(self)) - start
+    if steps <= 0:
       return
+
+    def read(number: int) -> list[Example]:
+      step, at = divmod(number, parts)
+      first = (start + step) * self._rows
+      return [self._example(first + row) for row in range(at * size, min((at + 1) * size, self._rows))]
+
+    ahead = parts + self._num_threads if self._num_threads else 0
     options = grain.ReadOptions(num_threads=self._num_threads, prefetch_buffer_size=ahead)
-    batches = iter(examples.to_iter_dataset(options).batch(self._rows, batch_fn=self._stack))
+    chunks = grain.MapDataset.range(0, steps * parts).map(read).to_iter_dataset(options)
+    batches = iter(chunks.batch(parts, batch_fn=lambda of_batch: self._stack([*itertools.chain(*of_batch)])))
     try:
       yield from batches
     finally:
@@ -249,18 +260,6 @@ class Pipeline:
       what = f'{type(error).__name__}: {first_line(error)}'
       raise TrainingError(f'{self._where}: examples cannot be read by an array of indices: {what}') from error
     return self._stack(examples)
-
-  @functools.cached_property
-  def _examples(self) -> Any:
-    """This process's stream of examples, by position, as a Grain data set."""
-    import grain
-
-    total = (FOREVER // self._rows if self.train else len(self)) * self._rows
-    return grain.MapDataset.range(0, total).map(self._example)
-
-  @functools.cached_property
-  def _batches(self) -> Any:
-    return self._examples.batch(self._rows, batch_fn=self._stack)
 
   def _example(self, position: int) -> Example:
     """The example at a position of this process's stream."""

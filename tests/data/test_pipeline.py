@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import threading
 import time
 
 import numpy as np
@@ -188,9 +189,31 @@ def test_a_random_transform_depends_on_the_place_in_the_stream_alone():
   equal({k: np.concatenate([h[k] for h in halves]) for k in a[3]}, a[3])
 
 
+@pytest.mark.parametrize(('rows', 'chunk'), [(8, 1), (40, 10), (300, 64)])
+def test_threads_take_chunks_of_a_batch_and_the_order_stays(rows, chunk):
+  """The rate falls with the batch where each example goes from thread to thread on its own."""
+  by = {}
+
+  class Noted(Slow):
+    def __getitem__(self, index):
+      by[index] = threading.get_ident()
+      return super().__getitem__(index)
+
+  noted = Noted(n=10**6)
+  batches = Pipeline(noted, rows, shuffle=False, num_threads=4).iterate(3)
+  ids = [next(batches)['id'] for _ in range(3)]
+  np.testing.assert_array_equal(ids, np.arange(3 * rows, 6 * rows).reshape(3, rows))
+  for batch in ids:
+    for first in range(0, rows, chunk):
+      assert len({by[i] for i in batch[first : first + chunk].tolist()}) == 1
+  parts = -(-rows // chunk)
+  assert len(by) <= 3 * rows + (3 * parts + 4 + 1) * chunk  # two at hand, and what is read ahead of them
+  assert threading.get_ident() not in by.values()
+  batches.close()
+
+
 def test_threads_end_with_the_iterator():
   import gc
-  import threading
 
   before = threading.active_count()
   iterator = Pipeline(Slow(), 4).iterate(0)
