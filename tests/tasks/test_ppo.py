@@ -1,5 +1,6 @@
 """PPO against NumPy and PyTorch, and its trained policy in gymnasium's own CartPole."""
 
+import collections
 import pathlib
 
 import flax.linen as nn
@@ -340,10 +341,13 @@ def trained():
   step = jax.jit(jax.vmap(lambda s, key: task.step(s, {}, jax.random.fold_in(key, s.step), {'model': chain})))
   opt = {'model': jax.vmap(chain.init)(params['model'])}
   first = state = State(step=jnp.zeros([3], jnp.int32), params=params, opt=opt, extra=extra)
+  last = collections.deque(maxlen=8)  # rollouts: in less than 500 steps of the environment, a good agent may end none
   for _ in range(steps):
     state, found = step(state, keys)
+    last.append(found)
   again = step(first, keys)[0], step(first, keys)[0]
   greedy = jax.jit(jax.vmap(lambda s: task.evaluate(s, {}, jax.random.key(0))))(state)
+  found = metrics.total(jax.device_get([*last]))
   sampled = [numbers(jax.tree.map(lambda x, i=i: x[i], found))['return'] for i in range(3)]
   returns = [numbers(jax.tree.map(lambda x, i=i: x[i], greedy))['return'] for i in range(3)]
   best = jax.tree.map(lambda x: x[np.argmax(returns)], state)
