@@ -43,6 +43,7 @@ class Pipeline:
     train: whether this is an endless stream of training batches.
     augment: on-device augmentation, for the training step to apply; None for none.
     prefetch: batches to keep on the devices ahead of the step.
+    timeout: seconds to wait for a batch which threads read, as long as none of its examples comes.
   """
 
   def __init__(
@@ -108,7 +109,7 @@ class Pipeline:
       raise ConfigError(f'{where}: {title(source)} is empty')
     self.source, self.batch_size, self.train, self.augment, self.prefetch = source, batch_size, train, augment, prefetch
     self._n, self._seed = len(source), seed
-    self._num_threads, self._timeout, self._where = num_threads, timeout, where
+    self._num_threads, self.timeout, self._where = num_threads, timeout, where
     self._order = Order(
       self._n,
       batch_size,
@@ -212,9 +213,9 @@ class Pipeline:
       yield from map(self._gather, steps)
       return
     late = lambda: (
-      f'{self._where}: no batch came for {self._timeout:g} s ({self._where}.timeout): {self._reader.reading()}'
+      f'{self._where}: no batch came for {self.timeout:g} s ({self._where}.timeout): {self._reader.reading()}'
     )
-    yield from ahead(self._read_ahead(start), self._timeout, late, lambda: self._reader.done)
+    yield from ahead(self._read_ahead(start), self.timeout, late, lambda: self._reader.done)
 
   def _read_ahead(self, start: int) -> Iterator[HostBatch]:
     import grain

@@ -19,7 +19,7 @@ from dl.training.prepare import Prepared, prepare
 from dl.training.profiler import Profiler
 from dl.training.progress import Hidden, Progress
 from dl.training.recorder import Recorder
-from dl.training.session import Session
+from dl.training.session import Session, check_data
 from dl.training.signals import interruption
 
 
@@ -63,7 +63,9 @@ def train(
   run = prepare(experiment)
   parts, mesh, plan, functions = run.parts, run.mesh, run.schedule, run.functions
   profiler = Profiler(directory, profile if first else None, plan.total)
-  if not (directory / workdir.CONFIG).exists():
+  if (directory / workdir.CONFIG).exists():
+    check_data(directory, run)
+  else:
     run.given()  # a mistake in it is found before anything is written
 
   with Session(directory, run) as session, contextlib.ExitStack() as stack:

@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 
 from dl.config import Experiment
 from dl.contract.evaluator import Evaluator
+from dl.data import fingerprint
+from dl.data.fingerprint import Fingerprint
 from dl.data.pipeline import Pipeline
 from dl.parallel import meshes
 from dl.training import evaluation, evaluators, memory, schedule, start, steps
@@ -45,12 +47,14 @@ class Prepared(RunPlan):
     mesh: the devices.
     functions: the steps of training, each compiled at its first call.
     measures: evaluation name -> the step of an evaluation, likewise.
+    fingerprints: those of the data, by 'train' or the name of the evaluation; raises StuckError. Read once.
     given: the arrays that the run starts from, where `config.init_from` names any; raises ConfigError. Read once.
   """
 
   mesh: Mesh
   functions: steps.Compiled
   measures: Mapping[str, Callable]
+  fingerprints: Callable[[], dict[str, Fingerprint]]
   given: Callable[[], dict[str, np.ndarray]]
 
 
@@ -74,4 +78,8 @@ def prepare(experiment: Experiment) -> Prepared:
   meshes.check_evals(planned.evals, mesh)
   memory.check_state(functions.like, mesh.local_devices)
   given = functools.cache(lambda: start.load(experiment.init_from, planned.parts))
-  return Prepared(**vars(planned), mesh=mesh, functions=functions, measures=measures, given=given)
+  pipelines = {'train': planned.parts.pipeline, **planned.evals}
+  fingerprints = functools.cache(lambda: {name: fingerprint.of(p) for name, p in pipelines.items() if p is not None})
+  return Prepared(
+    **vars(planned), mesh=mesh, functions=functions, measures=measures, fingerprints=fingerprints, given=given
+  )

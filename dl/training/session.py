@@ -11,15 +11,38 @@ import jax
 
 from dl import report
 from dl.config import flatten
+from dl.contract.info import Info
 from dl.contract.metrics import better
 from dl.contract.state import State
-from dl.errors import ConfigError, TrainingError
+from dl.data.fingerprint import Fingerprint, facts_changed
+from dl.data.source import find_kind
+from dl.errors import ConfigError, TrainingError, first_line
 from dl.parallel import processes
 from dl.store import artifacts, logs, workdir
 from dl.store.checkpoint import Checkpoints
 from dl.store.skipped import Skipped
 from dl.training.prepare import Prepared
 from dl.training.steps import Sums
+
+
+def check_data(directory: pathlib.Path, run: Prepared) -> None:
+  """Raises ConfigError where a run began with other data than there is now, or `run.json` is damaged."""
+  if not (directory / workdir.RUN).exists():  # it ended before its first step
+    return
+  before = workdir.read_run(directory).get('data') or {}
+  try:
+    facts = Info.from_json(before.get('info', {}), find_kind)
+    began = {name: Fingerprint.from_json(values) for name, values in before.get('fingerprints', {}).items()}
+  except (TypeError, ValueError, AttributeError, LookupError) as e:
+    raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
+  now = run.fingerprints() if began else {}  # a run of before there were any
+  changes = [f'{name}: {what}' for name in began.keys() & now.keys() if (what := began[name].changed(now[name]))]
+  changes += [what] if (what := facts_changed(facts, run.parts.task.info)) else []
+  if changes:
+    raise ConfigError(
+      f'--workdir: {directory} holds a run which began with other data: {"; ".join(sorted(changes))}; bring that back, '
+      'or choose another directory (config.init_from starts a run from the weights of this one)'
+    )
 
 
 class Session:
@@ -89,7 +112,7 @@ class Session:
         run.experiment,
         total_steps=run.schedule.total,
         parameters=sum(x.size for x in jax.tree.leaves(run.parts.state.params)),
-        data=run.parts.record(),
+        data=run.parts.record() | {'fingerprints': {name: f.to_json() for name, f in run.fingerprints().items()}},
         better={'train': better(run.functions.like[1].metrics), **run.schedule.metrics},
         stopped_early=None,
       )

@@ -1,0 +1,147 @@
+"""What tells data from other data: how many examples there are, and hashes of some, by which a run knows its own."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from dl.contract.info import Info
+from dl.data.parts import Part
+from dl.data.pipeline import Pipeline
+from dl.data.source import Arrays, stated
+from dl.errors import ConfigError, StuckError, TrainingError
+
+PLACES = 64
+"""The examples are looked at in so many places, evenly spread."""
+
+BYTES = 2**28
+"""Data in memory is hashed whole up to this size; of larger data, the beginning of each stretch between two places."""
+
+TOLERANCE = 1e-4
+"""Of statistics, relatively: those of the same data differ in the last digits from one machine to the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+  """What is kept of the examples of a source.
+
+  Attributes:
+    examples: how many there are.
+    whole: whether a hash is of all examples from its place to the next, and not of one alone.
+    hashes: place -> hash; without those which could not be read.
+  """
+
+  examples: int
+  whole: bool
+  hashes: Mapping[int, str]
+
+  def to_json(self) -> dict[str, Any]:
+    """Plain values, with texts as keys."""
+    return dataclasses.asdict(self) | {'hashes': {str(place): text for place, text in self.hashes.items()}}
+
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> Self:
+    """The inverse; raises TypeError, ValueError or LookupError for anything else."""
+    hashes = {int(place): str(text) for place, text in values['hashes'].items()}
+    return cls(int(values['examples']), bool(values['whole']), hashes)
+
+  def changed(self, now: 'Fingerprint') -> str | None:
+    """How later examples differ from these; None where no difference shows."""
+    if now.examples != self.examples:
+      return f'{now.examples:,} examples, not {self.examples:,}'
+    differ = [place for place, text in self.hashes.items() if now.hashes.get(place, text) != text]
+    if not differ or now.whole != self.whole:
+      return None
+    where = f'example {differ[0]:,}' if not self.whole else f'examples from {differ[0]:,} on'
+    return f'other values ({where}, and {len(differ) - 1} more of {len(self.hashes)} places)'
+
+
+def of(pipeline: Pipeline) -> Fingerprint:
+  """The fingerprint of the source of a pipeline, before any transform; reads at most `PLACES` examples one by one.
+
+  Raises:
+    StuckError: the time limit of the pipeline has passed in which no example came.
+  """
+  source = pipeline.source
+  count = len(source)
+  places = np.unique(np.linspace(0, count, PLACES, endpoint=False).astype(np.int64))
+  table = source.source if isinstance(source, Part) else source
+  if isinstance(table, Arrays) and hasattr(table, 'columns'):  # windows of a text have none
+    size = max(sum(column.nbytes for column in table.columns.values()), 1)
+    ends = np.append(places[1:], count)
+    if whole := size <= BYTES:
+      stretches = zip(places, ends, strict=True)
+    else:
+      stretches = zip(places, places + np.maximum((ends - places) * BYTES // size, 1), strict=True)
+    hashes = {int(a): _hash({k: v[a:b] for k, v in table.columns.items()}) for a, b in stretches}
+    return Fingerprint(count, whole, hashes)
+  one_by_one = lambda index: dict(_examples(source, index, pipeline.timeout))
+  hashes = one_by_one(places)
+  again = one_by_one(places[:1])
+  same = all(hashes.get(place, text) == text for place, text in again.items())
+  return Fingerprint(count, False, hashes if same else {})  # a source that draws at random has none
+
+
+def _examples(source: Any, index: np.ndarray, timeout: float) -> Iterator[tuple[int, str]]:
+  """(place, hash) of those examples which can be read; training says what is wrong with others."""
+  some = Pipeline(_Some(source, index), 1, train=False, on_error='skip', timeout=timeout)
+  try:
+    for place, batch in zip(index.tolist(), some, strict=True):
+      if batch.pop('mask').all():
+        yield place, _hash(batch)
+  except StuckError:
+    raise
+  except (ConfigError, TrainingError):
+    return
+
+
+class _Some:
+  """Some examples of a source, read one by one."""
+
+  def __init__(self, source: Any, index: np.ndarray):
+    self.source, self.index, self.stated = source, index, stated(source)
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    return self.source[int(self.index[index])]
+
+
+def _hash(columns: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.blake2b(digest_size=6)
+  for name in sorted(columns):
+    values = np.ascontiguousarray(columns[name])
+    digest.update(f'{name} {values.shape} {values.dtype.name}'.encode())
+    digest.update(values.data.cast('B') if values.size else b'')
+  return digest.hexdigest()
+
+
+def facts_changed(before: Info, now: Info) -> str | None:
+  """How what is said about the data differs from what was said before, where both say something."""
+  for field in dataclasses.fields(Info):
+    a, b = getattr(before, field.name), getattr(now, field.name)
+    if a is None or b is None or field.name in ('kinds', 'more') or a == b:
+      continue
+    if not isinstance(a, tuple) or not isinstance(b, tuple):
+      a, b, number = (a,), (b,), False
+    else:
+      number = True
+    if len(a) != len(b):
+      return f'{len(b)} {field.name}, not {len(a)}'
+    for i, (old, new) in enumerate(zip(a, b, strict=True)):
+      if not _alike(old, new, a):
+        return f'{field.name} is {_short(new)}, was {_short(old)}' + (f' (number {i})' if number else '')
+  return None
+
+
+def _alike(old: Any, new: Any, all_old: tuple) -> bool:
+  if not isinstance(old, float) or not isinstance(new, float):
+    return old == new
+  return abs(new - old) <= TOLERANCE * max(map(abs, all_old))
+
+
+def _short(value: Any) -> str:
+  return f'{value:.6g}' if isinstance(value, float) else repr(value)
