@@ -760,7 +760,7 @@ NOTES = [
   '* A file that cannot be written ends the run with one line and exit code 1; the last checkpoint is not touched.',
   "* `data.on_error='skip'` replaces an example which cannot be read by the next of the order, a function of the step; "
   'in evaluation it does not count. Which, and why, is in `skipped.jsonl`, and their number on stderr at the end.',
-  '* `data.timeout` (600 s) ends a run whose readers hang, and names what they read.',
+  '* `data.timeout` (600 s without an example) ends a run whose readers hang, and names what they read.',
   "* The last 'good' checkpoint is the last of which all numbers are finite. Where a run diverges slowly, it may be "
   'ruined already, and an earlier one is the one to start from.',
 ]
