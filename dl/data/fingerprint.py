@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
+from jaxtyping import Int
 
 from dl.contract.info import Info
 from dl.data.parts import Part
 from dl.data.pipeline import Pipeline
 from dl.data.source import Arrays, stated
 from dl.errors import ConfigError, StuckError, TrainingError
+from dl.show.words import number
 
 PLACES = 64
 """The examples are looked at in so many places, evenly spread."""
@@ -38,14 +40,16 @@ class Fingerprint:
   hashes: Mapping[int, str]
 
   def to_json(self) -> dict[str, Any]:
-    """Plain values, with texts as keys."""
-    return dataclasses.asdict(self) | {'hashes': {str(place): text for place, text in self.hashes.items()}}
+    """Plain values: the hashes are one text, in order of their places, with '-' for one that is missing."""
+    hashes = ' '.join(self.hashes.get(place, '-') for place in _places(self.examples).tolist())
+    return {'examples': self.examples, 'whole': self.whole, 'hashes': hashes}
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> Self:
     """The inverse; raises TypeError, ValueError or LookupError for anything else."""
-    hashes = {int(place): str(text) for place, text in values['hashes'].items()}
-    return cls(int(values['examples']), bool(values['whole']), hashes)
+    count = int(values['examples'])
+    hashes = zip(_places(count).tolist(), values['hashes'].split(), strict=True)
+    return cls(count, bool(values['whole']), {place: text for place, text in hashes if text != '-'})
 
   def changed(self, now: 'Fingerprint') -> str | None:
     """How later examples differ from these; None where no difference shows."""
@@ -66,7 +70,7 @@ def of(pipeline: Pipeline) -> Fingerprint:
   """
   source = pipeline.source
   count = len(source)
-  places = np.unique(np.linspace(0, count, PLACES, endpoint=False).astype(np.int64))
+  places = _places(count)
   table = source.source if isinstance(source, Part) else source
   if isinstance(table, Arrays) and hasattr(table, 'columns'):  # windows of a text have none
     size = max(sum(column.nbytes for column in table.columns.values()), 1)
@@ -97,6 +101,10 @@ def _examples(source: Any, index: np.ndarray, timeout: float) -> Iterator[tuple[
     return
 
 
+def _places(count: int) -> Int[np.ndarray, ' k']:
+  return np.unique(np.linspace(0, count, PLACES, endpoint=False).astype(np.int64))
+
+
 class _Some:
   """Some examples of a source, read one by one."""
 
@@ -111,7 +119,7 @@ class _Some:
 
 
 def _hash(columns: Mapping[str, np.ndarray]) -> str:
-  digest = hashlib.blake2b(digest_size=6)
+  digest = hashlib.blake2b(digest_size=4)
   for name in sorted(columns):
     values = np.ascontiguousarray(columns[name])
     digest.update(f'{name} {values.shape} {values.dtype.name}'.encode())
@@ -126,14 +134,14 @@ def facts_changed(before: Info, now: Info) -> str | None:
     if a is None or b is None or field.name in ('kinds', 'more') or a == b:
       continue
     if not isinstance(a, tuple) or not isinstance(b, tuple):
-      a, b, number = (a,), (b,), False
+      a, b, several = (a,), (b,), False
     else:
-      number = True
+      several = True
     if len(a) != len(b):
       return f'{len(b)} {field.name}, not {len(a)}'
     for i, (old, new) in enumerate(zip(a, b, strict=True)):
       if not _alike(old, new, a):
-        return f'{field.name} is {_short(new)}, was {_short(old)}' + (f' (number {i})' if number else '')
+        return f'{field.name} is {_short(new)}, was {_short(old)}' + (f' (number {i})' if several else '')
   return None
 
 
@@ -144,4 +152,4 @@ def _alike(old: Any, new: Any, all_old: tuple) -> bool:
 
 
 def _short(value: Any) -> str:
-  return f'{value:.6g}' if isinstance(value, float) else repr(value)
+  return number(value) if isinstance(value, float) else repr(value)

@@ -84,7 +84,8 @@ def test_of_large_data_the_beginning_of_each_stretch_counts(monkeypatch):
 
 def test_an_example_which_cannot_be_read_says_nothing():
   before, holes = of(OneByOne(columns())), of(OneByOne(columns(), fails=(0, 3)))
-  assert len(holes.hashes) == 62 and before.changed(holes) is None and holes.changed(before) is None
+  assert len(holes.hashes) == 62 and Fingerprint.from_json(holes.to_json()) == holes
+  assert before.changed(holes) is None and holes.changed(before) is None
   assert of(OneByOne(columns(), fails=range(200))).hashes == {}
 
 
@@ -96,8 +97,8 @@ def test_statistics_are_compared_but_for_their_last_digits():
   before = Info(mean=(0.5, 2.0), std=(1.0, 1.0), class_counts=(3, 4), num_classes=2, target_mean=1.0)
   assert facts_changed(before, before) is None
   assert facts_changed(before, Info(mean=(0.5, 2.0 + 1e-7))) is None
-  assert facts_changed(before, Info(mean=(0.5, 2.1))) == 'mean is 2.1, was 2 (number 1)'
-  assert facts_changed(before, Info(target_mean=1.5)) == 'target_mean is 1.5, was 1'
+  assert facts_changed(before, Info(mean=(0.5, 2.1))) == 'mean is 2.1000, was 2 (number 1)'
+  assert facts_changed(before, Info(target_mean=1.5)) == 'target_mean is 1.5000, was 1'
   assert facts_changed(before, Info(class_counts=(3, 5))) == 'class_counts is 5, was 4 (number 1)'
   assert facts_changed(before, Info(class_counts=(3, 4, 1))) == '3 class_counts, not 2'
   assert facts_changed(before, Info(num_classes=3)) == 'num_classes is 3, was 2'
