@@ -133,10 +133,9 @@ def facts_changed(before: Info, now: Info) -> str | None:
     a, b = getattr(before, field.name), getattr(now, field.name)
     if a is None or b is None or field.name in ('kinds', 'more') or a == b:
       continue
-    if not isinstance(a, tuple) or not isinstance(b, tuple):
-      a, b, several = (a,), (b,), False
-    else:
-      several = True
+    several = isinstance(a, tuple) and isinstance(b, tuple)
+    if not several:
+      a, b = (a,), (b,)
     if len(a) != len(b):
       return f'{len(b)} {field.name}, not {len(a)}'
     for i, (old, new) in enumerate(zip(a, b, strict=True)):
