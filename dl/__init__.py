@@ -14,12 +14,16 @@ __path__.append(os.path.join(__path__[0], 'commands', 'faces'))
 
 
 def load(
-  workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True, seed: int | None = None
+  workdir: str | os.PathLike,
+  step: int | str | None = None,
+  averaged: bool = True,
+  seed: int | None = None,
+  resize: bool = False,
 ) -> tuple['Task', 'State']:
   """(task, state) of a run, without its data set: see `dl.training.restore.load`."""
   from dl.training import restore
 
-  return restore.load(workdir, step, averaged, seed)
+  return restore.load(workdir, step, averaged, seed, resize)
 
 
 def run(config: Any, workdir: str | os.PathLike, **options: Any) -> Any:

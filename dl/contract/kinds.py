@@ -27,6 +27,10 @@ Wrong = tuple[int, str]
 """(row, what is wrong with it)."""
 
 
+FINITE = 'the features hold {}; fill in what is missing, or leave the example out'
+"""What is said of features with a number that is not finite."""
+
+
 def compact(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
   """One of the dtypes that batches hold: bytes (and booleans) as uint8, other whole numbers int32, floats float32."""
   if values.dtype.kind == 'f':
@@ -92,15 +96,34 @@ def channels_first(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | No
 
 
 def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
-  """Images have channels, as many as those of the data, and are bytes or floats in [0, 1]."""
+  """Images have the size and the channels of those of the data, and are bytes or floats in [0, 1]."""
   if info.image_size is None:
     return None
   shape = np.shape(images)
   if len(shape) != 4 or shape[-1] != info.channels:
     return f'expected images [batch, height, width, {info.channels}], got the shape {shape}'
+  if shape[1:3] != info.image_size:
+    size = lambda hw: f'{hw[0]}x{hw[1]}'
+    return f'the model has learned from images of {size(info.image_size)}, got {size(shape[1:3])}; resize them'
   if isinstance(images, np.ndarray) and images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
     return f'expected bytes, or floats from 0 to 1, got {images.min():g} to {images.max():g}'
   return None
+
+
+def no_such_features(values: Num[Array, 'b ...'], info: 'Info') -> str | None:
+  """A row has as many features as those of the data, all of them finite."""
+  known = info.mean if info.feature_names is None else info.feature_names
+  shape = np.shape(values)
+  if known is not None and len(known) > 1 and (len(shape) < 2 or shape[-1] != len(known)):
+    return f'the model has learned from {len(known)} features a row, got the shape {shape}'
+  bad = not_finite(values, info, FINITE) if isinstance(values, np.ndarray) else None
+  return bad and f'row {bad[0]}: {bad[1]}'
+
+
+def no_such_tokens(values: Num[Array, 'b n'], info: 'Info') -> str | None:
+  """Token ids are below the size of the vocabulary."""
+  bad = outside_vocabulary(values, info) if isinstance(values, np.ndarray) else None
+  return bad and f'row {bad[0]}: {bad[1]}'
 
 
 def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
@@ -224,7 +247,8 @@ FEATURES = Kind(
   to_float=as_numbers,
   facts=('mean', 'std'),
   statistics='of_features',
-  wrong=functools.partial(not_finite, says='the features hold {}; fill in what is missing, or leave the example out'),
+  wrong=functools.partial(not_finite, says=FINITE),
+  unfit=no_such_features,
   reader='Features',
 )
 TOKENS = Kind(
@@ -233,6 +257,7 @@ TOKENS = Kind(
   batch=whole,
   facts=('vocab_size', 'vocabulary'),
   wrong=outside_vocabulary,
+  unfit=no_such_tokens,
   reader='Tokens',
 )
 LABEL = Kind(

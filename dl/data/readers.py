@@ -52,7 +52,13 @@ class FileReader:
 
   def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n ...']:
     """An array of an .npz as rows of a batch; raises ConfigError, which begins with `where`."""
-    return standard(self.column, values, self.kind)
+    return self.fit(standard(self.column, values, self.kind), where)
+
+  def fit(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n ...']:
+    """The rows, if they are what a task's `predict` takes: of kinds alone is decided what the model can read."""
+    if wrong := self.kind.unfit(values, self.info):
+      raise ConfigError(f'{where}: {wrong}')
+    return values
 
   def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b ...']:
     """Rows as a batch: what the kind makes of them in training, too."""
@@ -76,11 +82,8 @@ class Images(FileReader):
   def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n h w c']:
     if values.ndim not in (3, 4):
       raise ConfigError(f'{where}: expected images [n, h, w, c], got shape {values.shape}')
-    values = super().array(values if values.ndim == 4 else values[..., None], where)
-    wanted = (*self.info.image_size, self.info.channels)
-    if values.shape[1:] != wanted:
-      raise ConfigError(f'{where}: the model reads images of shape {wanted}, got {values.shape[1:]}')
-    return arrays.check_images(values, where)
+    values = standard(self.column, values if values.ndim == 4 else values[..., None], self.kind)
+    return self.fit(arrays.check_images(values, where), where)
 
 
 class Features(FileReader):
@@ -104,13 +107,7 @@ class Features(FileReader):
       yield f'{path}:{number}', row
 
   def array(self, values: np.ndarray, where: str) -> Float[np.ndarray, 'n f']:
-    wanted = len(self.info.feature_names if self.info.mean is None else self.info.mean)
-    if values.ndim != 2 or values.shape[1] != wanted:
-      raise ConfigError(f'{where}: the model reads {wanted} features a row, got shape {values.shape}')
-    values = super().array(values, where).astype(np.float32)
-    if not np.isfinite(values).all():
-      raise ConfigError(f'{where}: holds a number which is not finite')
-    return values
+    return super().array(values, where).astype(np.float32)
 
 
 class Tokens(FileReader):
@@ -139,8 +136,6 @@ class Tokens(FileReader):
   def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n length']:
     if values.ndim != 2 or values.dtype.kind not in 'iu':
       raise ConfigError(f'{where}: expected token ids [n, length], got {values.dtype} {values.shape}')
-    if values.size and int(values.max()) >= self.info.vocab_size:
-      raise ConfigError(f'{where}: token {values.max()} is not below the vocabulary size, {self.info.vocab_size}')
     return super().array(values, where)
 
   def join(self, rows: Sequence[Any]) -> Num[np.ndarray, 'b length']:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
@@ -26,11 +27,14 @@ class Supervised(Network):
       a dict of such a `name` and arguments, or a function.
     normalize: whether inputs have the mean and deviation of the training set (`Info`) taken out.
     aux_weight: factor of the loss of each auxiliary head, where the network has some (arXiv 1409.4842).
+    resize: whether `predict` resizes images to the size of those it has learned from (bilinear, antialiased), and does
+      not refuse others; `dl.load(..., resize=True)` sets it for a run.
   """
 
   criterion: str | Mapping[str, Any] | Callable = 'mse'
   normalize: bool = False
   aux_weight: NotNegative = 0.3
+  resize: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -75,15 +79,21 @@ class Supervised(Network):
     """Inputs that a user gives to `predict` as models see them, if they can be such as the model has learned from.
 
     Raises:
-      ConfigError: none at all, or what their kind calls unfit: images with other channels, say.
+      ConfigError: none at all, or what their kind calls unfit: images of another size or with other channels, say.
     """
     shape, who = np.shape(raw), f'{type(self).__name__}.predict'
     if not shape or not shape[0]:
       raise ConfigError(f'{who}: expected a batch of inputs, got the shape {shape}')
-    kind = self.kind(raw)
-    if wrong := kind.unfit(raw, self.info):
-      raise ConfigError(f'{who}: {wrong}')
-    return kind.to_float(jnp.asarray(raw))
+    kind, size, info = self.kind(raw), self.info.image_size, self.info
+    resize = kind is IMAGE and len(shape) == 4 and size is not None and shape[1:3] != size
+    if resize and self.resize:
+      info = dataclasses.replace(info, image_size=shape[1:3])
+    if wrong := kind.unfit(raw, info):
+      raise ConfigError(f'{who}: {wrong}' + (', or load the run by dl.load(..., resize=True)' if resize else ''))
+    inputs = kind.to_float(jnp.asarray(raw))
+    if resize:
+      inputs = jax.image.resize(inputs, (shape[0], *size, shape[3]), 'linear', antialias=True)
+    return inputs
 
   def prepare(self, inputs: Num[Array, 'b ...']) -> Num[Array, 'b ...']:
     """Inputs, floats as their kind makes them, as the model reads them: normalized, where that is asked for."""

@@ -1,5 +1,6 @@
 """A trained model from its work directory, without the data set."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -18,7 +19,11 @@ from dl.training.policy import mode_of_run
 
 
 def load(
-  workdir: str | os.PathLike, step: int | str | None = None, averaged: bool = True, seed: int | None = None
+  workdir: str | os.PathLike,
+  step: int | str | None = None,
+  averaged: bool = True,
+  seed: int | None = None,
+  resize: bool = False,
 ) -> tuple[Task, State]:
   """The task and state of a run; the data set is not needed, nor the devices which it was trained on.
 
@@ -27,12 +32,13 @@ def load(
     step: which checkpoint: a step, 'best', or None for the newest.
     averaged: whether the parameters are their running averages, where the optimizer keeps one (`params_ema`).
     seed: which one of a run of several `seeds`; its first by default.
+    resize: whether `task.predict` resizes images of another size than those it has learned from.
 
   Returns:
     (task, state): `task.predict(state, inputs, key)` takes raw inputs.
 
   Raises:
-    ConfigError: not a work directory, no such checkpoint, or code which no longer fits the config.
+    ConfigError: not a work directory, no such checkpoint, code which no longer fits the config, or nothing to resize.
   """
   parts, state = load_parts(workdir, step)
   first, count = parts.experiment.seed, parts.experiment.seeds
@@ -41,7 +47,12 @@ def load(
     last = f' to {first + count - 1}' if count else ''
     raise ConfigError(f'{workdir}: has no seed {seed}; its seed is {first}{last}')
   state = seeds.one(state, count, seed - first)
-  return parts.task, state.averaged() if averaged else state
+  task = parts.task
+  if resize:
+    if not hasattr(task, 'resize') or task.info.image_size is None:
+      raise ConfigError(f'{workdir}: resize=True is for images, and the task of this run reads none')
+    task = dataclasses.replace(task, resize=True)
+  return task, state.averaged() if averaged else state
 
 
 def load_parts(

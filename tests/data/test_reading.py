@@ -141,12 +141,12 @@ def test_missing_files_are_found_at_once(tmp_path, pictures):
   [
     (dict(a=np.zeros(2), b=np.zeros(2)), '', TABLE, 'features', 'choose one as'),
     (dict(a=np.zeros(2)), ':b', TABLE, 'features', "no array 'b'"),
-    (dict(x=np.zeros((2, 3))), '', TABLE, 'features', 'reads 2 features a row, got shape (2, 3)'),
-    (dict(x=np.full((2, 2), np.inf)), '', TABLE, 'features', 'not finite'),
-    (dict(x=np.zeros((2, 6, 6))), '', IMAGE, 'image', 'images of shape (4, 5, 1), got (6, 6, 1)'),
+    (dict(x=np.zeros((2, 3))), '', TABLE, 'features', 'from 2 features a row, got the shape (2, 3)'),
+    (dict(x=np.full((2, 2), np.inf)), '', TABLE, 'features', 'row 0: the features hold inf'),
+    (dict(x=np.zeros((2, 6, 6))), '', IMAGE, 'image', 'from images of 4x5, got 6x6'),
     (dict(x=np.full((2, 4, 5), 9.0)), '', IMAGE, 'image', 'floats from 0 to 1'),
     (dict(x=np.zeros(2)), '', IMAGE, 'image', 'expected images'),
-    (dict(x=np.full((2, 4), 300)), '', BYTES, 'tokens', 'not below the vocabulary size, 256'),
+    (dict(x=np.full((2, 4), 300)), '', BYTES, 'tokens', 'ids go from 0 to 255'),
     (dict(x=np.zeros((2, 4))), '', BYTES, 'tokens', 'expected token ids'),
   ],
 )
