@@ -371,6 +371,19 @@ def compute(metrics: Mapping[str, Metric]) -> dict[str, float | list[float]]:
   return {name: metric.compute() for name, metric in metrics.items()} | several
 
 
+def check(measured: Any, who: str) -> None:
+  """Raises ConfigError, which begins with `who`, unless `measured` are metrics by name."""
+  if not isinstance(measured, Mapping):
+    raise ConfigError(f'{who} gives no metrics by name, but a {type(measured).__name__}')
+  for name, metric in measured.items():
+    if not isinstance(metric, Metric):
+      raise ConfigError(
+        f'{who} gives as metric {name!r} no sums (dl.contract.metrics), which add up over batches exactly, but '
+        f'{"a number" if np.shape(metric) == () else f"an array {list(np.shape(metric))}"}: take Mean.of(values, '
+        "batch['mask']), of one value an example"
+      )
+
+
 def better(metrics: Mapping[str, Metric]) -> dict[str, Better]:
   """Whether less or more is better, of each metric which is a number; raises ConfigError for what says neither."""
   for name, metric in metrics.items():

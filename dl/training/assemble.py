@@ -24,7 +24,7 @@ from dl.data.pipeline import Pipeline
 from dl.data.source import find_kind
 from dl.errors import ConfigError, first_line, own_words
 from dl.parallel import meshes
-from dl.training import entries, seeds
+from dl.training import entries, promises, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +161,24 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   limits = task.limits(float_batch)
   if pipeline is not None:
     pipeline = pipeline.expecting(limits)
-  params, _ = abstractly(task.init, key, float_batch)
+  params, _ = promises.initial(task, abstractly(task.init, key, float_batch))
   length = optim.Length(total, steps_per_epoch, examples)
   optimizer = optim.make(experiment.optim, params, length, task.updates_per_step)
   state = abstractly(lambda: initial_state(task, optimizer.chains, experiment.seed, float_batch))
-  abstractly(lambda s, b, k: task.step(s, b, k, optimizer.chains), state, float_batch, key, where='config.task')
+  _check_step(task, optimizer.chains, state, float_batch, key)
   return Parts(experiment, task, optimizer, batch, state, total, steps_per_epoch, pipeline, limits)
+
+
+def _check_step(task: Task, chains: Mapping[str, Any], state: State, batch: Mapping[str, Any], key: Any) -> None:
+  """Raises ConfigError for a task whose step fails on these shapes, or does not keep what it promises."""
+  try:
+    made = abstractly(lambda s, b, k: task.step(s, b, k, chains), state, batch, key, where='config.task')
+  except ConfigError:
+    if type(task).step is Task.step:  # of a loss of other structure, JAX speaks of trees
+      loss = lambda s, b, k: task.loss(s.params, s.extra, b, k, True)
+      promises.loss(task, abstractly(loss, state, batch, key, where='config.task'))
+    raise
+  promises.step(task, state, made)
 
 
 def initial_state(

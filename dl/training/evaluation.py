@@ -68,6 +68,11 @@ def _compiled(parts: Parts, mesh: Mesh, evaluator: Evaluator) -> Callable[[State
   return lambda state, batch, index: step(state, batch, index, others)
 
 
+def named(evaluator: Evaluator, task: Task) -> str:
+  """Whose evaluation it is, for error lines."""
+  return type(task if isinstance(evaluator, Own) else evaluator).__name__
+
+
 def numbers(
   parts: Parts,
   pipelines: Mapping[str, Pipeline | None],
@@ -95,13 +100,7 @@ def numbers(
       measured = abstractly(step, parts.state, batch, jax.ShapeDtypeStruct((), np.int32), where=where)
     except ConfigError as e:
       raise ConfigError(str(e) if str(e).startswith('config.') or where in str(e) else f'{where}: {e}') from e
-    if not isinstance(measured, Mapping):
-      raise ConfigError(
-        f'{where}: {type(evaluator).__name__} gives no metrics by name, but a {type(measured).__name__}'
-      )
-    for metric, sums in measured.items():
-      if not isinstance(sums, metrics.Metric):
-        raise ConfigError(f'{where}: the {metric!r} of {type(evaluator).__name__} is no dl.contract.metrics.Metric')
+    metrics.check(measured, f'{where}: {named(evaluator, parts.task)}')
     if not isinstance(evaluator, Own):  # else what it wants to know would fail after training
       look = lambda state, b, key, e=evaluator: e.examine(parts.task, state, to_float(b, parts.task.info), key)
       abstractly(look, parts.state, batch, keys.shape(), where=where)

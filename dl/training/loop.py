@@ -13,7 +13,7 @@ from dl.contract.state import State
 from dl.contract.task import Task
 from dl.parallel import processes
 from dl.store import workdir
-from dl.training import evaluation, feed, seeds
+from dl.training import evaluation, feed, padding, seeds
 from dl.training.meter import Meter
 from dl.training.prepare import Prepared, prepare
 from dl.training.profiler import Profiler
@@ -72,7 +72,9 @@ def train(
     step, state, sums = session.begin()
     progress = stack.enter_context(Progress(plan.total, step) if show_progress and first else Hidden())
     told_to_stop = processes.agreement(mesh, stack.enter_context(interruption()))
-    if step:
+    if not step:
+      padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
+    else:
       progress.note(f'resuming at step {step:,} of {plan.total:,}')
     meter = Meter(parts, mesh)
     recorder = Recorder(session.log, progress, meter, parts.optimizer, session.not_finite, step, session.seconds)

@@ -189,7 +189,7 @@ def test_what_of_an_entry_is_the_evaluators_and_what_the_datas(spec, by, data):
     ('perceptron', {'by': 'slopes.Slope', 'epsilon': 'x'}, ('config.eval.test.epsilon: expected float',)),
     ('perceptron', {'by': 'slopes.Slope', 'epsilon': -1}, ('config.eval.test.epsilon: must be at least 0',)),
     ('perceptron', {'by': 'slopes.Slope', 'shuffle': True}, ('config.eval.test.shuffle: may be', 'by=dict(')),
-    ('perceptron', {'by': 'slopes.Number'}, ('config.eval.test: ', "'loss' of Number")),
+    ('perceptron', {'by': 'slopes.Number'}, ('config.eval.test: Number gives as metric ', 'Mean.of')),
     ('perceptron', {'by': 'slopes.Curious'}, ('config.eval.test: ', "KeyError: 'sound'", 'slopes.py')),
     ('perceptron', {'by': 'masks.Masks'}, ('config.eval.test: Masks are of segmentations',)),
     ('diabetes', {'by': 'mistakes.Mistakes'}, ('config.eval.test: Mistakes are of classifiers',)),

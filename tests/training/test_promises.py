@@ -1,0 +1,110 @@
+"""A task of one's own which breaks its contract is one line that says how; and padding is tried by value."""
+
+import re
+import sys
+
+import pytest
+from small import small
+
+from dl.errors import ConfigError
+from dl.training import padding
+from dl.training.loop import train
+
+OWN = """
+import dataclasses
+import flax.linen as nn
+import jax, jax.numpy as jnp
+from dl.contract.metrics import Mean, Metric, average
+from dl.contract.task import Task
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guess(Task):
+  def init(self, key, batch):
+    variables = self.model.init(key, batch['image'], train=False)
+    return {'model': variables['params']}, {}
+
+  def loss(self, params, extra, batch, key, train):
+    outputs = self.model.apply({'params': params['model']}, batch['image'], train=train)
+    errors = jnp.square(outputs[:, 0] - batch['label'])
+    loss = Mean.of(errors, batch['mask'], better='min')
+    return average(loss), (extra, {'loss': loss})
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+  """A function which gives the config of a run of the task above, with a part of it replaced."""
+  monkeypatch.syspath_prepend(str(tmp_path))
+
+  def make(old='', new='', *overrides):
+    assert old in OWN
+    (tmp_path / 'own_guess.py').write_text(OWN.replace(old, new))
+    sys.modules.pop('own_guess', None)
+    return small(
+      'perceptron', "task={'name': 'own_guess.Guess'}", 'train_for=4', 'eval_every=4', 'expect={}', *overrides
+    )
+
+  yield make
+  sys.modules.pop('own_guess', None)
+
+
+INIT = "return {'model': variables['params']}, {}"
+LOSS = "return average(loss), (extra, {'loss': loss})"
+MEAN = "Mean.of(errors, batch['mask'], better='min')"
+PADS = "config.eval.test: Guess counts rows that only pad a batch in 'loss'"
+ADVICE = "leave out rows whose batch['mask'] is 0, as Mean.of(values, batch['mask']) does"
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'says'),
+  [
+    (INIT, 'return variables', 'Guess.init gives a dict of params, but must give (params, extra)'),
+    (INIT, "return variables['params']", 'Guess.init gives a dict of out, but must give (params, extra)'),
+    (INIT, "return variables['params'], {}", 'as params a dict of out, but must give .* by its name: model'),
+    (INIT, 'return [variables, {}]', 'Guess.init gives a list of 2, but must give (params, extra)'),
+    (LOSS, 'return average(loss)', 'Guess.loss gives an array float32[], but must give (loss, (extra, metrics))'),
+    (LOSS, "return average(loss), {'loss': loss}", 'of which the second is a dict of loss, but must give (loss, (ex'),
+    (LOSS, "return errors, (extra, {'loss': loss})", 'gives as the loss an array float32[64], but must give one float'),
+    (LOSS, "return average(loss), (extra, {'loss': average(loss)})", "loss gives as metric 'loss' no sums .* a number"),
+    (LOSS, "return average(loss), (extra, {'loss': errors})", "as metric 'loss' no sums .*, but an array [64]: take"),
+    (LOSS, 'return average(loss), (extra, loss)', 'Guess.loss gives no metrics by name, but a Mean'),
+    (LOSS, "return average(loss), ({'n': 1}, {'loss': loss})", 'another state than it took: extra/n was not there'),
+  ],
+)
+def test_a_task_which_breaks_its_contract_is_one_line(own, tmp_path, old, new, says):
+  with pytest.raises(ConfigError) as e:
+    train(own(old, new), tmp_path / 'run', show_progress=False)
+  pattern = re.escape(says).replace(r'\.\*', '.*')
+  assert re.search(f'^config.task: .*{pattern}|^config.task: {pattern}', str(e.value)), str(e.value)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('mean', 'says'),
+  [
+    ("Mean.of(errors, better='min')", rf', which is [\d.]+ with one and [\d.]+ with another; {re.escape(ADVICE)}'),
+    # The padded rows have no error, but count.
+    ("Mean((errors * batch['mask']).sum(), jnp.float32(len(errors)), better='min')", f'; {re.escape(ADVICE)}'),
+  ],
+)
+def test_a_loss_that_ignores_the_mask_is_found_before_the_first_step(own, tmp_path, mean, says):
+  """360 examples in batches of 64: the last one has 24 rows which only fill it up."""
+  with pytest.raises(ConfigError) as e:
+    train(own(MEAN, mean), tmp_path / 'run', show_progress=False)
+  assert re.fullmatch(re.escape(PADS) + says, str(e.value)), str(e.value)
+  assert not list((tmp_path / 'run').glob('checkpoints/*'))
+  # With the code mended the same command goes on.
+  assert train(own(), tmp_path / 'run', show_progress=False).status == 'complete'
+
+
+def test_padding_is_tried_once_of_equal_evaluations_and_not_when_a_run_goes_on(own, tmp_path, monkeypatch):
+  tried = []
+  with_padding = padding._with_padding
+  monkeypatch.setattr(
+    padding, '_with_padding', lambda batch: (tried.append(len(batch['mask'])), with_padding(batch))[1]
+  )
+  experiment = own('', '', "eval={'test': {'split': 'test'}, 'again': {'split': 'test', 'batch_size': 32}}")
+  train(experiment, tmp_path / 'run', show_progress=False)
+  assert tried == [64]
+  train(experiment, tmp_path / 'run', show_progress=False)
+  assert tried == [64]
