@@ -4,6 +4,7 @@ Each run is `python -m dl.train` in a process of its own. The numbers go to `exp
 the README, and what docs/models.md says of them, are made from that file (--table: without running anything).
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -22,13 +23,6 @@ from dl.commands import evaluate
 from dl.errors import ConfigError
 from dl.store import logs
 from dl.store import workdir as workdirs
-
-flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
-flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')
-flags.DEFINE_list('seeds', ['0', '1', '2'], 'Seeds of each experiment.')
-flags.DEFINE_multi_string('set', [], 'Arguments to pass on, such as --set=--config.data.path=data/stack1.zip.')
-flags.DEFINE_boolean('collect', False, 'Read the work directories of finished runs again, and run nothing.')
-flags.DEFINE_boolean('table', False, "Only write the README's table from the recorded runs.")
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results.json'
@@ -64,6 +58,11 @@ EXPERIMENTS = {
 
 STARTS = {'vision/transfer_mnist_to_digits:finetune': 'transfer_mnist_to_digits_pretrain'}
 """Experiment -> the runs, of the same seed, which its own start from."""
+
+HEADER = """
+| experiment | parameters | metric | mean of seeds | each seed | compared with | training time | machine |
+|---|---:|---|---:|---|---|---:|---|
+""".strip()
 
 JUDGED = {'generative/digits_gan': 'digits_lenet_seed0'}
 """Generative experiment -> the run of the classifier which judges 1,000 of its samples."""
@@ -125,34 +124,48 @@ def machine(devices: dict[str, Any]) -> str:
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-  """The Markdown table of recorded runs."""
-  lines = [
-    '| experiment | parameters | metric | mean of seeds | each seed | compared with | training time | machine |',
-    '|---|---:|---|---:|---|---|---:|---|',
-  ]
-  for name, arguments in EXPERIMENTS.items():
-    rows = [r for r in records if r['experiment'] == name]
-    file, _, stage = name.partition(':')
-    link = f'[`{file}.py{":" if stage else ""}{stage}`](experiments/{file}.py)'
-    if not rows:
-      lines.append(f'| {link} | | | not yet run | | | | |')
-      continue
-    experiment = configs.load(str(ROOT / file_of(name, arguments[0])))
-    for metric in [*experiment.expect, *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
-      seeds = [
-        statistics.mean(r['metrics'][metric] for r in rows if r['seed'] == seed)
-        for seed in sorted({r['seed'] for r in rows})
-      ]
-      digits = 1 if max(seeds) > 10 else 4
-      folds = f', mean of {len(arguments)} folds' if len(arguments) > 1 else ''
-      each = ', '.join(f'{s:.{digits}f}' for s in seeds)
-      compared = '; '.join(f'{method} {value}' for method, value in experiment.baselines.get(metric, {}).items())
-      seconds = statistics.median(r['seconds'] for r in rows)
-      lines.append(
-        f'| {link} | {rows[0]["parameters"]:,} | {metric}{folds} | {statistics.mean(seeds):.{digits}f} | {each} '
-        f'| {compared} | {seconds:.0f} s | {rows[0]["machine"]} |'
-      )
-  return '\n'.join(lines)
+  """The Markdown tables of recorded runs, one a family, each folded up under how many there are."""
+  parts = []
+  for family, names in itertools.groupby(EXPERIMENTS, lambda name: name.partition('/')[0]):
+    names = list(names)
+    recorded = {r['experiment'] for r in records}.intersection(names)
+    counts = f'{len(names)} experiment{"s" * (len(names) > 1)}, {len(recorded)} recorded'
+    rows = [line for name in names for line in rows_of(name, records)]
+    rest = ', '.join(link(name) for name in names if name not in recorded)
+    rest = f'\nNot yet run: {rest}.\n' if rest else ''
+    table = '\n'.join([HEADER, *rows])
+    parts.append(f'<details><summary>{family}: {counts}</summary>\n\n{table}\n{rest}\n</details>')
+  return '\n'.join(parts)
+
+
+def link(name: str) -> str:
+  """A link to the config of an experiment."""
+  file, _, stage = name.partition(':')
+  return f'[`{file}.py{":" if stage else ""}{stage}`](experiments/{file}.py)'
+
+
+def rows_of(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
+  """The lines of one experiment, one a metric; none of one that was not recorded."""
+  rows = [r for r in records if r['experiment'] == name]
+  if not rows:
+    return []
+  arguments, lines = EXPERIMENTS[name], []
+  experiment = configs.load(str(ROOT / file_of(name, arguments[0])))
+  for metric in [*experiment.expect, *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
+    seeds = [
+      statistics.mean(r['metrics'][metric] for r in rows if r['seed'] == seed)
+      for seed in sorted({r['seed'] for r in rows})
+    ]
+    digits = 1 if max(seeds) > 10 else 4
+    folds = f', mean of {len(arguments)} folds' if len(arguments) > 1 else ''
+    each = ', '.join(f'{s:.{digits}f}' for s in seeds)
+    compared = '; '.join(f'{method} {value}' for method, value in experiment.baselines.get(metric, {}).items())
+    seconds = statistics.median(r['seconds'] for r in rows)
+    lines.append(
+      f'| {link(name)} | {rows[0]["parameters"]:,} | {metric}{folds} | {statistics.mean(seeds):.{digits}f} | {each} '
+      f'| {compared} | {seconds:.0f} s | {rows[0]["machine"]} |'
+    )
+  return lines
 
 
 def write_table(records: Sequence[dict[str, Any]]) -> None:
@@ -186,4 +199,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  flags.DEFINE_string('only', '', 'Run the experiments whose name contains this.')
+  flags.DEFINE_string('runs', 'runs', 'Where the work directories go.')
+  flags.DEFINE_list('seeds', ['0', '1', '2'], 'Seeds of each experiment.')
+  flags.DEFINE_multi_string('set', [], 'Arguments to pass on, such as --set=--config.data.path=data/stack1.zip.')
+  flags.DEFINE_boolean('collect', False, 'Read the work directories of finished runs again, and run nothing.')
+  flags.DEFINE_boolean('table', False, "Only write the README's table from the recorded runs.")
   app.run(main)

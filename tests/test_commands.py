@@ -75,7 +75,7 @@ def test_a_file_of_a_command_can_be_run_as_it_is(environment, tmp_path):
     cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
   )  # fmt: skip
   assert 'Traceback' not in done.stderr
-  assert 'python -m dl.train' in done.stdout and '--workdir' in done.stdout
+  assert all(word in done.stdout for word in ('python -m dl.train', '--workdir', '--[no]debug'))
 
 
 def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, command):

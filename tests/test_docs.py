@@ -20,7 +20,7 @@ from dl.errors import ConfigError
 from dl.tasks.lm import LanguageModel
 from dl.training import assemble
 
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 CODE = [path for top in ('benchmarks', 'dl', 'experiments') for path in sorted((ROOT / top).rglob('*.py'))]
 CODE += sorted((ROOT / 'colabs').glob('*.ipynb'))
 OF_XLA = 'xla_force_host_platform_device_count'
@@ -114,18 +114,19 @@ def test_parts_take_the_arguments_beside_them():
   check(each(r"`('[a-z]\w*\.[A-Z][^`\n]*)`", PAGES), there)
 
 
-def test_the_config_of_the_readme_is_one(tmp_path):
-  (code,) = re.findall(r'```python\n(from dl.config import config\n.*?)```', text(PAGES[0]), re.S)
+def test_the_config_of_its_page_is_one(tmp_path):
+  (code,) = re.findall(r'```python\n(from dl.config import config\n.*?)```', text(ROOT / 'docs' / 'config.md'), re.S)
   (tmp_path / 'mine.py').write_text(code)
   assert assemble.assemble(load(str(tmp_path / 'mine.py'))).total_steps == 20 * 1437 // 64
 
 
-def test_the_data_and_the_model_of_ones_own_in_the_readme_are_parts(tmp_path, monkeypatch):
+def test_the_data_and_the_model_of_ones_own_are_parts(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'my_lab').mkdir()
   keys = {}
   own = r'```python\n# my_lab/(\w+)\.py +(\w+)=(dict\([^\n]*\))\n(.*?)```'
-  for name, key, spec, code in re.findall(own, text(PAGES[0]), re.S):
+  pages = ''.join(text(ROOT / 'docs' / 'tutorials' / name) for name in ('data.md', 'model.md'))
+  for name, key, spec, code in re.findall(own, pages, re.S):
     (tmp_path / 'my_lab' / f'{name}.py').write_text(code)
     keys[key] = eval(spec)
   optim = {'adam': {'name': 'adam', 'learning_rate': 1e-3}}

@@ -106,6 +106,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       return _leave(FAILURE)
 
   flags.DEFINE_boolean('debug', False, 'Show the traceback of an error.')
+  _in_help('debug')
   app.run(guarded, flags_parser=_parse)
 
 

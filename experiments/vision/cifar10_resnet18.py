@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/cifar10_resnet18.py --workdir=runs/cifar10_resnet18
 
-CIFAR-10 must have been prepared as array_record, see README.md.
+CIFAR-10 must have been prepared as array_record, see docs/tutorials/data.md.
 Not yet run: 95 % of the test set, as the common recipe (random crops and flips, SGD with Nesterov momentum) gives.
 Cite: krizhevsky2009learning
 """

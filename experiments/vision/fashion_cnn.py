@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/fashion_cnn.py --workdir=runs/fashion_cnn
 
-Fashion-MNIST must have been prepared as array_record, see README.md.
+Fashion-MNIST must have been prepared as array_record, see docs/tutorials/data.md.
 Cite: xiao2017fashion
 """
 

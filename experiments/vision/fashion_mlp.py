@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/fashion_mlp.py --workdir=runs/fashion_mlp
 
-Fashion-MNIST must have been prepared as array_record, see README.md.
+Fashion-MNIST must have been prepared as array_record, see docs/tutorials/data.md.
 Cite: rumelhart1986learning
 """
 

@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/fashion_resnet20.py --workdir=runs/fashion_resnet20
 
-Fashion-MNIST must have been prepared as array_record, see README.md.
+Fashion-MNIST must have been prepared as array_record, see docs/tutorials/data.md.
 One CPU core takes about 40 minutes when nothing else runs.
 Cite: xiao2017fashion
 """

@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/fashion_vgg16.py --workdir=runs/fashion_vgg16
 
-Fashion-MNIST must have been prepared as array_record, see README.md.
+Fashion-MNIST must have been prepared as array_record, see docs/tutorials/data.md.
 Not yet run: at least 93.5 % of the test set.
 Cite: xiao2017fashion
 """

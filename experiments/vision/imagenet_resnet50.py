@@ -5,7 +5,7 @@ cosine decay, label smoothing and a weight decay of 5e-5.
 
 python -m dl.train --config=experiments/vision/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
 
-ImageNet (imagenet2012) must have been prepared as array_record, see README.md.
+ImageNet (imagenet2012) must have been prepared as array_record, see docs/tutorials/data.md.
 Not yet run: 76.5 % of the validation set, top 1.
 Cite: deng2009imagenet, goyal2017accurate
 """

@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/imagenet_vit_s16.py --workdir=runs/imagenet_vit_s16
 
-ImageNet (imagenet2012) must have been prepared as array_record, see README.md.
+ImageNet (imagenet2012) must have been prepared as array_record, see docs/tutorials/data.md.
 Not yet run: 76.5 % of the validation set, top 1.
 Cite: deng2009imagenet, beyer2022better
 """

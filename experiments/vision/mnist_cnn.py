@@ -2,7 +2,7 @@
 
 python -m dl.train --config=experiments/vision/mnist_cnn.py --workdir=runs/mnist_cnn
 
-MNIST must have been prepared as array_record, see README.md.
+MNIST must have been prepared as array_record, see docs/tutorials/data.md.
 Cite: simonyan2015very
 """
 

@@ -9,7 +9,7 @@ python -m dl.train --config=experiments/vision/transfer_mnist_to_digits.py:pretr
 python -m dl.train --config=experiments/vision/transfer_mnist_to_digits.py:finetune --workdir=runs/transfer_finetune
 python -m dl.train --config=experiments/vision/transfer_mnist_to_digits.py:scratch --workdir=runs/transfer_scratch
 
-MNIST must have been prepared as array_record, see README.md.
+MNIST must have been prepared as array_record, see docs/tutorials/data.md.
 With random shifts and turns of the hundred images, fine-tuning reached 0.974 and training from scratch 0.945 (3 seeds):
 augmentation helps the one and disturbs the other.
 Cite: yosinski2014transferable, lecun1998gradient, lecun2010mnist, alpaydin1998optical, pedregosa2011scikit
