@@ -84,15 +84,15 @@ def nothing_wrong(values: Num[Any, 'b ...'], info: 'Info') -> None:
   return None
 
 
-def channels_first(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
-  """An image is stored as [height, width, channels]."""
+def no_images(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
+  """An image is stored as [height, width, channels], and its pixels are finite."""
   shape = images.shape[1:]
   if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4 and shape[0] < min(shape[1:]):
     return 0, (
       f'an image of shape {shape} is stored channels-first; store it as [height, width, channels]: '
       f'{(*shape[1:], shape[0])}'
     )
-  return None
+  return not_finite(images, info, 'the image holds {}; fill in what is missing, or leave the example out')
 
 
 def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
@@ -237,7 +237,7 @@ IMAGE = Kind(
   to_float=as_float,
   facts=('mean', 'std', 'image_size', 'channels'),
   statistics='of_images',
-  wrong=channels_first,
+  wrong=no_images,
   unfit=no_such_images,
   reader='Images',
 )

@@ -12,13 +12,13 @@ import jax
 from dl.config import build
 from dl.contract.info import to_float
 from dl.data import augment, statistics, transforms
-from dl.data.parts import RULES, Part, part
+from dl.data.parts import RULES, STATED, Part, part
 from dl.data.pipeline import Pipeline
 from dl.data.source import Arrays, Source, stated
 from dl.errors import ConfigError, first_line, nearest
 
 RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads', 'on_error', 'timeout')
-"""Keys of the data which are the pipeline's; all others but `name`, `split` and `RULES` are arguments of the source.
+"""Keys of the data which are the pipeline's; all but `name`, `split`, `RULES` and `STATED` are arguments of the source.
 
 `batch_size`: examples of a step, over all processes. `augment`: list of on-device augmentations, each a dict with a
 `name` (`dl.data.augment`); training alone. `transform`: list of host transforms, likewise (`dl.data.transforms`).
@@ -97,7 +97,7 @@ def keys(name: str, where: str) -> tuple[str, ...] | None:
   parameters = _parameters(build.resolve(name, 'dl.data.sources', where), where)
   if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
     return None
-  return 'name', 'split', *RESERVED, *(parameters if 'split' in parameters else (*parameters, *RULES))
+  return 'name', 'split', *RESERVED, *(parameters if 'split' in parameters else (*parameters, *RULES, *STATED))
 
 
 def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool, facts: Mapping[str, Any] | None) -> Any:
@@ -113,14 +113,19 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool, fac
   if 'split' in parameters or any_name:  # it is cut by its own class
     return build.build(arguments, 'dl.data.sources', where, object, split=split, **given)
   for name in arguments:
-    if name not in ('name', *parameters, *RULES):
-      known = nearest(name, [*parameters, *RULES, *RESERVED, 'split'])
+    if name not in ('name', *parameters, *RULES, *STATED):
+      known = nearest(name, [*parameters, *RULES, *STATED, *RESERVED, 'split'])
       raise ConfigError(f'{where}.{name}: {target.__name__} takes no argument {name!r}; {known}')
-  rules = {k: v for k, v in arguments.items() if k in RULES and k not in parameters}
+  rules = {k: v for k, v in arguments.items() if k in (*RULES, *STATED) and k not in parameters}
   build.check_arguments(part, rules, where, given=('source', 'split', 'timeout', 'facts'))
   rest = {k: v for k, v in arguments.items() if k not in rules}
   source = build.build(rest, 'dl.data.sources', where, object, **given)
-  if own_data and not rules and not getattr(source, 'default_test', 0) and getattr(source, 'parts', None) is None:
+  if (
+    own_data
+    and not rules.keys() & {*RULES}
+    and not getattr(source, 'default_test', 0)
+    and getattr(source, 'parts', None) is None
+  ):
     split = 'all'
   try:
     return part(source, split, **rules, timeout=spec.get('timeout', 600.0), facts=facts)

@@ -23,6 +23,9 @@ from dl.errors import ConfigError, StuckError, TrainingError
 RULES = ('test', 'validation', 'stratify', 'folds', 'fold', 'split_seed')
 """Keys of the data which say how a source is cut: arguments of `part`."""
 
+STATED = ('num_classes',)
+"""Keys of the data which state what a source may not know: arguments of `part`, too."""
+
 IN_MEMORY_BYTES = 2**31
 """All examples of a source of at most so many bytes are looked at where that takes one gather."""
 
@@ -43,6 +46,7 @@ class Part:
     train: Int[np.ndarray, ' t'] | None = None,
     timeout: Positive = 600.0,
     facts: Mapping[str, Any] | None = None,
+    labels: Num[np.ndarray, 'n ...'] | None = None,
   ):
     """Keeps the arguments.
 
@@ -52,9 +56,10 @@ class Part:
       train: places of the training examples, which `info` is about; None for these.
       timeout: seconds to wait for examples that `info` reads.
       facts: of the data, which others than the source say.
+      labels: the classes of all examples of the whole, where they are known.
     """
     self.whole, self.index, self._train, self._timeout = whole, index, index if train is None else train, timeout
-    self._facts = dict(facts or {})
+    self._facts, self._labels = dict(facts or {}), labels
     self.source = whole.take(index) if hasattr(whole, 'take') else None
 
   @property
@@ -71,7 +76,7 @@ class Part:
   @property
   def labels(self) -> Num[np.ndarray, 'k ...'] | None:
     """The classes of the examples, where they are known."""
-    return None if getattr(self.whole, 'labels', None) is None else np.asarray(self.whole.labels)[self.index]
+    return None if self._labels is None else self._labels[self.index]
 
   @property
   def columns(self) -> dict[str, Num[np.ndarray, 'k ...']]:
@@ -87,9 +92,8 @@ class Part:
   def info(self) -> Info:
     """Facts about the data, those of the training part among them; the first use may read examples."""
     info = self.stated
-    labels = getattr(self.whole, 'labels', None)
-    if labels is not None:
-      info = statistics.complete(info, {'label': np.asarray(labels)[self._train]})
+    if self._labels is not None:
+      info = statistics.complete(info, {'label': self._labels[self._train]})
     trained = self.source
     if trained is not None and not np.array_equal(self._train, self.index):
       trained = self.whole.take(self._train)
@@ -118,6 +122,7 @@ def part(
   folds: Size | None = None,
   fold: Count = 0,
   split_seed: Seed = 0,
+  num_classes: Size | None = None,
   timeout: Positive = 600.0,
   facts: Mapping[str, Any] | None = None,
 ) -> Part:
@@ -134,6 +139,8 @@ def part(
     folds: cut into this many folds; then the test part is fold number `fold`.
     fold: see `folds`.
     split_seed: of the shuffle which decides; it is not the run's seed, so that every run has the same test part.
+    num_classes: how many classes there are, where the source does not say so: then some may lack examples in the
+      training part.
     timeout: seconds to wait for examples which have to be read for `info`.
     facts: of the data, which others than the source say (`dl.contract.info.Info`).
 
@@ -142,7 +149,8 @@ def part(
   """
   if not len(source):
     raise ConfigError(f'{title(source)} is empty')
-  info, labels = dataclasses.replace(stated(source), **(facts or {})), _labels(source)
+  facts = _with_classes(facts or {}, num_classes, stated(source))
+  info, labels = dataclasses.replace(stated(source), **facts), _labels(source)
   known = source.columns if isinstance(source, Arrays) else {} if labels is None else {'label': labels}
   for column, values in known.items():
     if wrong := wrong_with(column, values, info):
@@ -150,8 +158,20 @@ def part(
   given = getattr(source, 'parts', None)
   size = getattr(source, 'default_test', 0) if test is None else test
   rules = dict(seed=split_seed, test=size, validation=validation, stratify=stratify, folds=folds, fold=fold)
+  rules |= {'names': info.class_names}
   strata = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in 'iu' else None
-  return Part(source, *choose(split, len(source), strata, given, **rules), timeout, facts)
+  return Part(source, *choose(split, len(source), strata, given, **rules), timeout, facts, labels)
+
+
+def _with_classes(facts: Mapping[str, Any], num_classes: int | None, own: Info) -> dict[str, Any]:
+  """The facts, and the number of classes, where it is given and the source does not contradict."""
+  if num_classes is None:
+    return dict(facts)
+  known = own.num_classes if own.class_names is None else len(own.class_names)
+  if known not in (None, num_classes):
+    names = f': {", ".join(map(repr, own.class_names[:12]))}' if own.class_names else ''
+    raise ConfigError(f'num_classes: is {num_classes}, but the source has {known} classes{names}')
+  return {**facts, 'num_classes': num_classes}
 
 
 def _labels(source: Any) -> Num[np.ndarray, 'n ...'] | None:

@@ -1,7 +1,7 @@
 """Deterministic splits: which examples of a data set are the training, validation and test parts."""
 
-import warnings
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -9,6 +9,8 @@ from jaxtyping import Int
 from dl.errors import ConfigError, nearest
 
 SPLITS = ('train', 'validation', 'test', 'all')
+
+_AT_RANDOM = 'set stratify=False to cut at random, or leave out rare classes'
 
 
 def select(
@@ -22,6 +24,7 @@ def select(
   stratify: bool = True,
   folds: int | None = None,
   fold: int = 0,
+  names: Sequence[str] | None = None,
 ) -> Int[np.ndarray, ' k']:
   """The sorted indices of one part of `n` examples; the parts are disjoint and cover all.
 
@@ -35,6 +38,7 @@ def select(
     stratify: whether each part has the classes' shares (where there are labels).
     folds: cut into this many folds; then the test part is fold number `fold` and `test` is not used.
     fold: which fold is the test part, from 0.
+    names: of the classes, for error lines.
 
   Raises:
     ConfigError: an unknown or empty split, or sizes which cannot be.
@@ -46,7 +50,7 @@ def select(
   everything = np.arange(n)
   if split == 'all':
     return _nonempty(everything, split)
-  strata = labels if stratify else None
+  strata = _Strata(labels, names) if stratify and labels is not None else None
   if folds is not None:
     rest, tested = _fold(n, strata, seed, folds, fold)
   else:
@@ -76,6 +80,7 @@ def choose(
   stratify: bool = True,
   folds: int | None = None,
   fold: int = 0,
+  names: Sequence[str] | None = None,
 ) -> tuple[Int[np.ndarray, ' k'], Int[np.ndarray, ' t']]:
   """(indices of a split, indices of the training part), for a set which may come with splits of its own.
 
@@ -91,12 +96,13 @@ def choose(
     stratify: see `select`.
     folds: see `select`.
     fold: see `select`.
+    names: see `select`.
 
   Raises:
     ConfigError: an unknown or empty split, or sizes which cannot be.
   """
   if given is None:
-    rules = dict(seed=seed, test=test, validation=validation, stratify=stratify, folds=folds, fold=fold)
+    rules = dict(seed=seed, test=test, validation=validation, stratify=stratify, folds=folds, fold=fold, names=names)
     return select(split, n, labels, **rules), select('train', n, labels, **rules)
   if folds is not None:
     raise ConfigError('folds: the data comes in parts already; folds need one set')
@@ -105,7 +111,7 @@ def choose(
   parts = dict(given)
   held = _count(validation, len(given['train']), 'validation')
   if 'validation' not in parts and held:
-    strata = labels[given['train']] if stratify and labels is not None else None
+    strata = _Strata(labels[given['train']], names) if stratify and labels is not None else None
     kept, carved = _carve(np.arange(len(given['train'])), strata, held, seed, 'validation')
     parts['train'], parts['validation'] = given['train'][kept], given['train'][carved]
   if split == 'all':
@@ -136,7 +142,7 @@ def _count(size: float | int, n: int, name: str) -> int:
 
 
 def _carve(
-  index: Int[np.ndarray, ' k'], strata: Int[np.ndarray, ' n'] | None, count: int, seed: int, name: str
+  index: Int[np.ndarray, ' k'], strata: '_Strata | None', count: int, seed: int, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """(what remains, `count` of them), each sorted."""
   if not count:
@@ -145,29 +151,52 @@ def _carve(
     raise ConfigError(f'{name}: {count} of the {len(index)} examples which are left leaves nothing to train on')
   from sklearn.model_selection import train_test_split
 
-  try:
-    rest, held = train_test_split(
-      index, test_size=count, random_state=seed, stratify=None if strata is None else strata[index]
-    )
-  except ValueError as e:
-    raise ConfigError(f'{name}: cannot stratify {count} of {len(index)} examples ({e}); set stratify=False') from e
+  labels = None
+  if strata is not None:
+    labels = strata.labels[index]
+    strata.check(labels, 2, name, f'{count} of {len(index)} examples')
+    classes, most = len(np.unique(labels)), min(count, len(index) - count)
+    if classes > most:
+      raise ConfigError(f'{name}: a part of {most} examples cannot have each of {classes} classes; {_AT_RANDOM}')
+  rest, held = train_test_split(index, test_size=count, random_state=seed, stratify=labels)
   return np.sort(rest), np.sort(held)
 
 
-def _fold(
-  n: int, strata: Int[np.ndarray, ' n'] | None, seed: int, folds: int, fold: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _fold(n: int, strata: '_Strata | None', seed: int, folds: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
   if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= n:
     raise ConfigError(f'folds: expected a number from 2 to the {n} examples, got {folds!r}')
   if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
     raise ConfigError(f'fold: expected a number from 0 to {folds - 1}, got {fold!r}')
   from sklearn.model_selection import KFold, StratifiedKFold
 
-  kind = KFold if strata is None else StratifiedKFold
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('error')  # a class with fewer members than folds
-      pairs = list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(n), strata))
-  except (ValueError, UserWarning) as e:
-    raise ConfigError(f'folds: cannot stratify {folds} folds of {n} examples ({e}); set stratify=False') from e
-  return pairs[fold]
+  if strata is None:
+    kind, labels = KFold, None
+  else:
+    kind, labels = StratifiedKFold, strata.labels
+    strata.check(labels, folds, 'folds', f'{folds} folds')
+  return list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(n), labels))[fold]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Strata:
+  """The classes that each part is to have the shares of.
+
+  Attributes:
+    labels: the class of each example.
+    names: of the classes, where they have some.
+  """
+
+  labels: Int[np.ndarray, ' n']
+  names: Sequence[str] | None
+
+  def check(self, labels: Int[np.ndarray, ' k'], least: int, where: str, what: str) -> None:
+    """Raises ConfigError for a class of fewer than `least` examples."""
+    classes, members = np.unique(labels, return_counts=True)
+    if members.min() >= least:
+      return
+    fewest = int(classes[members.argmin()])
+    name = repr(self.names[fewest]) if self.names and 0 <= fewest < len(self.names) else fewest
+    have = 'is a single example' if members.min() == 1 else f'are {members.min()} examples'
+    raise ConfigError(
+      f'{where}: {what} cannot have the shares of the classes: of class {name} there {have}; {_AT_RANDOM}'
+    )

@@ -1,6 +1,7 @@
 """Regression: an image or a row of features to a number."""
 
 import dataclasses
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,12 @@ class Regress(Supervised):
     super().__post_init__()
     self.criterion_function()
     if self.normalize_target and (self.info.target_mean is None or self.info.target_std is None):
-      raise ConfigError('config.task.normalize_target: the data has no mean and deviation of its target')
+      if self.info.columns is not None:
+        _check_target(self.info.columns)
+      raise ConfigError(
+        'config.task.normalize_target: nothing says the mean and deviation of the target; where examples are read one '
+        'by one the source states them: info = Info(target_mean=..., target_std=...)'
+      )
 
   def scale(self) -> tuple[float, float]:
     """(offset, factor) from the model's outputs to the target's units."""
@@ -45,9 +51,7 @@ class Regress(Supervised):
     return (batch['target'].astype(jnp.float32) - offset) / factor
 
   def check(self, batch: PyTree) -> None:
-    if 'target' not in batch:
-      hint = ": if the labels are numbers, set data.kind='regression'" if 'label' in batch else ''
-      raise ConfigError(f'config.data: Regress needs target in a batch, got {", ".join(sorted(batch))}{hint}')
+    _check_target(batch)
     if len(batch['target'].shape) != 1:
       raise ConfigError(f'config.data: Regress takes one target an example, got {batch["target"].shape[1:]}')
     shape = self.outputs_shape(batch)
@@ -72,3 +76,10 @@ class Regress(Supervised):
     offset, factor = self.scale()
     outputs = self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0]
     return {'target': outputs * factor + offset}
+
+
+def _check_target(columns: Collection[str]) -> None:
+  """Raises ConfigError unless there is a number to predict among the columns of a batch."""
+  if 'target' not in columns:
+    hint = ": if the labels are numbers, set data.kind='regression'" if 'label' in columns else ''
+    raise ConfigError(f'config.data: Regress needs target in a batch, got {", ".join(sorted(columns))}{hint}')

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from dl.contract import keys
 from dl.contract.info import SAID_BY_TASKS, Info, to_float
 from dl.contract.state import State
 from dl.contract.task import Task
+from dl.data import agreement
 from dl.data.make import make as make_pipeline
 from dl.data.pipeline import Pipeline
 from dl.data.source import find_kind
@@ -100,7 +102,20 @@ class Parts:
     return None if getattr(self.task, 'frozen_statistics', False) else self.optimizer.note(self.state.extra)
 
   def held(self, pipelines: Mapping[str, Pipeline | None]) -> dict[str, Pipeline | None]:
-    """Evaluations whose batches are held to what those of the training are."""
+    """Evaluations whose batches are held to what those of the training are; warns of classes that it lacks.
+
+    Raises:
+      ConfigError: an evaluation of other classes, features or words.
+    """
+    for name, pipeline in pipelines.items():
+      where = f'config.eval.{name}'
+      try:
+        learned = self.pipeline and self.pipeline.source
+        said = pipeline and agreement.check(self.task.info, learned, pipeline.source)
+      except ConfigError as e:
+        raise ConfigError(f'{where}: {e}') from e
+      if said and jax.process_index() == 0:
+        print(f'warning: {where}: {said}', file=sys.stderr)
     return {name: pipeline and pipeline.expecting(self.limits) for name, pipeline in pipelines.items()}
 
   def record(self) -> dict[str, Any]:

@@ -90,6 +90,15 @@ class Wrong(Mine):
     return super().__getitem__(index) | {'label': self._classes[index]}
 
 
+class Blank(Mine):
+  """Images as floats, with a pixel that is missing."""
+
+  def __getitem__(self, index):
+    image = np.ones((5, 6, 3))
+    image[2, 3] = np.nan if index == 4 else 0.5
+    return {'image': image, 'label': CLASSES[index]}
+
+
 class ChannelsFirst(Mine):
   """Images as PyTorch has them."""
 
@@ -165,8 +174,9 @@ def test_a_label_between_classes_and_features_which_are_no_numbers_are_refused()
     part(Arrays({'label': np.asarray([0, 1, 3.0])}, Info(num_classes=3)))
   with pytest.raises(ConfigError, match=r'example 1: the label_map holds 0.5, which is no class'):
     part(Arrays({'label_map': np.asarray([[[0.0]], [[0.5]]])}, Info(num_classes=3)))
-  with pytest.raises(ConfigError, match=r'example 1: the features hold nan'):
-    make(dict(name=f'{HERE}.Holed', batch_size=2, shuffle=False))[0]
+  for name, says in (('Holed', 'example 1: the features hold nan'), ('Blank', 'example 4: the image holds nan')):
+    with pytest.raises(ConfigError, match=says):
+      [make(dict(name=f'{HERE}.{name}', batch_size=2, shuffle=False))[step] for step in range(3)]
 
 
 @pytest.mark.parametrize('label', [-1, 3])

@@ -84,11 +84,18 @@ def test_mistakes_are_one_line(split, rules, says):
 
 
 def test_a_class_too_small_to_stratify():
-  labels = np.array([0] * 9 + [1])
-  for rules in (dict(test=3), dict(folds=3)):
-    with pytest.raises(ConfigError, match='stratify=False'):
-      select('test', 10, labels, **rules)
+  labels, names = np.array([0] * 9 + [1]), ('cat', 'dog')
+  for rules, says in (
+    (dict(test=3), 'test: 3 of 10 examples cannot have the shares'),
+    (dict(folds=3), 'folds: 3 folds'),
+  ):
+    with pytest.raises(ConfigError, match=rf"{says}.* of class 'dog' there is a single example; set stratify=False"):
+      select('test', 10, labels, names=names, **rules)
     assert len(select('test', 10, labels, stratify=False, **rules)) >= 3
+  with pytest.raises(ConfigError, match=r'of class 1 there is a single example'):
+    select('test', 10, labels, test=3)
+  with pytest.raises(ConfigError, match=r'a part of 2 examples cannot have each of 3 classes'):
+    select('test', 12, np.arange(12) % 3, test=2)
 
 
 def test_given_parts_are_kept_and_validation_is_carved_out_of_train():

@@ -74,7 +74,11 @@ def test_a_loss_against_two_dimensions_does_not_broadcast():
   'options, line',
   [
     (dict(criterion='hubber'), "config.task.criterion: nothing is called 'hubber'; did you mean 'huber'"),
-    (dict(normalize_target=True), 'config.task.normalize_target: the data has no mean'),
+    (dict(normalize_target=True), 'config.task.normalize_target: nothing says the mean and deviation of the target'),
+    (
+      dict(normalize_target=True, info=Info(columns=('features', 'label'))),
+      "Regress needs target in a batch, got features, label: if the labels are numbers, set data.kind='regression'",
+    ),
     (dict(normalize=True), 'config.task.normalize: the data has no mean'),
   ],
 )

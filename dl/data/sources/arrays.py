@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Num
 
 from dl.contract.info import Info
+from dl.contract.kinds import IMAGE
 from dl.data import files, splits, statistics
 from dl.data.source import Arrays, standard
 from dl.errors import ConfigError, first_line, nearest
@@ -59,8 +60,6 @@ class Npz(Arrays):
         columns['label'], facts['class_names'] = statistics.encode_labels(y)
       else:
         columns['target'] = standard('target', y).astype(np.float32)
-        if not np.isfinite(columns['target']).all():
-          raise ConfigError(f'{targets!r} holds a number which is not finite')
       facts['target_name'] = targets
     if name == 'features':
       facts['feature_names'] = tuple(f'{inputs}_{i}' for i in range(x.shape[1]))
@@ -131,13 +130,13 @@ def _as_inputs(x: Num[np.ndarray, 'n ...'], name: str) -> tuple[str, np.ndarray]
     kind, x = 'image', check_images(standard('image', x if x.ndim == 4 else x[..., None]), name)
   else:
     raise ConfigError(f'{name!r} has shape {x.shape}; expected [n, f] features or [n, h, w] or [n, h, w, c] images')
-  if x.dtype.kind == 'f' and not np.isfinite(x).all():
-    raise ConfigError(f'{name!r} holds a number which is not finite')
   return kind, x
 
 
 def check_images(x: Num[np.ndarray, 'n h w c'], name: str) -> Num[np.ndarray, 'n h w c']:
   """Images as they are; raises ConfigError unless they are bytes or floats in [0, 1]."""
+  if wrong := IMAGE.wrong(x, Info()):
+    raise ConfigError(f'{name!r}: example {wrong[0]}: {wrong[1]}')
   if x.dtype == np.int32 and x.size and x.min() >= 0 and x.max() <= 255:
     return x.astype(np.uint8)
   if x.dtype != np.uint8 and x.size and not (x.min() >= 0 and x.max() <= 1):
