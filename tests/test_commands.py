@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -26,10 +27,11 @@ from dl.data import augment, transforms
 from dl.data import make as data_make
 from dl.data.parts import part
 from dl.data.sources.sklearn import BreastCancer, Diabetes, Digits
+from dl.errors import ConfigError
 from dl.parallel import meshes
 from dl.show.words import number
 from dl.store import workdir as workdirs
-from dl.training import assemble, evaluation, policy, prediction, steps
+from dl.training import answers, assemble, evaluation, policy, prediction, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
@@ -262,6 +264,11 @@ def test_predict_reads_images(runs, command, scans, tmp_path):
   assert [r['label'] for r in rows] == np.asarray(expected['label']).tolist()
   assert [r['class'] for r in rows] == [str(r['label']) for r in rows]
   np.testing.assert_allclose([r['probability'] for r in rows], expected['probability'], rtol=1e-4, atol=1e-6)
+  code, _, err = command('dl.predict', *given, f'--output={tmp_path}/rows.npz')
+  assert (code, err) == (0, f'12 predictions: {tmp_path}/rows.npz\n')
+  with np.load(tmp_path / 'rows.npz') as arrays:
+    assert arrays['input'].tolist() == [r['input'] for r in rows] and arrays['probability'].shape == (12, 10)
+    assert arrays['label'].tolist() == [r['label'] for r in rows]
   assert np.mean(np.asarray([r['label'] for r in rows]) == labels) >= 0.5
 
   code, out, err = command('dl.predict', *given, f'--output={tmp_path}/rows.jsonl')
@@ -283,6 +290,56 @@ def test_predict_reads_images(runs, command, scans, tmp_path):
   one, several = f'--inputs={folder}/03.png', f'--inputs={folder}/1*.png'
   code, out, err = command('dl.predict', given[0], one, several)
   assert [pathlib.Path(r['input']).name for r in objects(out)] == ['03.png', '10.png', '11.png']
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(runs, command, scans, tmp_path):
+  folder, *_ = scans
+  (tmp_path / 'torn.png').write_bytes(b'\x89PNG torn')
+  (tmp_path / 'gone.png').symlink_to('nowhere.png')
+  given = [f'--workdir={runs("digits")}', f'--inputs={tmp_path}']
+  code, out, err = command('dl.predict', *given, f'--inputs={folder}', f'--output={tmp_path}/rows.csv')
+  gone, torn, count = err.splitlines()
+  assert (code, out) == (2, '') and count == f'12 predictions: {tmp_path}/rows.csv; 2 of the files could not be read'
+  assert gone.endswith('gone.png cannot be read as an image: a link to nowhere.png, which is not there')
+  assert torn.startswith(f'error: {tmp_path}/torn.png cannot be read')
+  assert len((tmp_path / 'rows.csv').read_text().splitlines()) == 13
+  # Where none can be read, there is nothing to write.
+  assert_mistake(command('dl.predict', *given, f'--output={tmp_path}/none.csv'), 'gone.png', '(and 1 more)')
+  assert not (tmp_path / 'none.csv').exists()
+
+
+def test_label_maps_are_pictures_of_the_size_of_their_files(runs, tmp_path):
+  """Of an example as it was stored: in the file's size, turned as its EXIF tag says, and with a class a pixel."""
+  maps = [np.arange(6, dtype=np.int32).reshape(2, 3) % 3, np.full((2, 3), 2, np.int32)]
+  turned = Image.new('RGB', (4, 6))
+  exif = turned.getexif()
+  exif[0x0112] = 6  # on its side
+  (tmp_path / 'a').mkdir()
+  (tmp_path / 'b').mkdir()
+  turned.save(tmp_path / 'a' / 'x.jpg', exif=exif)
+  Image.new('L', (9, 4)).save(tmp_path / 'b' / 'x.jpg')
+  rows = [{'input': str(tmp_path / f), 'label_map': m} for f, m in zip(('a/x.jpg', 'b/x.jpg'), maps, strict=True)]
+  write = answers.writer(tmp_path / 'masks')
+  assert write(iter([*rows, {'input': 'some.npz:3', 'label_map': maps[0]}])) == 3
+  first, second, third = (Image.open(tmp_path / 'masks' / f'{n}.png') for n in ('x', 'b_x', 'some_npz_3'))
+  np.testing.assert_array_equal(np.asarray(first), maps[0].repeat(2, 0).repeat(2, 1))
+  assert second.size == (9, 4) and set(np.unique(second)) == {2}
+  np.testing.assert_array_equal(np.asarray(third), maps[0])
+  assert first.mode == 'P' and len(np.unique(np.asarray(first.convert('RGB')).reshape(-1, 3), axis=0)) == 3
+  with pytest.raises(ConfigError, match='a folder is for label maps, and this model predicts label, probability'):
+    write([{'input': 'x', 'label': 1, 'probability': 2}])
+  with pytest.raises(ConfigError, match='holds classes up to 255, got 300'):
+    write([{'input': 'x', 'label_map': np.full((2, 2), 300)}])
+  with pytest.raises(ConfigError, match=r'the y of these inputs differ in shape; write a \.jsonl file'):
+    answers.writer(tmp_path / 'x.npz')([{'input': 'x', 'y': np.zeros(n)} for n in (1, 2)])
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(runs, scans):
+  command = [sys.executable, '-m', 'dl.predict', f'--workdir={runs("digits")}', *[f'--inputs={scans[0]}'] * 200]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    assert json.loads(process.stdout.readline())['input']
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ('', 128 + signal.SIGPIPE)
 
 
 def test_predict_reads_a_table_by_the_names_of_its_columns(runs, command, tmp_path):
@@ -363,7 +420,7 @@ def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, t
   (tmp_path / 'short.csv').write_text('mean radius\n1.0\n')
   run = lambda kind, *a: command('dl.predict', f'--workdir={runs(kind)}', *a, f'--output={old}')
   assert_mistake(run('digits', f'--inputs={tmp_path}/nothing.png'), 'nothing.png')
-  assert_mistake(run('digits', f'--inputs={folder}', f'--inputs={tmp_path}/torn.png'), 'torn.png')
+  assert_mistake(run('digits', f'--inputs={tmp_path}/torn.png'), 'torn.png')
   assert_mistake(run('digits', f'--inputs={tmp_path}/short.csv'), 'images')
   assert_mistake(run('cancer', f'--inputs={tmp_path}/short.csv'), 'mean texture')
   assert_mistake(run('ppo', f'--inputs={folder}'), 'reads no files')
@@ -371,7 +428,9 @@ def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, t
   assert_mistake(run('digits', f'--inputs={folder}', '--lines'), 'lines', 'images')
   assert_mistake(run('digits'), '--inputs is needed')
   given = [f'--workdir={runs("digits")}', f'--inputs={folder}']
-  assert_mistake(command('dl.predict', *given, '--output=rows.txt'), '.csv or .jsonl')
+  assert_mistake(
+    command('dl.predict', *given, '--output=rows.txt'), 'a .csv, .jsonl or .npz file, or a folder for label maps'
+  )
   assert_mistake(command('dl.predict', *given, f'--output={tmp_path}/nowhere/rows.csv'), 'no directory')
   assert old.read_text() == 'precious'
   assert sorted(p.name for p in tmp_path.iterdir()) == ['old.csv', 'short.csv', 'torn.png']

@@ -89,7 +89,12 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     try:
       compilation.use_cache()
       enough_threads()
-      return main(argv)
+      code = main(argv)
+      sys.stdout.flush()
+      return code
+    except BrokenPipeError:  # `... | head` has seen enough
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be written at exit
+      return _leave(128 + signal.SIGPIPE)
     except KeyboardInterrupt:  # a second one, where the first makes a run save
       print('interrupted', file=sys.stderr)
       signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -173,6 +178,8 @@ def no_more(argv: Sequence[str]) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(rewrite_options(rewrite_overrides(argv)))
+  except SystemExit as e:  # of --help, for which absl exits as if it were a mistake
+    sys.exit(0 if e.code == 1 else e.code)
   except flags.UnrecognizedFlagError as e:
     name = (e.flagname or '').split('.')[0]
     if name == 'override':

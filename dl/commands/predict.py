@@ -1,18 +1,22 @@
 """python -m dl.predict --workdir=/tmp/digits --inputs=scan.png --inputs='more/*.png' --output=predictions.csv
 
 Predicts from a checkpoint, without the data set. Inputs are image files or folders, a .csv with the training
-columns, an .npz, or text files; each becomes one row (.csv) or one JSON object a line (.jsonl, or standard output).
+columns, an .npz, or text files; each becomes one row (.csv), one JSON object a line (.jsonl, or standard output), a row
+of arrays (.npz), or, of label maps, a .png in a folder. A file that cannot be read is named and left out, and the exit
+code is 2.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
 from dl.commands import cli
-from dl.errors import ConfigError
+from dl.errors import USER_ERROR, ConfigError
 
 
 def define_flags() -> None:
@@ -20,26 +24,44 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
   flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
   flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob; may be given several times.')
-  flags.DEFINE_string('output', None, '.csv or .jsonl file to write; JSON lines on standard output if not given.')
+  flags.DEFINE_string(
+    'output',
+    None,
+    '.csv, .jsonl or .npz file, or a folder for .png label maps; if not given, JSON lines on standard output.',
+  )
   flags.DEFINE_integer('batch_size', 256, 'Inputs predicted at once.', lower_bound=1)
   flags.DEFINE_bool('lines', False, 'Whether each line of a text file is an input of its own.')
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
   """Writes one row an input."""
   cli.no_more(argv)
   FLAGS = flags.FLAGS
-  output = pathlib.Path(FLAGS.output) if FLAGS.output else None
-  if output and output.suffix not in ('.csv', '.jsonl'):
-    raise ConfigError(f'--output: expected a .csv or .jsonl file, got {output}')
-  if output and not output.parent.is_dir():
-    raise ConfigError(f'--output: no directory {output.parent}')
-  cli.required('inputs')
-  from dl.training import prediction
+  workdir, inputs, step = cli.required('workdir'), cli.required('inputs'), cli.step(FLAGS.step)
+  from dl.training import answers, prediction
 
-  rows = prediction.predict(cli.required('workdir'), FLAGS.inputs, cli.step(FLAGS.step), FLAGS.batch_size, FLAGS.lines)
-  if output is None:
-    for row in rows:
-      print(json.dumps(row))
-    return
-  print(f'{prediction.write(rows, output)} predictions: {output}', file=sys.stderr)
+  output = pathlib.Path(FLAGS.output) if FLAGS.output else None
+  write = answers.writer(output) if output else _print
+  unreadable: list[str] = []
+  rows = prediction.predict(workdir, inputs, step, FLAGS.batch_size, FLAGS.lines, unreadable.append)
+  with cli.writing(output) if output else contextlib.nullcontext():
+    count = write(rows)
+  if unreadable and not count:
+    more = f' (and {len(unreadable) - 1} more)' if len(unreadable) > 1 else ''
+    raise ConfigError(unreadable[0] + more)
+  for line in unreadable:
+    print(f'error: {line}', file=sys.stderr)
+  left_out = f'; {len(unreadable)} of the files could not be read' if unreadable else ''
+  if output or unreadable:
+    print(f'{count} predictions: {output or "above"}{left_out}', file=sys.stderr)
+  return USER_ERROR if unreadable else 0
+
+
+def _print(rows: Iterable[Mapping[str, Any]]) -> int:
+  from dl.training.prediction import plain
+
+  count = 0
+  for row in rows:
+    print(json.dumps(plain(row)))
+    count += 1
+  return count

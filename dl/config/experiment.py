@@ -144,7 +144,10 @@ def resolve(value: Mapping[str, Any] | ml_collections.ConfigDict | Experiment) -
 
 
 def override(experiment: Experiment, texts: Sequence[str]) -> Experiment:
-  """The experiment with each 'a.b=value'; the last name may be new (the part it belongs to checks it), others not."""
+  """The experiment with each 'a.b=value'; the last name may be new (the part it belongs to checks it), others not.
+
+  A part which is None is made by its keys: 'init_from.name=run'.
+  """
   plain = experiment.to_json()
   for text in texts:
     _assign(plain, text)
@@ -193,6 +196,8 @@ def _child(node: Any, name: str, where: str) -> Any:
   if isinstance(node, dict):
     if name not in node:
       raise ConfigError(f'{where}: no key {name!r}; {nearest(name, node)}')
+    if node[name] is None:
+      node[name] = {}  # a part which there is none of yet
     return node[name]
   raise ConfigError(f'{where}: is {node!r}, which has no key {name!r}')
 
@@ -240,9 +245,9 @@ def _line_in(path: str, error: BaseException) -> str:
   """':LINE' of the deepest frame of an error which lies in the config file, if any."""
   if isinstance(error, SyntaxError):
     return f':{error.lineno}'
-  line, frame = '', error.__traceback__
+  line, frame, path = '', error.__traceback__, os.path.abspath(path)
   while frame is not None:
-    if frame.tb_frame.f_code.co_filename == path:
+    if os.path.abspath(frame.tb_frame.f_code.co_filename) == path:
       line = f':{frame.tb_lineno}'
     frame = frame.tb_next
   return line

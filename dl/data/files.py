@@ -1,6 +1,7 @@
 """Finding the files that a config or a command names."""
 
 import glob
+import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -53,16 +54,57 @@ def expand(path: str | pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Pa
   """
   root = pathlib.Path(path).expanduser()
   if root.is_dir():
-    return nonempty(sorted(p for p in root.rglob('*') if is_one_of(p, suffixes)), f'{path}: no {_list(suffixes)} file')
+    return nonempty(below(root, suffixes), f'{path}: no {_list(suffixes)} file')
   if not root.exists() and glob.has_magic(str(path)):
     matching = sorted(pathlib.Path(p) for p in glob.glob(str(root), recursive=True))
-    return nonempty([p for p in matching if p.is_file()], f'no file matches {path}')
+    return nonempty([p for p in matching if _is_file(p)], f'no file matches {path}')
   return [existing(path)]
 
 
-def is_one_of(path: pathlib.Path, suffixes: Iterable[str]) -> bool:
-  """Whether a path is a visible file with one of the (lower-case) suffixes."""
-  return path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
+def below(root: pathlib.Path, suffixes: Iterable[str]) -> list[pathlib.Path]:
+  """The visible files of a folder, at any depth, with one of the (lower-case) suffixes, sorted.
+
+  A link to a file which is not there is one of them: to leave it out is for whoever reads it to say.
+
+  Raises:
+    ConfigError: a folder that may not be read.
+  """
+
+  def refuse(e: OSError) -> None:
+    raise ConfigError(f'cannot read the folder {e.filename}: {e.strerror}') from e
+
+  found = []
+  for folder, _, names in os.walk(root, onerror=refuse):
+    found += [
+      path
+      for name in names
+      if not name.startswith('.') and (path := pathlib.Path(folder, name)).suffix.lower() in suffixes and _is_file(path)
+    ]
+  return sorted(found)
+
+
+def folders(root: pathlib.Path) -> list[pathlib.Path]:
+  """The visible folders in a folder, sorted; raises ConfigError where it may not be read, or a link leads nowhere."""
+  try:
+    visible = [path for path in root.iterdir() if not path.name.startswith('.')]
+  except OSError as e:
+    raise ConfigError(f'cannot read the folder {root}: {e.strerror}') from e
+  for path in visible:
+    if leads := nowhere(path):
+      raise ConfigError(f'{path} is {leads}')
+  return sorted(path for path in visible if path.is_dir())
+
+
+def nowhere(path: pathlib.Path) -> str | None:
+  """Of a link which leads nowhere, words that say so."""
+  if path.is_symlink() and not path.exists():
+    return f'a link to {path.readlink()}, which is not there'
+  return None
+
+
+def _is_file(path: pathlib.Path) -> bool:
+  """Whether a path is a file, or a link that leads nowhere: whoever reads it says so."""
+  return path.is_file() or nowhere(path) is not None
 
 
 def nonempty(paths: list[pathlib.Path], otherwise: str) -> list[pathlib.Path]:

@@ -1,7 +1,7 @@
 """Reading what a trained model is to predict: image files, CSV, .npz and text, without the data set."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Num
@@ -18,7 +18,12 @@ NPZ = '.npz'
 
 
 def read_inputs(
-  paths: Sequence[str | pathlib.Path], info: Info, column: str, batch_size: int = 256, lines: bool = False
+  paths: Sequence[str | pathlib.Path],
+  info: Info,
+  column: str,
+  batch_size: int = 256,
+  lines: bool = False,
+  unreadable: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[list[str], Num[np.ndarray, 'b ...']]]:
   """Batches of raw model inputs, with a name for each row.
 
@@ -30,6 +35,7 @@ def read_inputs(
     column: the column of a batch which the model reads: 'image', 'features' or 'tokens', say.
     batch_size: rows of a batch; the last one is smaller.
     lines: whether each line of a text file is an input of its own, rather than each file.
+    unreadable: is told of each file that is there and cannot be read, which is then left out; None makes it an error.
 
   Returns:
     An iterator of (names, batch): images [b, h, w, c] in bytes or floats; features [b, f] float32; tokens [b, n]
@@ -42,7 +48,7 @@ def read_inputs(
   reader = reader_of(info, column)
   if lines and not reader.by_lines:
     raise ConfigError(f'lines: this model reads {reader.reads}, not lines of text')
-  return _batches([file for path in paths for file in _files(path, reader)], reader, batch_size, lines)
+  return _batches([file for path in paths for file in _files(path, reader)], reader, batch_size, lines, unreadable)
 
 
 def reader_of(info: Info, column: str) -> FileReader:
@@ -72,19 +78,36 @@ def _files(path: str | pathlib.Path, reader: FileReader) -> list[tuple[pathlib.P
 
 
 def _batches(
-  inputs: Sequence[tuple[pathlib.Path, str | None]], reader: FileReader, batch_size: int, lines: bool
+  inputs: Sequence[tuple[pathlib.Path, str | None]],
+  reader: FileReader,
+  batch_size: int,
+  lines: bool,
+  unreadable: Callable[[str], None] | None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
   names, values = [], []
-  for path, array in inputs:
-    rows = _from_npz(path, array, reader) if path.suffix.lower() == NPZ else reader.rows(path, lines)
-    for name, value in rows:
-      names.append(name)
-      values.append(value)
-      if len(values) == batch_size:
-        yield names, reader.join(values)
-        names, values = [], []
+  for name, value in _rows(inputs, reader, lines, unreadable):
+    names.append(name)
+    values.append(value)
+    if len(values) == batch_size:
+      yield names, reader.join(values)
+      names, values = [], []
   if values:
     yield names, reader.join(values)
+
+
+def _rows(
+  inputs: Sequence[tuple[pathlib.Path, str | None]],
+  reader: FileReader,
+  lines: bool,
+  unreadable: Callable[[str], None] | None,
+) -> Rows:
+  for path, array in inputs:
+    try:
+      yield from _from_npz(path, array, reader) if path.suffix.lower() == NPZ else reader.rows(path, lines)
+    except ConfigError as e:
+      if unreadable is None:
+        raise
+      unreadable(str(e))
 
 
 def _from_npz(path: pathlib.Path, name: str | None, reader: FileReader) -> Rows:

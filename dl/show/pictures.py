@@ -60,12 +60,23 @@ def overlay(
   """
   image = np.broadcast_to(to_uint8(image), (*np.shape(image)[:2], 3)).astype(np.float32)
   label_map = np.asarray(label_map)
-  # Hues a golden angle apart: neighbouring classes differ, however many there are.
-  hue = 2 * np.pi * ((label_map - 1) * 0.381966)
-  colour = 127.5 + 127.5 * np.cos(hue[..., None] - 2 * np.pi / 3 * np.arange(3))
+  colour = _hues(label_map)
   coloured = (label_map >= 0) & (label_map != (-1 if background is None else background))
   mixed = np.where(coloured[..., None], (1 - strength) * image + strength * colour, image)
   return np.rint(mixed).astype(np.uint8)
+
+
+def class_colours(count: int) -> UInt8[np.ndarray, 'count 3']:
+  """The colours of classes as `overlay` shows them; class 0 is black."""
+  colours = np.rint(_hues(np.arange(count))).astype(np.uint8)
+  colours[0] = 0
+  return colours
+
+
+def _hues(classes: Int[np.ndarray, '*shape']) -> Float[np.ndarray, '*shape 3']:
+  """Hues a golden angle apart, from 0 to 255: neighbouring classes differ, however many there are."""
+  hue = 2 * np.pi * ((classes - 1) * 0.381966)
+  return 127.5 + 127.5 * np.cos(hue[..., None] - 2 * np.pi / 3 * np.arange(3))
 
 
 def figure(width: float = 6.0, height: float = 4.0, dpi: int = 120, layout: str | None = 'constrained') -> Any:

@@ -58,6 +58,7 @@ def test_a_config_is_made_of_another(path):
     ('data.augment.0.pixels=2', 'data.augment.0.pixels', 2),
     ('data.augment=[]', 'data.augment', []),
     ('early_stop=None', 'early_stop', None),
+    ('init_from.name=run', 'init_from', {'name': 'run'}),  # a part that is None is made
     ("task.name=my_lab.tasks.Mine", 'task.name', 'my_lab.tasks.Mine'),
   ],
 )  # fmt: skip
@@ -76,6 +77,7 @@ def test_overrides(path, text, path_, value):
     (['optim.adm.learning_rate=1'], "did you mean 'adam'"),
     (['data.augment.3.pixels=2'], 'from 0 to 0'),
     (['seed.x=1'], 'has no key'),
+    (['init_from.nme.x=run'], "no key 'nme'"),
     (['seed=abc'], 'config.seed: expected int'),
     (['seed=1.5'], 'config.seed: expected int'),
     (['model=[]'], 'config.model'),
@@ -87,6 +89,13 @@ def test_bad_overrides_are_one_line(path, overrides, says):
   with pytest.raises(ConfigError) as e:
     config.load(path, overrides)
   assert says in str(e.value) and '\n' not in str(e.value)
+
+
+def test_a_mistake_in_a_file_of_a_relative_path_has_its_line(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'bad.py').write_text('def get_config(size):\n  return dict(size=dict(small=1)[size])')
+  with pytest.raises(ConfigError, match=r"^--config: bad\.py:2: KeyError: 'large'$"):
+    config.load('bad.py:large')
 
 
 @pytest.mark.parametrize(

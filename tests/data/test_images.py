@@ -1,5 +1,8 @@
 """Image folders: decoding, splits, and errors which name the file."""
 
+import os
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,6 +113,30 @@ def test_mistakes_are_one_line(folder, tmp_path):
     with pytest.raises(ConfigError) as e:
       Folder(str(path), **{'image_size': (6, 5)} | options)
     assert says in str(e.value) and '\n' not in str(e.value)
+
+
+def test_what_cannot_be_listed_is_not_taken_for_nothing(folder, tmp_path, monkeypatch):
+  """A folder that may not be read is not an empty one; a link that leads nowhere is a file that cannot be read."""
+  root, _ = folder
+  (root / 'cat' / 'link.png').symlink_to('nowhere.png')
+  source = Folder(str(root), (6, 5))
+  at = source.paths.index(root / 'cat' / 'link.png')
+  with pytest.raises(ConfigError, match=r'link\.png cannot be read as an image: a link to nowhere\.png, which is not'):
+    source[at]
+  (root / 'horse').symlink_to('stable')
+  with pytest.raises(ConfigError, match=r'horse is a link to stable, which is not there'):
+    Folder(str(root), (6, 5))
+  (root / 'horse').unlink()
+  scan = os.scandir
+
+  def closed(path):
+    if pathlib.Path(path) == root / 'dog':
+      raise PermissionError(13, 'Permission denied', str(path))
+    return scan(path)
+
+  monkeypatch.setattr(os, 'scandir', closed)
+  with pytest.raises(ConfigError, match=r'cannot read the folder .*dog: Permission denied'):
+    Folder(str(root), (6, 5))
 
 
 def test_images_of_their_own_size_need_a_transform(tmp_path):

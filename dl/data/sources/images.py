@@ -132,8 +132,21 @@ def read_image(path: str | pathlib.Path, size: tuple[int, int] | None, channels:
   try:
     return decode(pathlib.Path(path).read_bytes(), size, channels)
   except (OSError, ValueError, SyntaxError, EOFError) as e:
-    reason = 'it is not an image' if type(e).__name__ == 'UnidentifiedImageError' else str(e).splitlines()[0]
+    unidentified = type(e).__name__ == 'UnidentifiedImageError'
+    reason = 'it is not an image' if unidentified else files.nowhere(pathlib.Path(path)) or str(e).splitlines()[0]
     raise ConfigError(f'{path} cannot be read as an image: {reason}') from e
+
+
+def size_of(path: str | pathlib.Path) -> tuple[int, int] | None:
+  """(height, width) of an image file as `decode` turns it; None for what is none."""
+  from PIL import Image
+
+  try:
+    with Image.open(path) as image:
+      turned = image.getexif().get(0x0112, 1) >= 5  # on its side
+      return image.size if turned else image.size[::-1]
+  except (OSError, ValueError, SyntaxError):
+    return None
 
 
 def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> UInt8[np.ndarray, 'h w c']:
@@ -188,11 +201,11 @@ def progress(items: Any, total: int, what: str) -> Any:
 
 def _list(root: pathlib.Path) -> tuple[list[pathlib.Path], list[str], dict[str, np.ndarray] | None]:
   """(paths, class of each, split -> indices or None)."""
-  if not (root / 'train').is_dir() or not _folders(root / 'train'):
+  if not (root / 'train').is_dir() or not files.folders(root / 'train'):
     pairs = _classes(root)
     return [p for p, _ in pairs], [c for _, c in pairs], None
   paths, names, given = [], [], {}
-  for folder in _folders(root):
+  for folder in files.folders(root):
     split = ALIASES.get(folder.name.lower())
     if split is None or split in given:
       raise ConfigError(f'{folder}: expected folders train, validation and test, and no other beside train')
@@ -205,15 +218,11 @@ def _list(root: pathlib.Path) -> tuple[list[pathlib.Path], list[str], dict[str, 
 
 def _classes(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
   pairs = []
-  for folder in _folders(root):
-    members = sorted(p for p in folder.rglob('*') if files.is_one_of(p, SUFFIXES))
+  for folder in files.folders(root):
+    members = files.below(folder, SUFFIXES)
     if not members:
       raise ConfigError(f'{folder}: no image in this class ({", ".join(SUFFIXES[:4])}, ...)')
     pairs += [(p, folder.name) for p in members]
   if not pairs:
     raise ConfigError(f'{root}: expected one folder a class, with images in it')
   return pairs
-
-
-def _folders(root: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))

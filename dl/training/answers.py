@@ -1,0 +1,140 @@
+"""Predictions as files: a table, JSON lines, arrays, or a picture of each label map."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO
+
+import numpy as np
+from jaxtyping import Int
+
+from dl.data.sources.images import size_of
+from dl.errors import ConfigError
+from dl.show.pictures import class_colours
+from dl.store import atomic
+from dl.training.prediction import plain
+
+MAP = 'label_map'
+"""What of a prediction is a class for each pixel."""
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def writer(path: pathlib.Path) -> Callable[[Rows], int]:
+  """What writes rows of `dl.training.prediction.predict` to a file, or a folder, and gives how many those were.
+
+  Args:
+    path: .csv (a list becomes the columns name_0, name_1, ...), .jsonl (one object a line), .npz (each part of the
+      predictions as one array, with the names in `input`), or a folder, without a suffix: for each input a .png of the
+      size of its file, whose pixels are the classes, shown in colours.
+
+  Returns:
+    A function; a mistake in it leaves an old file as it was.
+
+  Raises:
+    ConfigError: another ending, or no folder to write into.
+  """
+  ways = {'.csv': _table, '.jsonl': _json_lines, '.npz': _arrays, '': _maps}
+  if path.suffix not in ways:
+    raise ConfigError(f'--output: expected a .csv, .jsonl or .npz file, or a folder for label maps, got {path}')
+  if path.suffix and not path.parent.is_dir():
+    raise ConfigError(f'--output: no directory {path.parent}')
+  if not path.suffix and path.exists() and not path.is_dir():
+    raise ConfigError(f'--output: {path} is a file; name a folder, or a .csv, .jsonl or .npz file')
+  return lambda rows: ways[path.suffix](rows, path)
+
+
+def _table(rows: Rows, path: pathlib.Path) -> int:
+  def write(row: Mapping[str, Any], file: TextIO, first: bool) -> None:
+    flat = _flat(plain(row))
+    table = csv.DictWriter(file, list(flat))
+    if first:
+      table.writeheader()
+    table.writerow(flat)
+
+  return _text(rows, path, write)
+
+
+def _json_lines(rows: Rows, path: pathlib.Path) -> int:
+  return _text(rows, path, lambda row, file, first: file.write(json.dumps(plain(row)) + '\n'))
+
+
+def _text(rows: Rows, path: pathlib.Path, write: Callable[[Mapping[str, Any], TextIO, bool], Any]) -> int:
+  new, count = path.with_name(path.name + atomic.SUFFIX), 0
+  try:
+    with new.open('w', newline='', encoding='utf-8') as file:
+      for count, row in enumerate(rows, 1):
+        write(row, file, count == 1)
+    if count:
+      os.replace(new, path)
+  finally:
+    new.unlink(missing_ok=True)
+  return count
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A row of a table: a list becomes the columns name_0, name_1, ..."""
+  flat = {}
+  for name, value in row.items():
+    flat |= {f'{name}_{i}': v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+  return flat
+
+
+def _arrays(rows: Rows, path: pathlib.Path) -> int:
+  rows = list(rows)
+  if not rows:
+    return 0
+  columns = {name: [np.asarray(row[name]) for row in rows] for name in rows[0]}
+  for name, values in columns.items():
+    if len({value.shape for value in values}) > 1:
+      raise ConfigError(f'--output: the {name} of these inputs differ in shape; write a .jsonl file')
+  file = io.BytesIO()
+  np.savez_compressed(file, **{name: np.stack(values) for name, values in columns.items()})
+  atomic.write(path, file.getvalue())
+  return len(rows)
+
+
+def _maps(rows: Rows, path: pathlib.Path) -> int:
+  rows, count, taken = iter(rows), 0, set()
+  for row in rows:
+    if MAP not in row:
+      raise ConfigError(
+        f'--output: a folder is for label maps, and this model predicts {", ".join(n for n in row if n != "input")}; '
+        'name a .csv, .jsonl or .npz file'
+      )
+    path.mkdir(parents=True, exist_ok=True)
+    name = _name(row['input'], taken)
+    taken.add(name)
+    atomic.write(path / f'{name}.png', _picture(row[MAP], size_of(row['input'])))
+    count += 1
+  return count
+
+
+def _name(given: str, taken: set[str]) -> str:
+  """A file's name for an input: its own, behind those of the folders above it where another input has the same."""
+  *folders, last = pathlib.Path(given).parts
+  suffix = pathlib.PurePath(last).suffix
+  name = re.sub(r'\W+', '_', last) if ':' in suffix else pathlib.PurePath(last).stem  # FILE.npz:3
+  while name in taken and folders:
+    name = f'{folders.pop()}_{name}'
+  return name if name not in taken else next(n for i in itertools.count(2) if (n := f'{name}_{i}') not in taken)
+
+
+def _picture(label_map: Int[np.ndarray, 'h w'], size: tuple[int, int] | None) -> bytes:
+  """A PNG whose pixels are the classes, with a palette; each takes the nearest where the file has another size."""
+  from PIL import Image
+
+  if label_map.max() > 255:
+    raise ConfigError(f'--output: a .png holds classes up to 255, got {label_map.max()}; write an .npz file')
+  image = Image.fromarray(label_map.astype(np.uint8)).convert('L')
+  image.putpalette(class_colours(256).tobytes())
+  if size is not None:
+    image = image.resize(size[::-1], Image.Resampling.NEAREST)
+  file = io.BytesIO()
+  image.save(file, 'PNG')
+  return file.getvalue()
