@@ -328,7 +328,7 @@ def test_label_maps_are_pictures_of_the_size_of_their_files(runs, tmp_path):
   assert first.mode == 'P' and len(np.unique(np.asarray(first.convert('RGB')).reshape(-1, 3), axis=0)) == 3
   with pytest.raises(ConfigError, match='a folder is for label maps, and this model predicts label, probability'):
     write([{'input': 'x', 'label': 1, 'probability': 2}])
-  with pytest.raises(ConfigError, match='holds classes up to 255, got 300'):
+  with pytest.raises(ConfigError, match='holds classes from 0 to 255, got 300 to 300'):
     write([{'input': 'x', 'label_map': np.full((2, 2), 300)}])
   with pytest.raises(ConfigError, match=r'the y of these inputs differ in shape; write a \.jsonl file'):
     answers.writer(tmp_path / 'x.npz')([{'input': 'x', 'y': np.zeros(n)} for n in (1, 2)])

@@ -66,13 +66,6 @@ def overlay(
   return np.rint(mixed).astype(np.uint8)
 
 
-def class_colours(count: int) -> UInt8[np.ndarray, 'count 3']:
-  """The colours of classes as `overlay` shows them; class 0 is black."""
-  colours = np.rint(_hues(np.arange(count))).astype(np.uint8)
-  colours[0] = 0
-  return colours
-
-
 def _hues(classes: Int[np.ndarray, '*shape']) -> Float[np.ndarray, '*shape 3']:
   """Hues a golden angle apart, from 0 to 255: neighbouring classes differ, however many there are."""
   hue = 2 * np.pi * ((classes - 1) * 0.381966)
@@ -131,4 +124,25 @@ def png(image: Num[Any, 'h w *c']) -> bytes:
 
   file = io.BytesIO()
   Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, 'PNG')
+  return file.getvalue()
+
+
+def label_map_png(label_map: Int[Any, 'h w'], size: tuple[int, int] | None = None) -> bytes:
+  """A PNG file whose pixels are the classes, up to 255, with a palette of the colours of `overlay`; 0 is black.
+
+  With a `size`, (height, width), each pixel of it takes the class of the nearest.
+  """
+  from PIL import Image
+
+  label_map = np.asarray(label_map)
+  if label_map.min() < 0 or label_map.max() > 255:
+    raise ValueError(f'a .png holds classes from 0 to 255, got {label_map.min()} to {label_map.max()}')
+  colours = np.rint(_hues(np.arange(256))).astype(np.uint8)
+  colours[0] = 0
+  image = Image.fromarray(label_map.astype(np.uint8))
+  image.putpalette(colours.tobytes())
+  if size is not None:
+    image = image.resize(size[::-1], Image.Resampling.NEAREST)
+  file = io.BytesIO()
+  image.save(file, 'PNG')
   return file.getvalue()

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 import numpy as np
-from jaxtyping import Int
 
 from dl.data.sources.images import size_of
 from dl.errors import ConfigError
-from dl.show.pictures import class_colours
+from dl.show.pictures import label_map_png
 from dl.store import atomic
 from dl.training.prediction import plain
 
@@ -110,7 +109,7 @@ def _maps(rows: Rows, path: pathlib.Path) -> int:
     path.mkdir(parents=True, exist_ok=True)
     name = _name(row['input'], taken)
     taken.add(name)
-    atomic.write(path / f'{name}.png', _picture(row[MAP], size_of(row['input'])))
+    atomic.write(path / f'{name}.png', _picture(row))
     count += 1
   return count
 
@@ -125,16 +124,8 @@ def _name(given: str, taken: set[str]) -> str:
   return name if name not in taken else next(n for i in itertools.count(2) if (n := f'{name}_{i}') not in taken)
 
 
-def _picture(label_map: Int[np.ndarray, 'h w'], size: tuple[int, int] | None) -> bytes:
-  """A PNG whose pixels are the classes, with a palette; each takes the nearest where the file has another size."""
-  from PIL import Image
-
-  if label_map.max() > 255:
-    raise ConfigError(f'--output: a .png holds classes up to 255, got {label_map.max()}; write an .npz file')
-  image = Image.fromarray(label_map.astype(np.uint8)).convert('L')
-  image.putpalette(class_colours(256).tobytes())
-  if size is not None:
-    image = image.resize(size[::-1], Image.Resampling.NEAREST)
-  file = io.BytesIO()
-  image.save(file, 'PNG')
-  return file.getvalue()
+def _picture(row: Mapping[str, Any]) -> bytes:
+  try:
+    return label_map_png(row[MAP], size_of(row['input']))
+  except ValueError as e:
+    raise ConfigError(f'--output: {e}; write an .npz file') from e

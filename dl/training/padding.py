@@ -15,6 +15,7 @@ from dl.contract.task import Metrics, Task
 from dl.data.pipeline import Pipeline
 from dl.errors import ConfigError
 from dl.parallel import meshes
+from dl.show import words
 from dl.training.evaluation import named
 
 TOLERANCE = 1e-5
@@ -89,4 +90,4 @@ def _same(a: Any, b: Any) -> bool:
 
 def _number(sums: metrics.Metric) -> str:
   value = sums.compute()
-  return f'{value:.6g}' if isinstance(value, float) else str(value)
+  return words.number(value) if isinstance(value, float) else str(value)
