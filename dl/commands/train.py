@@ -20,6 +20,7 @@ def define_flags() -> None:
   cli.define_distributed()
   flags.DEFINE_string('workdir', None, 'Work directory: everything about the run goes here; made if needed.')
   flags.DEFINE_boolean('progress', True, 'Show progress on stderr.')
+  flags.DEFINE_boolean('extend', False, 'Go on with a run for longer than it was to: config.train_for is greater now.')
   flags.DEFINE_string('profile', None, 'FIRST:LAST: steps to trace into profile/, for Perfetto or TensorBoard.')
 
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
   experiment = config.load(cli.required('config'), FLAGS.override)
   workdir = pathlib.Path(cli.required('workdir'))
-  result = loop.train(experiment, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile)
+  result = loop.train(experiment, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile, extend=FLAGS.extend)
   for name, values in result.metrics.items() if is_first() else ():
     print(f'{name}: {"   ".join(numbers(values))}')
   if is_first():

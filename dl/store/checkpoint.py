@@ -104,7 +104,7 @@ class Checkpoints:
   @property
   def steps(self) -> list[int]:
     """Steps of the finished checkpoints, and of the one that is being saved, ascending."""
-    return sorted({*_finished(self._directory)} | ({self._saving} if self._checkpointer and self._saving else set()))
+    return sorted({*finished(self._directory)} | ({self._saving} if self._checkpointer and self._saving else set()))
 
   @property
   def latest(self) -> int | None:
@@ -115,7 +115,7 @@ class Checkpoints:
   def best(self) -> int | None:
     """The step with the best metric, if any has one; the earliest of equals."""
     sign = 1 if self._mode == 'min' else -1
-    scored = [(sign * value, step) for step in _finished(self._directory) if (value := self._value(step)) is not None]
+    scored = [(sign * value, step) for step in finished(self._directory) if (value := self._value(step)) is not None]
     return min(scored)[1] if scored else None
 
   def save(self, step: int, items: Mapping[str, PyTree], value: float | None = None) -> None:
@@ -200,7 +200,7 @@ class Checkpoints:
 
 def intact(directory: pathlib.Path) -> str:
   """What a run which ends for want of disk says about its checkpoints, and what to do."""
-  last = max(_finished(directory), default=None)
+  last = max(finished(directory), default=None)
   if last is None:
     return 'there is no checkpoint yet; mend it and run the same command again'
   return f'the last checkpoint, of step {last}, is intact, and the same command continues from it'
@@ -211,7 +211,7 @@ def abstract(tree: PyTree, sharding: Callable[[Any], Any] | PyTree) -> PyTree:
   return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)
 
 
-def _finished(directory: pathlib.Path) -> list[int]:
+def finished(directory: pathlib.Path) -> list[int]:
   """Steps of the checkpoints which are whole: Orbax gives them this name in one move."""
   if not directory.is_dir():
     return []
@@ -233,7 +233,7 @@ def _set_aside(directory: pathlib.Path) -> list[str]:
     TrainingError: none is intact. Then all stay, so that the next start will not take the run for a new one.
   """
   notes, damaged, good = [], {}, None
-  for step in reversed(_finished(directory)):
+  for step in reversed(finished(directory)):
     path = directory / str(step)
     what = checksums.damage(path, None if good is None else (METRICS,))
     if what:

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -35,8 +35,11 @@ FREE_TO_CHANGE = ('mesh', 'sharding', 'expect', 'baselines', 'cite')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
 
 
-def check(workdir: pathlib.Path, experiment: Experiment) -> None:
-  """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing."""
+def check(workdir: pathlib.Path, experiment: Experiment, extend: bool = False) -> None:
+  """Raises ConfigError unless the directory is free, or holds a run of this very config; writes nothing.
+
+  With `extend`, `train_for` may differ.
+  """
   try:
     names = {path.name for path in workdir.iterdir()}
   except FileNotFoundError:
@@ -47,7 +50,11 @@ def check(workdir: pathlib.Path, experiment: Experiment) -> None:
     raise ConfigError(f'--workdir: {str(workdir)[:200]} cannot be used: {getattr(e, "strerror", e)}') from e
   if CONFIG in names:
     changed = differences(read_config(workdir), experiment)
-    changed = {k: v for k, v in changed.items() if k.split('.')[0] not in FREE_TO_CHANGE}
+    free = (*FREE_TO_CHANGE, 'train_for') if extend else FREE_TO_CHANGE
+    changed = {k: v for k, v in changed.items() if k.split('.')[0] not in free}
+    if changed.keys() == {'train_for'}:
+      a, b = changed['train_for']
+      raise ConfigError(f'--workdir: {workdir} holds a run with train_for {a!r}, now {b!r}; --extend makes it longer')
     if changed:
       shown = ', '.join(f'{k} ({a!r}, now {b!r})' for k, (a, b) in list(changed.items())[:3])
       more = f' and {len(changed) - 3} more' if len(changed) > 3 else ''
@@ -103,10 +110,12 @@ def holder(workdir: pathlib.Path) -> str | None:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path, experiment: Experiment) -> Iterator[None]:
-  """Locks the directory of a run (`locked`) and writes `config.json` into it."""
+def claim(workdir: pathlib.Path, experiment: Experiment, extension: Mapping[str, Any] | None = None) -> Iterator[None]:
+  """Locks the directory of a run (`locked`) and writes `config.json` into it; before that, an extension of the run."""
   with locked(workdir):
     try:
+      if extension is not None:
+        update_run(workdir, extended=[*read_run(workdir).get('extended', []), dict(extension)])
       if not (workdir / CONFIG).exists() or read_config(workdir) != experiment:
         atomic.write(workdir / CONFIG, json.dumps(experiment.to_json(), indent=2) + '\n')
     except OSError as e:

@@ -13,7 +13,7 @@ from dl.contract.state import State
 from dl.contract.task import Task
 from dl.parallel import processes
 from dl.store import workdir
-from dl.training import evaluation, feed, padding, seeds
+from dl.training import evaluation, extension, feed, padding, seeds
 from dl.training.meter import Meter
 from dl.training.prepare import Prepared, prepare
 from dl.training.profiler import Profiler
@@ -43,7 +43,12 @@ class Result:
 
 
 def train(
-  experiment: Experiment, directory: str | pathlib.Path, *, show_progress: bool = True, profile: str | None = None
+  experiment: Experiment,
+  directory: str | pathlib.Path,
+  *,
+  show_progress: bool = True,
+  profile: str | None = None,
+  extend: bool = False,
 ) -> Result:
   """Trains a config in a work directory, or continues the run which is there, bit for bit.
 
@@ -52,6 +57,8 @@ def train(
     directory: the work directory; made if needed, and refused if it holds a run of another config.
     show_progress: whether to show progress on stderr.
     profile: 'first:last', steps to trace into `profile/` (`dl.training.profiler`).
+    extend: whether the run which is there goes on for longer than it was to: `train_for` is a greater one. Its
+      schedules and intervals are then those of the whole length; `run.json` records it.
 
   Raises:
     ConfigError: anything wrong with the config, the data or the directory, before anything is compiled or written.
@@ -59,7 +66,7 @@ def train(
   """
   directory, first = pathlib.Path(directory), processes.is_first()
   workdir.check_same(experiment)
-  workdir.check(directory, experiment)
+  workdir.check(directory, experiment, extend)
   run = prepare(experiment)
   parts, mesh, plan, functions = run.parts, run.mesh, run.schedule, run.functions
   profiler = Profiler(directory, profile if first else None, plan.total)
@@ -67,14 +74,17 @@ def train(
     check_data(directory, run)
   else:
     run.given()  # a mistake in it is found before anything is written
+  extended = extension.record(directory, run) if extend else None
 
-  with Session(directory, run) as session, contextlib.ExitStack() as stack:
+  with Session(directory, run, extended) as session, contextlib.ExitStack() as stack:
     step, state, sums = session.begin()
     progress = stack.enter_context(Progress(plan.total, step) if show_progress and first else Hidden())
     told_to_stop = processes.agreement(mesh, stack.enter_context(interruption()))
     if not step:
       padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
     else:
+      if extended and first:
+        progress.note(extension.note(directory, run, step))
       progress.note(f'resuming at step {step:,} of {plan.total:,}')
     meter = Meter(parts, mesh)
     recorder = Recorder(session.log, progress, meter, parts.optimizer, session.not_finite, step, session.seconds)

@@ -67,8 +67,8 @@ class Session:
   seconds: float
   saved_step: int | None
 
-  def __init__(self, directory: pathlib.Path, run: Prepared):
-    self._directory, self._run, self._first = directory, run, processes.is_first()
+  def __init__(self, directory: pathlib.Path, run: Prepared, extension: Mapping[str, Any] | None = None):
+    self._directory, self._run, self._first, self._extension = directory, run, processes.is_first(), extension
     self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
@@ -87,7 +87,7 @@ class Session:
     """
     run, keep = self._run, self._run.schedule.keep
     if self._first:
-      self._stack.enter_context(workdir.claim(self._directory, run.experiment))
+      self._stack.enter_context(workdir.claim(self._directory, run.experiment, self._extension))
     workdir.check_shared(self._directory)
     folder = self._directory / 'checkpoints'
     self._saved = self._stack.enter_context(Checkpoints(folder, last=keep.last, best=keep.best, mode=keep.mode))
