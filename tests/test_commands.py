@@ -23,6 +23,7 @@ import dl
 from dl import config
 from dl.commands import evaluate
 from dl.config import citations
+from dl.contract.info import Info
 from dl.data import augment, transforms
 from dl.data import make as data_make
 from dl.data.parts import part
@@ -251,6 +252,11 @@ def scans(tmp_path_factory):
   return folder, test['image'][:12], test['label'][:12]
 
 
+def shares(rows):
+  """The probabilities of the classes, a row an input."""
+  return np.asarray([[float(v) for k, v in row.items() if k.startswith('p(')] for row in rows])
+
+
 def test_predict_reads_images(runs, command, scans, tmp_path):
   folder, images, labels = scans
   task, state = dl.load(runs('digits'))
@@ -261,19 +267,20 @@ def test_predict_reads_images(runs, command, scans, tmp_path):
   assert (code, err) == (0, '')
   rows = objects(out)
   assert [r['input'] for r in rows] == [str(folder / f'{i:02}.png') for i in range(12)]
-  assert [r['label'] for r in rows] == np.asarray(expected['label']).tolist()
-  assert [r['class'] for r in rows] == [str(r['label']) for r in rows]
-  np.testing.assert_allclose([r['probability'] for r in rows], expected['probability'], rtol=1e-4, atol=1e-6)
+  assert list(rows[0]) == ['input', 'class', *(f'p({i})' for i in range(10))]  # the class comes first
+  assert [int(r['class']) for r in rows] == np.asarray(expected['label']).tolist()
+  np.testing.assert_allclose(shares(rows), expected['probability'], rtol=1e-4, atol=1e-6)
+  assert all(p == round(p, 6) for p in shares(rows).ravel())
+  assert np.mean(np.asarray([int(r['class']) for r in rows]) == labels) >= 0.5
   code, _, err = command('dl.predict', *given, f'--output={tmp_path}/rows.npz')
   assert (code, err) == (0, f'12 predictions: {tmp_path}/rows.npz\n')
   with np.load(tmp_path / 'rows.npz') as arrays:
     assert arrays['input'].tolist() == [r['input'] for r in rows] and arrays['probability'].shape == (12, 10)
-    assert arrays['label'].tolist() == [r['label'] for r in rows]
-  assert np.mean(np.asarray([r['label'] for r in rows]) == labels) >= 0.5
+    assert arrays['class'].tolist() == [r['class'] for r in rows] == arrays['label'].astype(str).tolist()
 
   code, out, err = command('dl.predict', *given, f'--output={tmp_path}/rows.jsonl')
   assert (code, out, err) == (0, '', f'12 predictions: {tmp_path}/rows.jsonl\n')
-  assert [r['label'] for r in objects((tmp_path / 'rows.jsonl').read_text())] == [r['label'] for r in rows]
+  assert [r['class'] for r in objects((tmp_path / 'rows.jsonl').read_text())] == [r['class'] for r in rows]
 
   code, out, err = command('dl.predict', *given, f'--output={tmp_path}/rows.csv', '--step=best')
   assert (code, out) == (0, '')
@@ -281,11 +288,9 @@ def test_predict_reads_images(runs, command, scans, tmp_path):
   expected = best.predict(weights, np.rint(images * 255).astype(np.uint8), KEY)
   with open(tmp_path / 'rows.csv', newline='') as file:
     table = list(csv.DictReader(file))
-  assert list(table[0]) == ['input', 'label', *(f'probability_{i}' for i in range(10)), 'class']
-  assert [int(r['label']) for r in table] == np.asarray(expected['label']).tolist()
-  np.testing.assert_allclose(
-    [float(r['probability_3']) for r in table], expected['probability'][:, 3], rtol=1e-4, atol=1e-6
-  )
+  assert list(table[0]) == list(rows[0])
+  assert [int(r['class']) for r in table] == np.asarray(expected['label']).tolist()
+  np.testing.assert_allclose(shares(table), expected['probability'], rtol=1e-4, atol=1e-6)
 
   one, several = f'--inputs={folder}/03.png', f'--inputs={folder}/1*.png'
   code, out, err = command('dl.predict', given[0], one, several)
@@ -318,20 +323,21 @@ def test_label_maps_are_pictures_of_the_size_of_their_files(runs, tmp_path):
   (tmp_path / 'b').mkdir()
   turned.save(tmp_path / 'a' / 'x.jpg', exif=exif)
   Image.new('L', (9, 4)).save(tmp_path / 'b' / 'x.jpg')
-  rows = [{'input': str(tmp_path / f), 'label_map': m} for f, m in zip(('a/x.jpg', 'b/x.jpg'), maps, strict=True)]
+  of = lambda name, **outputs: prediction.Prediction(name, outputs, Info())
+  rows = [of(str(tmp_path / f), label_map=m) for f, m in zip(('a/x.jpg', 'b/x.jpg'), maps, strict=True)]
   write = answers.writer(tmp_path / 'masks')
-  assert write(iter([*rows, {'input': 'some.npz:3', 'label_map': maps[0]}])) == 3
+  assert write(iter([*rows, of('some.npz:3', label_map=maps[0])])) == 3
   first, second, third = (Image.open(tmp_path / 'masks' / f'{n}.png') for n in ('x', 'b_x', 'some_npz_3'))
   np.testing.assert_array_equal(np.asarray(first), maps[0].repeat(2, 0).repeat(2, 1))
   assert second.size == (9, 4) and set(np.unique(second)) == {2}
   np.testing.assert_array_equal(np.asarray(third), maps[0])
   assert first.mode == 'P' and len(np.unique(np.asarray(first.convert('RGB')).reshape(-1, 3), axis=0)) == 3
   with pytest.raises(ConfigError, match='a folder is for label maps, and this model predicts label, probability'):
-    write([{'input': 'x', 'label': 1, 'probability': 2}])
+    write([of('x', label=1, probability=2)])
   with pytest.raises(ConfigError, match='holds classes from 0 to 255, got 300 to 300'):
-    write([{'input': 'x', 'label_map': np.full((2, 2), 300)}])
+    write([of('x', label_map=np.full((2, 2), 300))])
   with pytest.raises(ConfigError, match=r'the y of these inputs differ in shape; write a \.jsonl file'):
-    answers.writer(tmp_path / 'x.npz')([{'input': 'x', 'y': np.zeros(n)} for n in (1, 2)])
+    answers.writer(tmp_path / 'x.npz')([of('x', y=np.zeros(n)) for n in (1, 2)])
 
 
 def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(runs, scans):
@@ -362,7 +368,8 @@ def test_predict_reads_a_table_by_the_names_of_its_columns(runs, command, tmp_pa
     assert (code, err) == (0, '')
     rows = objects(out)
     assert len(rows) == count
-    np.testing.assert_allclose([r['probability'] for r in rows], expected[:count], rtol=1e-4, atol=1e-6)
+    assert list(rows[0]) == ['input', 'class', 'p(malignant)', 'p(benign)']
+    np.testing.assert_allclose(shares(rows), expected[:count], rtol=1e-4, atol=1e-6)
     assert [r['class'] for r in rows] == [('malignant', 'benign')[i] for i in expected[:count].argmax(1)]
 
 
@@ -373,7 +380,8 @@ def test_predict_gives_the_target_of_a_regression(runs, command, tmp_path):
   rows = objects(command('dl.predict', f'--workdir={runs("diabetes")}', f'--inputs={tmp_path}/x.npz')[1])
   expected = np.asarray(task.predict(state, test['features'][:3], KEY)['target'])
   assert [r['input'] for r in rows] == [f'{tmp_path}/x.npz:{i}' for i in range(3)]
-  np.testing.assert_allclose([r['target'] for r in rows], expected, rtol=1e-5)
+  assert all(list(r) == ['input', 'progression'] for r in rows)  # what the data set calls its target
+  np.testing.assert_allclose([r['progression'] for r in rows], expected, rtol=1e-5)
 
 
 def test_predict_reads_text(runs, command, tmp_path):

@@ -10,7 +10,7 @@ import contextlib
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags
@@ -57,11 +57,9 @@ def main(argv: Sequence[str]) -> int:
   return USER_ERROR if unreadable else 0
 
 
-def _print(rows: Iterable[Mapping[str, Any]]) -> int:
-  from dl.training.prediction import plain
-
+def _print(rows: Iterable[Any]) -> int:
   count = 0
   for row in rows:
-    print(json.dumps(plain(row)))
+    print(json.dumps(row.row()))
     count += 1
   return count

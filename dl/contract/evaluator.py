@@ -37,8 +37,8 @@ class Evaluator:
 
     Args:
       task: the learning problem.
-      examined: what `examine` says of each real example, name -> [n, ...]; its `index` in the set; and `file`, for a
-        source of files.
+      examined: what `examine` says of each real example, name -> [n, ...]; its `index` in the user's own source,
+        of which the set may be a part, as in error lines; and `file`, for a source of files.
       inputs: indices into the examined -> those examples as a batch, as the data set has them.
     """
     return {}

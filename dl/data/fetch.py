@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
-from dl.data.source import Example, Source, as_batch, stated, title
+from dl.data.source import Example, Source, as_batch, places, stated, title
 from dl.data.transforms import Transform
 from dl.errors import ConfigError, StuckError, TrainingError, first_line
 from dl.show.words import seconds as in_words
@@ -45,7 +45,7 @@ class Reader:
       facts: of the data, which others than the source say.
     """
     self._source, self._transform, self._skips, self._where = source, transform, on_error == 'skip', where
-    self._files, self._places = getattr(source, 'paths', None), getattr(source, 'index', None)
+    self._files = getattr(source, 'paths', None)
     self.info = dataclasses.replace(stated(source), **facts)
     self._reading: dict[int, tuple[int, float]] = {}
     self.skipped: dict[int, str] = {}
@@ -97,7 +97,7 @@ class Reader:
 
   def _number(self, index: int) -> str:
     """Its place in the user's own source, be that cut into parts or not."""
-    return f'example {index if self._places is None else int(self._places[index])}'
+    return f'example {places(self._source, index)}'
 
   def _read(self, index: int, generator: Callable[[], np.random.Generator | None]) -> Example:
     thread = threading.get_ident()

@@ -15,7 +15,7 @@ from dl.contract.kinds import compact, stack
 from dl.data import memory
 from dl.data.fetch import OnError, Reader, ahead
 from dl.data.order import Order
-from dl.data.source import Example, Source, as_batch, info_of, title
+from dl.data.source import Example, Source, as_batch, info_of, places, title
 from dl.data.transforms import Transform
 from dl.errors import ConfigError, TrainingError, first_line, nearest
 
@@ -130,6 +130,10 @@ class Pipeline:
   def skipped(self) -> dict[int, str]:
     """Examples that were skipped so far: index in the source -> why."""
     return self._reader.skipped
+
+  def places(self, index: Any) -> Any:
+    """Where examples of the source stand in the user's own, of which it may be a part."""
+    return places(self.source, index)
 
   @property
   def info(self) -> Info:

@@ -203,6 +203,12 @@ def find_kind(name: str) -> Kind:
   return kind
 
 
+def places(source: Any, index: Any) -> Any:
+  """Where examples of a source stand in the user's own, of which it may be a part: what error lines and tables say."""
+  own = getattr(source, 'index', None)
+  return own[index] if isinstance(own, np.ndarray) else index
+
+
 def title(source: Any) -> str:
   """What an error line calls a source: the name of its class."""
   return type(getattr(source, 'whole', source)).__name__

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from dl.show.examples import largest, place
 from dl.show.pictures import figure, rasterize, to_uint8
 from dl.show.words import percent
 
@@ -68,11 +69,10 @@ def worst(
   wrong = np.flatnonzero((examined['label'] != examined['predicted']) | (examined['label'] < 0))
   if not len(wrong):
     return {}
-  place = examined.get('index', np.arange(len(examined['label'])))
-  order = wrong[np.argsort(-np.nan_to_num(examined['loss'][wrong], nan=np.inf), kind='stable')][:shown]
+  order = wrong[largest(examined['loss'][wrong], shown)]
   rows = [
     {
-      **({'file': str(examined['file'][i])} if 'file' in examined else {'index': int(place[i])}),
+      **place(examined, i),
       'true': names[examined['label'][i]],
       'predicted': names[examined['predicted'][i]],
       'probability': round(float(examined['probability'][i]), 4),

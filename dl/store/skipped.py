@@ -18,7 +18,8 @@ FILE = 'skipped.jsonl'
 class Skipped:
   """Appends each example that the pipelines of a run skip, once, to `skipped.jsonl` of its work directory.
 
-  A line is `{"split": "train", "index": 17, "reason": "..."}`. Of several processes each has a file of its own.
+  A line is `{"split": "train", "index": 17, "reason": "..."}`, with the place in the user's own source, of which the
+  split may be a part. Of several processes each has a file of its own.
   """
 
   def __init__(self, workdir: str | os.PathLike, pipelines: Mapping[str, Any]):
@@ -35,7 +36,8 @@ class Skipped:
 
   def write(self) -> None:
     """Appends those which are new."""
-    skipped = {(split, i): why for split, p in self._pipelines.items() for i, why in sorted([*p.skipped.items()])}
+    of = lambda p: sorted((int(p.places(i)), why) for i, why in [*p.skipped.items()])
+    skipped = {(split, i): why for split, p in self._pipelines.items() for i, why in of(p)}
     new = {key: why for key, why in skipped.items() if key not in self._written}
     if not new:
       return

@@ -25,6 +25,8 @@ class Regress(Supervised):
     normalize_target: whether the model learns (target - mean) / deviation, of the training set.
   """
 
+  examined_by = 'residuals.Residuals'
+
   normalize_target: bool = False
 
   def __post_init__(self):
@@ -41,6 +43,11 @@ class Regress(Supervised):
   def scale(self) -> tuple[float, float]:
     """(offset, factor) from the model's outputs to the target's units."""
     return (self.info.target_mean, self.info.target_std) if self.normalize_target else (0.0, 1.0)
+
+  def in_units(self, outputs: Float[Array, ' b']) -> Float[Array, ' b']:
+    """Outputs of the model in the units of the target."""
+    offset, factor = self.scale()
+    return outputs * factor + offset
 
   def apply(self, params, extra, inputs, key, train):
     outputs, extra = super().apply(params, extra, inputs, key, train)
@@ -62,8 +69,7 @@ class Regress(Supervised):
     jax.eval_shape(self.criterion_function(), *[jax.ShapeDtypeStruct(shape, jnp.float32)] * 2)
 
   def measure(self, outputs: Float[Array, ' b'], batch: Batch) -> dict[str, Metric]:
-    offset, factor = self.scale()
-    predicted, target, mask = outputs * factor + offset, batch['target'].astype(jnp.float32), batch['mask']
+    predicted, target, mask = self.in_units(outputs), batch['target'].astype(jnp.float32), batch['mask']
     error = predicted - target
     return {
       'mae': Mean.of(jnp.abs(error), mask, better='min'),
@@ -73,9 +79,8 @@ class Regress(Supervised):
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `target` [b] in its own units."""
-    offset, factor = self.scale()
     outputs = self.apply(state.params, state.extra, self.prepare(self.checked(inputs)), key, False)[0]
-    return {'target': outputs * factor + offset}
+    return {'target': self.in_units(outputs)}
 
 
 def _check_target(columns: Collection[str]) -> None:

@@ -16,12 +16,12 @@ from dl.data.sources.images import size_of
 from dl.errors import ConfigError
 from dl.show.pictures import label_map_png
 from dl.store import atomic
-from dl.training.prediction import plain
+from dl.training.prediction import Prediction
 
 MAP = 'label_map'
 """What of a prediction is a class for each pixel."""
 
-Rows = Iterable[Mapping[str, Any]]
+Rows = Iterable[Prediction]
 
 
 def writer(path: pathlib.Path) -> Callable[[Rows], int]:
@@ -49,8 +49,8 @@ def writer(path: pathlib.Path) -> Callable[[Rows], int]:
 
 
 def _table(rows: Rows, path: pathlib.Path) -> int:
-  def write(row: Mapping[str, Any], file: TextIO, first: bool) -> None:
-    flat = _flat(plain(row))
+  def write(row: Prediction, file: TextIO, first: bool) -> None:
+    flat = _flat(row.row())
     table = csv.DictWriter(file, list(flat))
     if first:
       table.writeheader()
@@ -60,10 +60,10 @@ def _table(rows: Rows, path: pathlib.Path) -> int:
 
 
 def _json_lines(rows: Rows, path: pathlib.Path) -> int:
-  return _text(rows, path, lambda row, file, first: file.write(json.dumps(plain(row)) + '\n'))
+  return _text(rows, path, lambda row, file, first: file.write(json.dumps(row.row()) + '\n'))
 
 
-def _text(rows: Rows, path: pathlib.Path, write: Callable[[Mapping[str, Any], TextIO, bool], Any]) -> int:
+def _text(rows: Rows, path: pathlib.Path, write: Callable[[Prediction, TextIO, bool], Any]) -> int:
   new, count = path.with_name(path.name + atomic.SUFFIX), 0
   try:
     with new.open('w', newline='', encoding='utf-8') as file:
@@ -85,7 +85,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arrays(rows: Rows, path: pathlib.Path) -> int:
-  rows = list(rows)
+  rows = [row.arrays() for row in rows]
   if not rows:
     return 0
   columns = {name: [np.asarray(row[name]) for row in rows] for name in rows[0]}
@@ -101,13 +101,13 @@ def _arrays(rows: Rows, path: pathlib.Path) -> int:
 def _maps(rows: Rows, path: pathlib.Path) -> int:
   rows, count, taken = iter(rows), 0, set()
   for row in rows:
-    if MAP not in row:
+    if MAP not in row.outputs:
       raise ConfigError(
-        f'--output: a folder is for label maps, and this model predicts {", ".join(n for n in row if n != "input")}; '
+        f'--output: a folder is for label maps, and this model predicts {", ".join(row.outputs)}; '
         'name a .csv, .jsonl or .npz file'
       )
     path.mkdir(parents=True, exist_ok=True)
-    name = _name(row['input'], taken)
+    name = _name(row.input, taken)
     taken.add(name)
     atomic.write(path / f'{name}.png', _picture(row))
     count += 1
@@ -124,8 +124,8 @@ def _name(given: str, taken: set[str]) -> str:
   return name if name not in taken else next(n for i in itertools.count(2) if (n := f'{name}_{i}') not in taken)
 
 
-def _picture(row: Mapping[str, Any]) -> bytes:
+def _picture(row: Prediction) -> bytes:
   try:
-    return label_map_png(row[MAP], size_of(row['input']))
+    return label_map_png(row.outputs[MAP], size_of(row.input))
   except ValueError as e:
     raise ConfigError(f'--output: {e}; write an .npz file') from e

@@ -144,9 +144,10 @@ def findings(
   examined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
   real = examined.pop('mask') > 0
   place = np.flatnonzero(real)  # in the set: an example that was skipped leaves a gap
-  examined = {k: v[real] for k, v in examined.items()} | {'index': place}
+  examined = {k: v[real] for k, v in examined.items()}
   if pipeline is None:
-    return evaluator.findings(task, examined, lambda chosen: {})
+    return evaluator.findings(task, examined | {'index': place}, lambda chosen: {})
+  examined['index'] = pipeline.places(place)
   files = getattr(pipeline.source, 'paths', None)
   if files is not None and len(files) == len(pipeline.source):
     examined['file'] = np.asarray([str(files[i]) for i in place])

@@ -1,16 +1,61 @@
 """Predictions of a trained model for files of a user, without the data set."""
 
+import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from dl.contract import keys
+from dl.contract.info import Info
 from dl.data.reading import read_inputs
 from dl.errors import ConfigError, first_line
 from dl.training import restore
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What is predicted for one input.
+
+  Attributes:
+    input: its name: the file, or the place in one.
+    outputs: the arrays that the task predicts, without the axis of the batch.
+    info: what the run knows about its data.
+  """
+
+  input: str
+  outputs: Mapping[str, np.ndarray]
+  info: Info
+
+  def arrays(self) -> dict[str, Any]:
+    """`input` and the outputs as they are; a `label` comes with `class`, its name, where the data set has names."""
+    row = {'input': self.input, **self.outputs}
+    if 'label' in row and self.info.class_names:
+      row['class'] = self.info.class_names[row['label']]
+    return row
+
+  def row(self) -> dict[str, Any]:
+    """`input` and what people read, as plain values.
+
+    A `label` or `target` comes first, under the name of the column that the model learned to predict, where the data
+    set says one; otherwise a label is called `class`. Classes are called by their names, or numbers where they have
+    none. A `probability` of each class becomes `p(cat)`, `p(dog)`, ..., in six decimals; other floats have seven
+    digits, which is all that float32 knows.
+    """
+    outputs, row = dict(self.outputs), {'input': self.input}
+    own, names = self.info.target_name, self.info.class_names
+    own = None if own == 'input' else own
+    if 'label' in outputs and outputs['label'].ndim == 0:
+      label = int(outputs.pop('label'))
+      row[own or 'class'] = names[label] if names else label
+      if 'probability' in outputs and outputs['probability'].ndim == 1:
+        shares = outputs.pop('probability').tolist()
+        row |= {f'p({name})': round(p, 6) for name, p in zip(names or range(len(shares)), shares, strict=True)}
+    elif 'target' in outputs and outputs['target'].ndim == 0:
+      row[own or 'target'] = _plain(outputs.pop('target'))
+    return row | {name: _plain(value) for name, value in outputs.items() if name not in row}
 
 
 def predict(
@@ -20,10 +65,8 @@ def predict(
   batch_size: int = 256,
   lines: bool = False,
   unreadable: Callable[[str], None] | None = None,
-) -> Iterator[dict[str, Any]]:
-  """One dict an input: `input` (its name) and the arrays, without the axis of the batch, that the task predicts.
-
-  Labels come with `class`, their name, where the data set has names. `plain` makes JSON values of a row.
+) -> Iterator[Prediction]:
+  """One prediction an input.
 
   Args:
     workdir: the work directory of a run.
@@ -53,12 +96,12 @@ def predict(
     except NotImplementedError as e:
       raise ConfigError(first_line(e)) from e
     for i, name in enumerate(names):
-      row = {'input': name} | {k: np.asarray(v[i]) for k, v in outputs.items()}
-      if 'label' in row and task.info.class_names:
-        row['class'] = task.info.class_names[row['label']]
-      yield row
+      yield Prediction(name, {k: np.asarray(v[i]) for k, v in outputs.items()}, task.info)
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-  """A row of `predict` as JSON values."""
-  return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in row.items()}
+def _plain(value: np.ndarray) -> Any:
+  """Numbers, or nested lists of them."""
+  if value.dtype.kind != 'f':
+    return value.tolist()
+  short = np.frompyfunc(lambda x: float(f'{x:.7g}'), 1, 1)(value)
+  return short.tolist() if value.ndim else float(short)

@@ -95,7 +95,7 @@ def test_a_kind_of_ones_own_is_one_file(waves, tmp_path):
   for i in range(3):
     shown[i].tofile(tmp_path / f'{i}.raw')
   rows = list(predict(tmp_path / 'run', [str(tmp_path)]))
-  np.testing.assert_allclose([row['probability'] for row in rows], raw['probability'], rtol=1e-5)
+  np.testing.assert_allclose([row.outputs['probability'] for row in rows], raw['probability'], rtol=1e-5)
   with pytest.raises(ConfigError, match=r'the model reads recordings or \.npz, not \.py'):
     list(predict(tmp_path / 'run', [str(tmp_path / 'waves.py')]))
 

@@ -45,9 +45,9 @@ def test_images_are_resized_on_request_as_dl_predict_resizes_files(runs, wide):
   task, state = dl.load(runs('perceptron'), resize=True)
   mine = task.predict(state, images, KEY)['probability']
   (row,) = prediction.predict(runs('perceptron'), [str(path)])
-  np.testing.assert_allclose(mine[0], row['probability'], atol=0.01)  # Pillow rounds to bytes
+  np.testing.assert_allclose(mine[0], row.outputs['probability'], atol=0.01)  # Pillow rounds to bytes
   exact = dl.load(runs('perceptron'))[0].predict(state, read_image(path, (8, 8), 1)[None], KEY)['probability']
-  np.testing.assert_allclose(row['probability'], exact[0], atol=1e-6)
+  np.testing.assert_allclose(row.outputs['probability'], exact[0], atol=1e-6)
   with pytest.raises(ConfigError, match=r'\[batch, height, width, 1\], got the shape'):
     task.predict(state, np.repeat(images, 3, -1), KEY)
 

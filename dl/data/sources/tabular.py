@@ -23,6 +23,9 @@ class Csv(Arrays):
   """A table with a header row: `features` [f], and `label` or `target`.
 
   A column of numbers is one feature; a column of text is one feature a distinct value (`colour=red` is 1 or 0).
+
+  Attributes:
+    paths: file and row of each example.
   """
 
   default_test = 0.2
@@ -64,6 +67,7 @@ class Csv(Arrays):
     columns |= {'target': y} if label is None else {'label': label}
     feature_names = tuple(n for _, ns in blocks for n in ns)
     super().__init__(columns, Info(feature_names=feature_names, class_names=class_names, target_name=target))
+    self.paths = table.places
     if isinstance(path, dict):
       self.parts = splits.ranges({split: len(t.rows) for split, t in tables.items()})
 
