@@ -37,7 +37,14 @@ def main(argv: Sequence[str]) -> int:
 
   experiment = config.load(cli.required('config'), FLAGS.override)
   workdir = pathlib.Path(cli.required('workdir'))
-  result = loop.train(experiment, workdir, show_progress=FLAGS.progress, profile=FLAGS.profile, extend=FLAGS.extend)
+  result = loop.train(
+    experiment,
+    workdir,
+    show_progress=FLAGS.progress,
+    profile=FLAGS.profile,
+    extend=FLAGS.extend,
+    config_file=config.file_of(FLAGS.config),
+  )
   for name, values in result.metrics.items() if is_first() else ():
     print(f'{name}: {"   ".join(numbers(values))}')
   if is_first():

@@ -106,11 +106,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
   Raises:
     ConfigError: no such file, a file that fails or is no config, an unknown key or a wrong type.
   """
-  path, is_file, argument = spec, os.path.isfile(spec), None  # which takes any text, even one that is no path
-  if not is_file and ':' in spec:
-    path, _, argument = spec.rpartition(':')
-    is_file = os.path.isfile(path)
-  if not is_file:
+  path, argument = _split(spec)
+  if not os.path.isfile(path):
     folder = pathlib.Path(path).parent
     names = [str(p) for p in folder.glob('*.py')] if os.path.isdir(folder) else []
     raise ConfigError(f'--config: no file {path[:200]!r}; {nearest(path, names)}')
@@ -135,6 +132,19 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
   except RecursionError as e:
     raise ConfigError(f'--config: get_config() of {path} returned a dict which holds itself') from e
   return override(experiment, overrides)
+
+
+def file_of(spec: str) -> str:
+  """The file of `FILE[:ARGUMENT]`."""
+  return _split(spec)[0]
+
+
+def _split(spec: str) -> tuple[str, str | None]:
+  """(file, argument) of a --config, whose file may have a colon in its name."""
+  if os.path.isfile(spec) or ':' not in spec:  # which takes any text, even one that is no path
+    return spec, None
+  path, _, argument = spec.rpartition(':')
+  return path, argument
 
 
 def resolve(value: Mapping[str, Any] | ml_collections.ConfigDict | Experiment) -> Experiment:

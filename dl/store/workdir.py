@@ -9,7 +9,6 @@ import os
 import pathlib
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import jax
 from dl.config import Experiment, differences, resolve
 from dl.errors import ConfigError, TrainingError
 from dl.parallel import processes
-from dl.store import atomic, records
+from dl.store import atomic, provenance, records
 from dl.store.checkpoint import intact
 
 CONFIG = 'config.json'
@@ -181,9 +180,14 @@ def update_run(workdir: pathlib.Path, **fields: Any) -> None:
   atomic.write(path, json.dumps(values, indent=2) + '\n')
 
 
-def begin_session(workdir: pathlib.Path, experiment: Experiment, **facts: Any) -> None:
-  """Says in `run.json` that a run begins or goes on: the fields are of its first session, `sessions` has them all."""
-  now = session(experiment)
+def begin_session(
+  workdir: pathlib.Path, experiment: Experiment, config_file: pathlib.Path | None = None, **facts: Any
+) -> None:
+  """Says in `run.json` that a run begins or goes on: the fields are of its first session, `sessions` has them all.
+
+  The config file, where it is from one, and modules of the user's own are copied (`dl.store.provenance`).
+  """
+  now = session(experiment) | {'own': provenance.own(workdir, experiment, config_file)}
   first = records.read(workdir / RUN) if (workdir / RUN).exists() else now
   sessions = [*first.get('sessions', []), now]
   update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
@@ -193,7 +197,7 @@ def session(experiment: Experiment) -> dict[str, Any]:
   """What `run.json` says of the command, code, versions and devices that a run (or its latest part) used."""
   return {
     'command': shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]]),
-    'commit': commit(),
+    'commit': provenance.commit_of_this_code(),
     'versions': {'python': platform.python_version()} | {p: _version(p) for p in ('dl', *_PACKAGES)},
     'devices': {
       'platform': jax.default_backend(),
@@ -206,20 +210,6 @@ def session(experiment: Experiment) -> dict[str, Any]:
     'seed': experiment.seed,
     'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
   }
-
-
-def commit() -> str | None:
-  """The git commit of this code, with '+changes' where code differs from it; None outside of a checkout."""
-  here = pathlib.Path(__file__).parents[1]
-  try:
-    git = lambda *a: subprocess.run(
-      ['git', '-C', str(here), *a], capture_output=True, text=True, timeout=5, check=True
-    ).stdout.strip()
-    if pathlib.Path(git('rev-parse', '--show-toplevel')) != here.parent.resolve():
-      return None  # a copy installed inside somebody's own repository
-    return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno', '--', ':/*.py') else '')
-  except (OSError, subprocess.SubprocessError):
-    return None
 
 
 def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:

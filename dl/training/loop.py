@@ -13,7 +13,7 @@ from dl.contract.state import State
 from dl.contract.task import Task
 from dl.parallel import processes
 from dl.store import workdir
-from dl.training import evaluation, extension, feed, padding, seeds
+from dl.training import evaluation, extension, feed, given, padding, seeds
 from dl.training.meter import Meter
 from dl.training.prepare import Prepared, prepare
 from dl.training.profiler import Profiler
@@ -49,6 +49,7 @@ def train(
   show_progress: bool = True,
   profile: str | None = None,
   extend: bool = False,
+  config_file: str | pathlib.Path | None = None,
 ) -> Result:
   """Trains a config in a work directory, or continues the run which is there, bit for bit.
 
@@ -59,6 +60,7 @@ def train(
     profile: 'first:last', steps to trace into `profile/` (`dl.training.profiler`).
     extend: whether the run which is there goes on for longer than it was to: `train_for` is a greater one. Its
       schedules and intervals are then those of the whole length; `run.json` records it.
+    config_file: the file that the config is from; the directory keeps a copy.
 
   Raises:
     ConfigError: anything wrong with the config, the data or the directory, before anything is compiled or written.
@@ -76,11 +78,16 @@ def train(
     run.given()  # a mistake in it is found before anything is written
   extended = extension.record(directory, run) if extend else None
 
-  with Session(directory, run, extended) as session, contextlib.ExitStack() as stack:
+  with (
+    Session(directory, run, extended, config_file and pathlib.Path(config_file)) as session,
+    contextlib.ExitStack() as stack,
+  ):
     step, state, sums = session.begin()
     progress = stack.enter_context(Progress(plan.total, step) if show_progress and first else Hidden())
     told_to_stop = processes.agreement(mesh, stack.enter_context(interruption()))
     if not step:
+      if run.given():
+        progress.note(given.said(experiment.init_from, given.summary(run.given(), parts)))
       padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
     else:
       if extended and first:

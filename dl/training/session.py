@@ -21,6 +21,7 @@ from dl.parallel import processes
 from dl.store import artifacts, logs, workdir
 from dl.store.checkpoint import Checkpoints
 from dl.store.skipped import Skipped
+from dl.training import given
 from dl.training.prepare import Prepared
 from dl.training.steps import Sums
 
@@ -67,8 +68,23 @@ class Session:
   seconds: float
   saved_step: int | None
 
-  def __init__(self, directory: pathlib.Path, run: Prepared, extension: Mapping[str, Any] | None = None):
-    self._directory, self._run, self._first, self._extension = directory, run, processes.is_first(), extension
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    run: Prepared,
+    extension: Mapping[str, Any] | None = None,
+    config_file: pathlib.Path | None = None,
+  ):
+    """Keeps the arguments.
+
+    Args:
+      directory: the work directory.
+      run: the run.
+      extension: what is to be recorded of one (`dl.training.extension`).
+      config_file: where the config is from, if from a file; it is copied.
+    """
+    self._directory, self._run, self._first = directory, run, processes.is_first()
+    self._extension, self._config_file = extension, config_file
     self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
@@ -100,7 +116,7 @@ class Session:
       items = self._saved.restore(step, dict(zip(('state', 'sums'), run.functions.like, strict=True)))
       state, sums = items['state'], items['sums']
     else:
-      state, sums = run.functions.init(run.given()), run.functions.new_sums()
+      state, sums = run.functions.init(dict(run.given())), run.functions.new_sums()
     log = logs.Logs(self._directory, resume_step=step or None) if self._first else logs.Silent()
     self.log = self._stack.enter_context(log)
     processes.barrier('opened')
@@ -110,6 +126,8 @@ class Session:
       workdir.begin_session(
         self._directory,
         run.experiment,
+        self._config_file,
+        **({'init_from': given.summary(run.given(), run.parts)} if not step and run.given() else {}),
         total_steps=run.schedule.total,
         parameters=sum(x.size for x in jax.tree.leaves(run.parts.state.params)),
         data=run.parts.record() | {'fingerprints': {name: f.to_json() for name, f in run.fingerprints().items()}},

@@ -24,6 +24,7 @@ from dl.contract.weights import Tensors, rename, resampled
 from dl.errors import ConfigError, nearest
 from dl.training import restore
 from dl.training.assemble import Parts, state_path
+from dl.training.given import Given
 
 _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
@@ -48,7 +49,7 @@ def load(spec: Mapping[str, Any] | None, parts: Parts) -> dict[str, np.ndarray]:
 
 def tensors(
   path: str, parts: Parts, layout: str | None = None, exclude: tuple[str, ...] = (), player: str = 'model'
-) -> dict[str, np.ndarray]:
+) -> Given:
   """Weights of a file, as torchvision, timm or Hugging Face name them.
 
   Args:
@@ -62,15 +63,18 @@ def tensors(
   if player not in models:
     raise ConfigError(f'config.init_from.player: there is none called {player!r}; {nearest(player, models)}')
   like = {'params': parts.state.params[player], **parts.state.extra.get(player, {})}
-  variables = convert(read(pathlib.Path(path)), like, model=models[player], layout=layout, exclude=exclude)
+  arrays = read(pathlib.Path(path))
+  variables = convert(arrays, like, model=models[player], layout=layout, exclude=exclude)
   leaves = jax.tree_util.tree_leaves_with_path(variables)
   under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'extra/{player}/{name}'
-  return {under(state_path(p)): value for p, value in leaves}
+  given = Given((under(state_path(p)), value) for p, value in leaves)
+  given.unused = tuple(filter(_excluded(exclude), arrays))
+  return given
 
 
 def run(
   path: str, parts: Parts, step: Count | str | None = None, exclude: tuple[str, ...] = (), averaged: bool = True
-) -> dict[str, np.ndarray]:
+) -> Given:
   """Weights of another run, from its work directory.
 
   Args:
@@ -80,11 +84,11 @@ def run(
     exclude: regular expressions of variables ('out/kernel') to leave fresh, such as a new head.
     averaged: whether to take the running averages of the parameters, where there are any.
   """
-  _, theirs = restore.load(path, step, averaged)
+  _, state = restore.load(path, step, averaged)
   flat = lambda state: {
     state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': state.extra})
   }
-  mine, theirs = flat(parts.state), flat(theirs)
+  mine, theirs = flat(parts.state), flat(state)
   # As `tensors` and `mask` of an optimizer have it: without the collection, and without the only network's name.
   depth = {'params': 2, 'extra': 3}  # params/PLAYER/..., extra/PLAYER/COLLECTION/...
   only = not isinstance(parts.task.model, Mapping)
@@ -94,6 +98,7 @@ def run(
     return '/'.join(([] if only else keys[1:2]) + keys[depth[keys[0]] :])
 
   left_out = _excluded(exclude, {short(k) for k in [*mine, *theirs]})
+  unused = tuple(short(k) for k in theirs if left_out(short(k)))
   mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
   _refuse_nothing(mine, 'config.init_from')
   wrong = [f'missing {short(k)}' for k in mine if k not in theirs]
@@ -112,7 +117,9 @@ def run(
     if k in both and theirs[k].shape != mine[k].shape
   ]
   _refuse(wrong, 'config.init_from')
-  return {k: np.asarray(v) for k, v in theirs.items()}
+  given = Given((k, np.asarray(v)) for k, v in theirs.items())
+  given.step, given.unused = int(state.step), unused
+  return given
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -225,10 +232,12 @@ def _refuse(wrong: list[str], where: str) -> None:
     raise ConfigError(f'{where}: {"; ".join(wrong)}; exclude=[regular expressions] leaves some out')
 
 
-def _excluded(exclude: Iterable[str], names: Iterable[str], where: str = 'config.init_from') -> Callable[[str], bool]:
-  """Whether a name is left out; raises ConfigError for a pattern that is none, or that matches no name."""
+def _excluded(
+  exclude: Iterable[str], names: Iterable[str] | None = None, where: str = 'config.init_from'
+) -> Callable[[str], bool]:
+  """Whether a name is left out; raises ConfigError for a pattern that is none, or that matches none of some names."""
   patterns = [compile_pattern(e, f'{where}.exclude') for e in exclude]
-  for pattern in patterns:
+  for pattern in patterns if names is not None else ():
     if not any(pattern.search(name) for name in names):
       raise ConfigError(f'{where}.exclude: {pattern.pattern!r} matches nothing; {nearest(pattern.pattern, names)}')
   return lambda name: any(pattern.search(name) for pattern in patterns)

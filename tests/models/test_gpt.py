@@ -129,7 +129,7 @@ def test_a_run_of_a_config_starts_from_a_gpt2_of_hugging_face(tmp_path):
     )
   )
   parts = assemble(experiment)
-  state = jax.jit(parts.init)(start.load(experiment.init_from, parts))
+  state = jax.jit(parts.init)(dict(start.load(experiment.init_from, parts)))
   tokens = np.random.default_rng(0).integers(0, 31, (3, 16))
   logits, _ = parts.task.apply(state.params, state.extra, tokens, jax.random.key(0), False)
   expected = theirs(torch.tensor(tokens)).logits.detach()

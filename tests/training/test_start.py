@@ -15,6 +15,7 @@ from small import small
 
 from dl.errors import ConfigError
 from dl.models.vit import ViT
+from dl.store import workdir
 from dl.training import loop, restore, start
 from dl.training.assemble import assemble
 
@@ -50,7 +51,7 @@ def test_a_run_starts_from_a_file_of_tensors(config, parts, tmp_path, runs):
   tensors = named(state) | {'norm_0.num_batches_tracked': np.asarray(3)}
   save_file({k.replace('dense_0', 'dense.0'): v for k, v in tensors.items()}, file)
   given = start.load({'name': 'tensors', 'path': str(file)}, parts)
-  initial = jax.jit(parts.init)(given)
+  initial = jax.jit(parts.init)(dict(given))
   jax.tree.map(np.testing.assert_array_equal, (initial.params, initial.extra), (state.params, state.extra))
   jax.tree.map(np.testing.assert_array_equal, initial.averaged().params, state.params)  # an average starts there too
   loop.train(
@@ -61,7 +62,7 @@ def test_a_run_starts_from_a_file_of_tensors(config, parts, tmp_path, runs):
 def test_a_run_starts_from_another_with_a_new_head(config, parts, tmp_path, runs):
   _, state = restore.load(runs('digits'))
   spec = {'name': 'run', 'path': str(runs('digits')), 'exclude': ['^out/']}
-  initial = jax.jit(parts.init)(start.load(spec, parts))
+  initial = jax.jit(parts.init)(dict(start.load(spec, parts)))
   fresh = jax.jit(parts.init)()
   for name in state.params['model']:
     expected = fresh if name == 'out' else state
@@ -192,3 +193,19 @@ def test_positions_are_resampled_where_the_network_says_so(monkeypatch, name, fi
     start.load({'name': 'run', 'path': 'theirs'}, mine)
   with pytest.raises(ConfigError, match=r'pos_embed has shape \(1, 16, 4\), which does not fit \(1, 64, 4\)'):
     of_a_file()
+
+
+def test_what_a_run_started_from_is_said_and_kept(config, tmp_path, runs, capfd):
+  spec = {'name': 'run', 'path': str(runs('digits')), 'exclude': ['^out/']}
+  loop.train(dataclasses.replace(config, init_from=spec), tmp_path / 'run')
+  facts = workdir.read_run(tmp_path / 'run')['init_from']
+  assert facts['step'] == 60 and facts['fresh'] == ['params/model/out/bias', 'params/model/out/kernel']
+  assert sorted(facts['unused']) == ['out/bias', 'out/kernel']
+  _, state = restore.load(runs('digits'))
+  leaves = jax.tree.leaves((state.params, state.extra))
+  assert facts['loaded'] == len(leaves) - 2
+  assert facts['values'] == sum(x.size for x in leaves) - 10 * 17
+  said = (
+    f'starts from {runs("digits")}, step 60: {facts["loaded"]} arrays, {facts["values"]:,} values; fresh: out/bias, '
+  )
+  assert said + 'out/kernel; not used: ' in capfd.readouterr().err
