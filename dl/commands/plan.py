@@ -27,7 +27,9 @@ def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   cli.define_config()
   flags.DEFINE_integer('devices', 1, 'How many devices.', lower_bound=1)
-  flags.DEFINE_string('device', None, "Whose data sheet: 'a100', 'h100', 'h200', 'b200', 'tpu-v5p', ...")
+  flags.DEFINE_string(
+    'device', None, "Whose data sheet: 'h100', 'l4', 'rtx-4090', 'mi300x', 'tpu-v5e', ..., or FILE.json."
+  )
   flags.DEFINE_list('batch', [], 'Shapes of an example in place of the data set: image=224x224x3:uint8,label=int32.')
   flags.DEFINE_integer('classes', None, 'With --batch: number of classes.', lower_bound=1)
   flags.DEFINE_float('steps_per_epoch', 1000.0, 'With --batch: steps of an epoch.', lower_bound=0)

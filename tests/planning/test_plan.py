@@ -380,6 +380,39 @@ def test_mistakes_are_one_line():
     datasheet.device('h1000')
 
 
+@pytest.mark.parametrize(
+  ('kind', 'name'),
+  [
+    ('NVIDIA A100-SXM4-80GB', 'a100'), ('NVIDIA A10', 'a10'), ('NVIDIA H100 80GB HBM3', 'h100'), ('Tesla T4', 't4'),
+    ('Tesla V100-SXM2-32GB', 'v100'), ('NVIDIA L4', 'l4'), ('NVIDIA L40S', 'l40s'), ('NVIDIA L40', None),
+    ('NVIDIA GeForce RTX 4090', 'rtx-4090'), ('NVIDIA GeForce RTX 3090', 'rtx-3090'), ('AMD Instinct MI300X', 'mi300x'),
+    ('TPU v4', 'tpu-v4'), ('TPU v5 lite', 'tpu-v5e'), ('TPU v5', 'tpu-v5p'), ('TPU v5p', 'tpu-v5p'),
+    ('TPU v6 lite', 'tpu-v6e'), ('cpu', None),
+  ],
+)  # fmt: skip
+def test_the_names_which_jax_has_for_devices(kind, name):
+  assert datasheet.of_kind(kind) == (name and datasheet.device(name))
+
+
+def test_a_data_sheet_of_ones_own(tmp_path):
+  sheet = dict(name='Mine', bfloat16=2e14, float32=1e14, memory=48e9, bandwidth=1e12, link=3e10, node=4, network=1e9)
+  (tmp_path / 'mine.json').write_text(json.dumps(sheet))
+  assert datasheet.device(str(tmp_path / 'mine.json')) == datasheet.Device(**sheet)
+  for name, content, says in (
+    ('none.json', None, 'none.json: cannot be read: No such file'),
+    ('bad.json', '{', 'bad.json: cannot be read: '),
+    ('list.json', '[]', 'expected an object of name, bfloat16, '),
+    ('less.json', json.dumps({'name': 'Mine'}), "Device needs an argument 'bfloat16'"),
+    ('more.json', json.dumps(sheet | {'memry': 1}), "takes no argument 'memry'; did you mean 'memory'"),
+    ('zero.json', json.dumps(sheet | {'memory': 0}), 'zero.json.memory: must be above 0'),
+  ):
+    if content is not None:
+      (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError) as e:
+      datasheet.device(str(tmp_path / name))
+    assert str(e.value).startswith(f'--device: {tmp_path}') and says in str(e.value), str(e.value)
+
+
 @pytest.mark.thorough
 def test_a_batch_that_cannot_be_shared_is_one_line():
   done = command(*GPT, '--devices=3')
