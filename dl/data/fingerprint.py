@@ -11,7 +11,7 @@ from jaxtyping import Int
 from dl.contract.info import Info
 from dl.data.parts import Part
 from dl.data.pipeline import Pipeline
-from dl.data.source import Arrays, stated
+from dl.data.source import Arrays
 from dl.errors import ConfigError, StuckError, TrainingError
 from dl.show.words import number
 
@@ -72,7 +72,7 @@ def of(pipeline: Pipeline) -> Fingerprint:
   count = len(source)
   places = _places(count)
   table = source.source if isinstance(source, Part) else source
-  if isinstance(table, Arrays) and hasattr(table, 'columns'):  # windows of a text have none
+  if isinstance(table, Arrays):
     size = max(sum(column.nbytes for column in table.columns.values()), 1)
     ends = np.append(places[1:], count)
     if whole := size <= BYTES:
@@ -90,7 +90,7 @@ def of(pipeline: Pipeline) -> Fingerprint:
 
 def _examples(source: Any, index: np.ndarray, timeout: float) -> Iterator[tuple[int, str]]:
   """(place, hash) of those examples which can be read; training says what is wrong with others."""
-  some = Pipeline(_Some(source, index), 1, train=False, on_error='skip', timeout=timeout)
+  some = Pipeline(Part(source, index), 1, train=False, on_error='skip', timeout=timeout)
   try:
     for place, batch in zip(index.tolist(), some, strict=True):
       if batch.pop('mask').all():
@@ -103,19 +103,6 @@ def _examples(source: Any, index: np.ndarray, timeout: float) -> Iterator[tuple[
 
 def _places(count: int) -> Int[np.ndarray, ' k']:
   return np.unique(np.linspace(0, count, PLACES, endpoint=False).astype(np.int64))
-
-
-class _Some:
-  """Some examples of a source, read one by one."""
-
-  def __init__(self, source: Any, index: np.ndarray):
-    self.source, self.index, self.stated = source, index, stated(source)
-
-  def __len__(self) -> int:
-    return len(self.index)
-
-  def __getitem__(self, index: int) -> Mapping[str, Any]:
-    return self.source[int(self.index[index])]
 
 
 def _hash(columns: Mapping[str, np.ndarray]) -> str:

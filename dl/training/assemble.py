@@ -1,11 +1,12 @@
 """From a resolved config to the parts of a run, by shapes alone: everything is checked and nothing is compiled."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -140,11 +141,9 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   seeds.check(experiment)
   pipeline, batch, steps_per_epoch, info = None, {}, None, Info()
   if record is not None:
-    try:
+    with reading_record():
       batch = {k: jax.ShapeDtypeStruct(tuple(map(int, s)), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
       info, steps_per_epoch = Info.from_json(record['info'], find_kind), record['steps_per_epoch']
-    except (TypeError, ValueError, AttributeError, LookupError) as e:
-      raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
   elif experiment.data is not None:
     pipeline = make_pipeline(
       experiment.data,
@@ -182,6 +181,15 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   state = abstractly(lambda: initial_state(task, optimizer.chains, experiment.seed, float_batch))
   _check_step(task, optimizer.chains, state, float_batch, key)
   return Parts(experiment, task, optimizer, batch, state, total, steps_per_epoch, pipeline, limits)
+
+
+@contextlib.contextmanager
+def reading_record() -> Iterator[None]:
+  """Makes one line of what goes wrong inside with a record of `run.json` that this code has not written so."""
+  try:
+    yield
+  except (TypeError, ValueError, AttributeError, LookupError) as e:
+    raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
 
 
 def _check_step(task: Task, chains: Mapping[str, Any], state: State, batch: Mapping[str, Any], key: Any) -> None:

@@ -16,12 +16,13 @@ from dl.contract.metrics import better
 from dl.contract.state import State
 from dl.data.fingerprint import Fingerprint, facts_changed
 from dl.data.source import find_kind
-from dl.errors import ConfigError, TrainingError, first_line
+from dl.errors import ConfigError, TrainingError
 from dl.parallel import processes
 from dl.store import artifacts, logs, workdir
 from dl.store.checkpoint import Checkpoints
 from dl.store.skipped import Skipped
 from dl.training import given
+from dl.training.assemble import reading_record
 from dl.training.prepare import Prepared
 from dl.training.steps import Sums
 
@@ -31,11 +32,9 @@ def check_data(directory: pathlib.Path, run: Prepared) -> None:
   if not (directory / workdir.RUN).exists():  # it ended before its first step
     return
   before = workdir.read_run(directory).get('data') or {}
-  try:
+  with reading_record():
     facts = Info.from_json(before.get('info', {}), find_kind)
     began = {name: Fingerprint.from_json(values) for name, values in before.get('fingerprints', {}).items()}
-  except (TypeError, ValueError, AttributeError, LookupError) as e:
-    raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
   now = run.fingerprints() if began else {}  # a run of before there were any
   changes = [f'{name}: {what}' for name in began.keys() & now.keys() if (what := began[name].changed(now[name]))]
   changes += [what] if (what := facts_changed(facts, run.parts.task.info)) else []

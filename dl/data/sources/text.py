@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 import sys
 import sysconfig
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -13,14 +13,14 @@ from jaxtyping import Int, Integer
 from dl.config.bounds import BelowOne, Size
 from dl.contract.info import Info
 from dl.data import files
-from dl.data.source import Arrays, Example
+from dl.data.source import Example
 from dl.data.splits import SPLITS
 from dl.errors import ConfigError, first_line, nearest
 
 SUFFIXES = ('.txt', '.text', '.md', '.py', '.tokens', '.gz')
 
 
-class Windows(Arrays):
+class Windows:
   """One long array of tokens, as windows of `length + 1` which begin every `stride` tokens.
 
   With the default stride, the windows overlap by one token, so that each token but the first is a target once; fewer
@@ -28,7 +28,11 @@ class Windows(Arrays):
 
   Attributes:
     tokens: all the tokens of this part, in one array.
+    info: facts about the data.
+    vectorized: a batch is one gather.
   """
+
+  vectorized: ClassVar[bool] = True
 
   def __init__(self, tokens: Integer[np.ndarray, ' n'], length: Size, stride: Size | None, info: Info):
     """Takes the tokens as they are.
