@@ -186,16 +186,30 @@ def _assign(plain: dict[str, Any], text: str) -> None:
 
 
 def parse_value(text: str, old: Any) -> Any:
-  """A flag's text as a value: a Python literal where it is one (text stays text where text was), else a string."""
+  """A flag's text as a value: a Python literal where it is one (text stays text where text was), else a string.
+
+  A dict may be written as in a config file: dict(name='adam', learning_rate=1e-3).
+  """
   if text.lower() in ('true', 'false'):
     return text.lower() == 'true'
   try:
-    value = ast.literal_eval(text)
+    value = ast.literal_eval(_Dicts().visit(ast.parse(text.strip(), mode='eval')))
   except (ValueError, SyntaxError, MemoryError, RecursionError):
     return text
   if isinstance(old, str) and isinstance(value, int | float) and not isinstance(value, bool):
     return value if isinstance(value, int) else text
   return to_plain(value)
+
+
+class _Dicts(ast.NodeTransformer):
+  """Makes dict(a=1) the literal {'a': 1}; nothing else is called."""
+
+  def visit_Call(self, node: ast.Call) -> ast.AST:
+    self.generic_visit(node)
+    keys = [keyword.arg for keyword in node.keywords]
+    if not isinstance(node.func, ast.Name) or node.func.id != 'dict' or node.args or None in keys:
+      return node
+    return ast.Dict([ast.Constant(key) for key in keys], [keyword.value for keyword in node.keywords])
 
 
 def _child(node: Any, name: str, where: str) -> Any:

@@ -58,6 +58,10 @@ def test_a_config_is_made_of_another(path):
     ('data.augment.0.pixels=2', 'data.augment.0.pixels', 2),
     ('data.augment=[]', 'data.augment', []),
     ('early_stop=None', 'early_stop', None),
+    ("early_stop=dict(metric='test/loss', patience='1 epoch')", 'early_stop',
+     {'metric': 'test/loss', 'patience': '1 epoch'}),
+    ("data.augment=[dict(name='random_shift', pixels=-1)]", 'data.augment', [{'name': 'random_shift', 'pixels': -1}]),
+    ('task.name=dict(print(1))', 'task.name', 'dict(print(1))'),
     ('init_from.name=run', 'init_from', {'name': 'run'}),  # a part that is None is made
     ("task.name=my_lab.tasks.Mine", 'task.name', 'my_lab.tasks.Mine'),
   ],
