@@ -26,6 +26,7 @@ class Info:
     void_label: label of pixels which have no class.
     image_size: (height, width) which image files are resized to before prediction.
     channels: number of image channels.
+    table: (name, value) of how the text of tables is read (`dl.data.tables.Format`).
     columns: those of a batch, where there is one.
     kinds: (column, its kind) of the columns whose kind is not that of their own name.
     more: (name, value) of facts that are none of the above: those of kinds of one's own.
@@ -45,6 +46,7 @@ class Info:
   void_label: int | None = None
   image_size: tuple[int, int] | None = None
   channels: int | None = None
+  table: tuple[tuple[str, Any], ...] | None = None
   columns: tuple[str, ...] | None = None
   kinds: tuple[tuple[str, Kind], ...] | None = None
   more: tuple[tuple[str, Any], ...] | None = None

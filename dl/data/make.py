@@ -127,6 +127,10 @@ def _source(spec: Mapping[str, Any], split: Any, where: str, own_data: bool, fac
     and getattr(source, 'parts', None) is None
   ):
     split = 'all'
+  if split == 'time':  # parts are cut by it; of these the one to train on
+    if getattr(source, 'times', None) is None:
+      raise ConfigError(f"{where}.split: 'time' needs to know when each example was; name the column: time='date', say")
+    split = 'train'
   try:
     return part(source, split, **rules, timeout=spec.get('timeout', 600.0), facts=facts)
   except ConfigError as e:
@@ -139,6 +143,8 @@ def _warn(source: Any, where: str) -> None:
     features = source.columns['features']
     if features.ndim == 2:
       names = source.stated.feature_names or tuple(map(str, range(features.shape[1])))
+      goes_on = [not name.endswith('.days') for name in names]  # as a row number does, but it is none
+      features, names = features[:, goes_on], [name for name, kept in zip(names, goes_on, strict=True) if kept]
       if said := statistics.useless(features, names):
         print(f'warning: {where}: features: {said}', file=sys.stderr)
 

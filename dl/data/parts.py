@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Int, Num, Shaped
 
 from dl.config.bounds import Count, NotNegative, Positive, Seed, Size
 from dl.contract.info import Info
@@ -20,7 +20,7 @@ from dl.data.source import Arrays, Example, stated, title, wrong_with
 from dl.data.splits import choose
 from dl.errors import ConfigError, StuckError, TrainingError
 
-RULES = ('test', 'validation', 'stratify', 'folds', 'fold', 'split_seed')
+RULES = ('test', 'validation', 'stratify', 'folds', 'fold', 'split_seed', 'gap')
 """Keys of the data which say how a source is cut: arguments of `part`."""
 
 STATED = ('num_classes',)
@@ -79,6 +79,12 @@ class Part:
     return None if self._labels is None else self._labels[self.index]
 
   @property
+  def span(self) -> tuple[str, str] | None:
+    """The first and the last time in the part, where the source says when its examples were."""
+    times = _times(self.whole)
+    return None if times is None else (str(times[self.index].min()), str(times[self.index].max()))
+
+  @property
   def columns(self) -> dict[str, Num[np.ndarray, 'k ...']]:
     """The examples of a source in memory, by column."""
     return self[np.arange(len(self))] if self.source is None else self.source.columns
@@ -122,6 +128,7 @@ def part(
   folds: Size | None = None,
   fold: Count = 0,
   split_seed: Seed = 0,
+  gap: Count = 0,
   num_classes: Size | None = None,
   timeout: Positive = 600.0,
   facts: Mapping[str, Any] | None = None,
@@ -139,6 +146,8 @@ def part(
     folds: cut into this many folds; then the test part is fold number `fold`.
     fold: see `folds`.
     split_seed: of the shuffle which decides; it is not the run's seed, so that every run has the same test part.
+    gap: of a source which says the `times` of its examples, whose parts are cut by time: how many examples are left out
+      before the validation part, and before the test part.
     num_classes: how many classes there are, where the source does not say so: then some may lack examples in the
       training part.
     timeout: seconds to wait for examples which have to be read for `info`.
@@ -158,9 +167,20 @@ def part(
   given = getattr(source, 'parts', None)
   size = getattr(source, 'default_test', 0) if test is None else test
   rules = dict(seed=split_seed, test=size, validation=validation, stratify=stratify, folds=folds, fold=fold)
-  rules |= {'names': info.class_names}
+  rules |= {'names': info.class_names, 'times': _times(source), 'gap': gap}
   strata = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in 'iu' else None
   return Part(source, *choose(split, len(source), strata, given, **rules), timeout, facts, labels)
+
+
+def _times(source: Any) -> Shaped[np.ndarray, ' n'] | None:
+  """When each example was, where the source says so: numbers or dates."""
+  times = getattr(source, 'times', None)
+  if times is None:
+    return None
+  times = np.asarray(times)
+  if times.shape != (len(source),) or times.dtype.kind not in 'iufM' or (times != times).any():
+    raise ConfigError(f'{title(source)}.times must hold a number or date for each of {len(source)} examples')
+  return times
 
 
 def _with_classes(facts: Mapping[str, Any], num_classes: int | None, own: Info) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Readers of the files that a trained model predicts from, a class a kind of data."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -87,10 +88,10 @@ class Images(FileReader):
 
 
 class Features(FileReader):
-  """Tables, whose columns are found by their names: [f] float32."""
+  """Tables, read as those of the training were, whose columns are found by their names: [f] float32."""
 
   reads = 'a .csv'
-  suffixes = ('.csv', '.tsv')
+  suffixes = ('.csv', '.tsv', '.txt', '.data', '.dat')
 
   def __init__(self, info: Info, column: str, kind: Kind):
     super().__init__(info, column, kind)
@@ -101,7 +102,10 @@ class Features(FileReader):
     names = self.info.feature_names
     if names is None:
       raise ConfigError(f'{path}: the run did not record the names of its features, so only .npz can be read')
-    table = tables.read_table(path, '\t' if path.suffix.lower() == '.tsv' else ',')
+    read = tables.Format.of_run(self.info)
+    if path.suffix.lower() == '.tsv':
+      read = dataclasses.replace(read, delimiter='\t')
+    table = tables.read_table(path, read)
     numbers = [place.rpartition(' ')[2] for place in table.places]
     for number, row in zip(numbers, tables.features_for(table, names), strict=True):
       yield f'{path}:{number}', row

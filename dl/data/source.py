@@ -17,6 +17,7 @@ argument `split`. It may also have
     parts        split -> indices: of a set which comes in parts
     default_test size of the test part where the config gives none; otherwise there is none
     labels       [n] classes of all its examples, to stratify by
+    times        [n] when its examples were, numbers or numpy dates: then it is cut by time, in place of at random
     paths        [n] files of its examples, for error lines
     take         (indices) -> a source of these examples alone, to be used in its place; where there are neither labels
                  nor paths, it may cut each into several

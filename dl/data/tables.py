@@ -2,14 +2,73 @@
 
 import csv
 import dataclasses
+import datetime
 import pathlib
+import re
 from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
 
-from dl.data import files
+from dl.contract.info import Info
+from dl.data import dates, files
 from dl.errors import ConfigError, nearest
+
+DELIMITERS = (';', '\t', '|', ',')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+  """How the text of tables is read.
+
+  Attributes:
+    delimiter: what separates two cells.
+    decimal: the decimal sign, '.' or ','.
+    header: 0 where the first row names the columns; 'infer' also refuses one that holds a number; None where there are
+      no names, which are then column_0, column_1, ...; or these names.
+    date_format: of dates, as in `datetime.strptime`; None for ISO 8601.
+    dates: (column, the parts of `dl.data.dates.PARTS` that it becomes) of each column of dates.
+    columns: names of all the columns that training read.
+    target: the one of them that is predicted; it may be missing in a table without a header.
+    recorded: whether a run recorded this, so that it is no longer for the user to say.
+  """
+
+  delimiter: str = ','
+  decimal: str = '.'
+  header: str | int | Sequence[str] | None = 'infer'
+  date_format: str | None = None
+  dates: tuple[tuple[str, tuple[str, ...]], ...] = ()
+  columns: tuple[str, ...] | None = None
+  target: str | None = None
+  recorded: bool = False
+
+  @classmethod
+  def of_run(cls, info: Info) -> Self:
+    """As a run's own tables were read."""
+    return cls(**{'header': 0} | dict(info.table or ()), recorded=True)
+
+  def record(self, columns: Sequence[str], target: str) -> tuple[tuple[str, Any], ...]:
+    """For `Info.table`, from which `of_run` makes it again: for tables of these columns."""
+    header = 0 if self.header in (0, 'infer') else None
+    whole = dataclasses.replace(self, columns=tuple(columns), target=target, header=header)
+    values = ((field, getattr(whole, field.name)) for field in dataclasses.fields(self))
+    return tuple((field.name, value) for field, value in values if value != field.default)
+
+  def set(self, argument: str, value: Any) -> str:
+    """What to do about a table that looks as if an argument were to be `value`."""
+    if not self.recorded:
+      return f'set {argument}={value!r}'
+    return f'the tables of the run were read with {argument}={getattr(self, argument)!r}'
+
+  def number(self, cell: str) -> float:
+    """A cell as a number; NaN where it is none."""
+    if self.decimal != '.':
+      cell = 'nan' if '.' in cell else cell.replace(self.decimal, '.')
+    try:
+      return float(cell)
+    except ValueError:
+      return float('nan')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,20 +78,22 @@ class Table:
   Attributes:
     header: column names.
     rows: the cells of each row, stripped.
-    places: 'FILE, row N' of each row, as spreadsheets count: the header is row 1.
+    places: 'FILE, row N' of each row, as spreadsheets count: a header is row 1.
+    format: how they are read.
   """
 
   header: list[str]
   rows: list[list[str]]
   places: list[str]
+  format: Format = Format()
 
   def column(self, name: str) -> list[str]:
     """The cells of a column; raises ConfigError with the nearest names if there is no such column."""
     if name not in self.header:
       source = self.places[0].rpartition(', row')[0]
-      other = next((d for d in (';', '\t', '|') if len(self.header) == 1 and d in self.header[0]), None)
-      hint = f'its header is {self.header[0]!r}: set delimiter={other!r}' if other else nearest(name, self.header)
-      raise ConfigError(f'{source} has no column {name!r}; {hint}')
+      other = _other_delimiter(self.header, self.format)
+      hint = f'its header is {self.format.delimiter.join(self.header)!r}: {other}' if other else None
+      raise ConfigError(f'{source} has no column {name!r}; {hint or nearest(name, self.header)}')
     index = self.header.index(name)
     return [row[index] for row in self.rows]
 
@@ -40,38 +101,78 @@ class Table:
     """A column as numbers; raises ConfigError with the row of the first cell which is not a finite one."""
     cells = self.column(name)
     try:
+      if self.format.decimal != '.':
+        raise ValueError
       values = np.asarray(cells, dtype=np.float64)
     except ValueError:
-      values = np.asarray([number(c) for c in cells])
+      values = np.asarray([self.format.number(c) for c in cells])
     bad = ~np.isfinite(values)
     if bad.any():
       row = int(bad.argmax())
-      what = f'{cells[row]!r} is not a finite number' if cells[row] else 'the cell is empty'
-      raise ConfigError(f'{self.places[row]}, column {name!r}: {what}')
+      raise ConfigError(f'{self.places[row]}, column {name!r}: {self._no_number(cells[row])}')
     return values
 
+  def dates(self, name: str) -> list[datetime.datetime]:
+    """A column as dates; raises ConfigError with the row of the first cell which is none."""
+    cells, parse, parsed = self.column(name), dates.parser(self.format.date_format), []
+    for place, cell in zip(self.places, cells, strict=True):
+      try:
+        parsed.append(parse(cell))
+      except ValueError as e:
+        right = repr(self.format.date_format) if self.format.date_format else dates.ISO
+        fitting = [] if self.format.recorded else [f for f in dates.fitting(cells) if f is not None]
+        hint = f'; set {" or ".join(f"date_format={f!r}" for f in fitting)}' if fitting else ''
+        raise ConfigError(f'{place}, column {name!r}: {cell!r} is no date of {right}{hint}') from e
+    zones = {date.tzinfo is None for date in parsed}
+    if len(zones) > 1:
+      raise ConfigError(f'{self.places[0]}, column {name!r}: some times have a time zone, and others none')
+    return parsed
 
-def read_table(path: str | pathlib.Path, delimiter: str = ',') -> Table:
-  """Reads a CSV file with a header row; blank lines are skipped.
+  def _no_number(self, cell: str) -> str:
+    if not cell:
+      return 'the cell is empty'
+    said = f'{cell!r} is not a finite number'
+    if self.format.decimal != '.':
+      return f'{said} with decimal={self.format.decimal!r}'
+    if re.fullmatch(r'[-+]?\d{1,3}(,\d{3})+', cell):
+      return f'{said}; {self.format.set("decimal", ",")} if that is the decimal sign, or leave out the commas'
+    return f'{said}; {self.format.set("decimal", ",")}' if comma_number(cell) else said
+
+
+def comma_number(cell: str) -> bool:
+  """Whether a cell may be a number with a decimal comma."""
+  return re.fullmatch(r'[-+]?\d+,\d+(e[-+]?\d+)?', cell, re.IGNORECASE) is not None
+
+
+def read_table(path: str | pathlib.Path, read: Format = Format()) -> Table:
+  """Reads a CSV file; blank lines are skipped.
 
   Raises:
-    ConfigError: no such file, not UTF-8 text, no rows, repeated column names, or a row of another length.
+    ConfigError: no such file, not UTF-8 text, no rows, repeated column names, names that look like data, or a row of
+      another length.
   """
   path = files.existing(path)
-  if len(delimiter) != 1:
-    raise ConfigError(f'delimiter: expected a single character, got {delimiter!r}')
+  if len(read.delimiter) != 1:
+    raise ConfigError(f'delimiter: expected a single character, got {read.delimiter!r}')
+  named = read.header in (0, 'infer')
   header, rows, places = None, [], []
   try:
     with path.open(newline='', encoding='utf-8-sig') as file:
-      for number, cells in enumerate(csv.reader(file, delimiter=delimiter), 1):
+      for number, cells in enumerate(csv.reader(file, delimiter=read.delimiter), 1):
         cells = [c.strip() for c in cells]
         if not any(cells):
           continue
         if header is None:
-          header = cells
-          continue
+          header = _header(cells, read, f'{path}, row {number}')
+          if named:
+            continue
         if len(cells) != len(header):
-          raise ConfigError(f'{path}, row {number}: {len(cells)} cells, but the header has {len(header)} columns')
+          other = _other_delimiter([*header, *cells], read) if named else ''
+          what = 'the header has' if named else 'there are names for'
+          least = f' (or {len(header) - 1}, without {read.target!r})' if read.columns and not named else ''
+          raise ConfigError(
+            f'{path}, row {number}: {len(cells)} cells, but {what} {len(header)} columns{least}{other and f"; {other}"}'
+          )
         rows.append(cells)
         places.append(f'{path}, row {number}')
   except UnicodeDecodeError as e:
@@ -79,10 +180,37 @@ def read_table(path: str | pathlib.Path, delimiter: str = ',') -> Table:
   except csv.Error as e:
     raise ConfigError(f'{path}: {e}') from e
   if not rows:
-    raise ConfigError(f'{path} has no rows below a header')
+    raise ConfigError(f'{path} has no rows{" below a header" if named else ""}')
   if len(set(header)) < len(header):
     raise ConfigError(f'{path}: the column {max(header, key=header.count)!r} appears more than once')
-  return Table(header, rows, places)
+  return Table(header, rows, places, read)
+
+
+def _header(cells: list[str], read: Format, place: str) -> list[str]:
+  """The names of the columns, given the first row."""
+  if read.header == 'infer':
+    numbers = [c for c in cells if np.isfinite(read.number(c))]
+    if numbers and (other := _other_delimiter(cells, read)):
+      raise ConfigError(f'{place}: {numbers[0]!r} stands where a column should have its name; {other}')
+    if numbers:
+      raise ConfigError(
+        f'{place}: {numbers[0]!r} stands where a column should have its name; set header=None if the first row is not '
+        'one of names, or header=0 if it is'
+      )
+  if read.header in (0, 'infer'):
+    return cells
+  if read.columns is not None:  # of a run
+    without = [name for name in read.columns if name != read.target]
+    return without if len(cells) == len(without) else list(read.columns)
+  return [f'column_{i}' for i in range(len(cells))] if read.header is None else list(read.header)
+
+
+def _other_delimiter(cells: Sequence[str], read: Format) -> str:
+  """What to do about cells which hold more of another delimiter than there are cells; '' where they do not."""
+  for other in DELIMITERS:
+    if other != read.delimiter and sum(c.count(other) for c in cells) >= len(cells):
+      return read.set('delimiter', other)
+  return ''
 
 
 def features_for(table: Table, feature_names: Sequence[str]) -> Float[np.ndarray, 'n f']:
@@ -91,8 +219,14 @@ def features_for(table: Table, feature_names: Sequence[str]) -> Float[np.ndarray
   Raises:
     ConfigError: a missing column, a bad cell, or a category which training never saw.
   """
-  values, seen = [], {}
+  values, seen, of_dates = [], {}, {}
+  for column, parts in table.format.dates:
+    numbers, names = dates.features(table.dates(column), parts, column)
+    of_dates |= zip(names, numbers.T, strict=True)
   for name in feature_names:
+    if name in of_dates:
+      values.append(of_dates[name])
+      continue
     if name in table.header or '=' not in name:
       values.append(table.numbers(name))
       continue
@@ -114,11 +248,3 @@ def _split_name(name: str, table: Table, feature_names: Sequence[str]) -> tuple[
     if name[:i] in table.header:
       return name[:i], name[i + 1 :]
   return name[: cuts[0]], name[cuts[0] + 1 :]
-
-
-def number(cell: str) -> float:
-  """A cell as a number; NaN where it is none."""
-  try:
-    return float(cell)
-  except ValueError:
-    return float('nan')

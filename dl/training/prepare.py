@@ -38,6 +38,11 @@ class RunPlan:
     """The config."""
     return self.parts.experiment
 
+  def times(self) -> dict[str, tuple[str, str]]:
+    """'train' or the name of an evaluation -> its first and last time, where its source says when examples were."""
+    pipelines = {'train': self.parts.pipeline, **self.evals}
+    return {name: span for name, p in pipelines.items() if (span := getattr(p and p.source, 'span', None))}
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared(RunPlan):

@@ -129,7 +129,8 @@ class Session:
         **({'init_from': given.summary(run.given(), run.parts)} if not step and run.given() else {}),
         total_steps=run.schedule.total,
         parameters=sum(x.size for x in jax.tree.leaves(run.parts.state.params)),
-        data=run.parts.record() | {'fingerprints': {name: f.to_json() for name, f in run.fingerprints().items()}},
+        data=run.parts.record()
+        | {'fingerprints': {name: f.to_json() for name, f in run.fingerprints().items()}, 'times': run.times()},
         better={'train': better(run.functions.like[1].metrics), **run.schedule.metrics},
         stopped_early=None,
       )

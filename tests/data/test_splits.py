@@ -114,3 +114,37 @@ def test_given_parts_are_kept_and_validation_is_carved_out_of_train():
   ):
     with pytest.raises(ConfigError, match=says):
       choose(split, 130, None, given, **rules)
+
+
+def test_parts_in_time_stand_one_behind_the_other_with_gaps():
+  times = np.random.default_rng(0).permutation(100)
+  cut = {part: select(part, 100, LABELS[:100], times=times, test=20, validation=0.1, gap=5) for part in PARTS}
+  assert [sorted(times[cut[part]]) for part in PARTS] == [[*range(60)], [*range(65, 75)], [*range(80, 100)]]
+  assert all((np.diff(index) > 0).all() for index in cut.values())
+  assert len(select('all', 100, times=times, test=20, gap=5)) == 100
+
+
+def test_examples_of_one_time_stay_together():
+  times = np.repeat(np.arange(10), 10)
+  assert len(select('test', 100, times=times, test=11)) == 20
+  assert times[select('train', 100, times=times, test=11, validation=1)].max() == 6
+
+
+def test_the_validation_part_of_a_given_training_part_is_its_end():
+  given, times = {'train': np.arange(40), 'test': np.arange(40, 50)}, np.arange(50)[::-1]
+  validation, train = choose('validation', 50, None, given, validation=0.1, times=times, gap=1)
+  assert validation.tolist() == [0, 1, 2, 3] and train.tolist() == [*range(5, 40)]
+
+
+@pytest.mark.parametrize(
+  ('rules', 'says'),
+  [
+    (dict(gap=3), "gap: is between parts that are cut by time; name the column of it, such as time='date'"),
+    (dict(times=np.arange(10), folds=3), 'folds: would train on examples from after'),
+    (dict(times=np.arange(10), test=5, gap=5), 'test: the examples from 5 on, and a gap of 5, leave nothing'),
+    (dict(times=np.zeros(10)), 'test: the examples from 0.0 on, and a gap of 0, leave nothing'),
+  ],
+)
+def test_mistakes_with_time_are_one_line(rules, says):
+  with pytest.raises(ConfigError, match=says):
+    select('train', 10, **rules)

@@ -1,10 +1,14 @@
 """CSV tables: numbers, categories, what is inferred, and errors which name row and column."""
 
+import json
+
 import numpy as np
 import pytest
 
+from dl.contract.info import Info
 from dl.data.make import make
 from dl.data.parts import part
+from dl.data.reading import read_inputs
 from dl.data.sources.tabular import Csv
 from dl.data.tables import features_for, read_table
 from dl.errors import ConfigError
@@ -86,6 +90,15 @@ def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
     (ROWS, None, dict(features=[]), 'expected distinct columns'),
     (ROWS, None, dict(kind='regression'), "row 2, column 'bought': 'yes' is not a finite number"),
     ([('1', f'name {i}', 'yes') for i in range(200)], None, {}, '200 different texts are too many'),
+    (ROWS, '1.5,red,yes', {}, "row 1: '1.5' stands where a column should have its name; set header=None if"),
+    (ROWS, None, dict(header=['a', 'b']), 'row 1: 3 cells, but there are names for 2 columns'),
+    (ROWS, None, dict(header=None, target=3), 'target: there is no column number 3; '),
+    (ROWS, None, dict(header=True), "header: expected 'infer', 0, None or a list of names, got True"),
+    (ROWS, None, dict(delimiter=';'), "its header is 'size,colour,bought': set delimiter=','"),
+    ([('"3,5"', 'red', 'yes'), ('"4,25"', 'blue', 'no')], None, {}, "'3,5' is not a finite number; set decimal=','"),
+    ([*ROWS, ('"3,5"', 'red', 'yes')], None, {}, "row 6, column 'size': '3,5' is not a finite number; set decimal=','"),
+    ([('"3,500"', 'red', 'yes')], None, {}, "set decimal=',' if that is the decimal sign, or leave out the commas"),
+    (ROWS, None, dict(decimal=','), "row 2, column 'size': '1.5' is not a finite number with decimal=','"),
   ],
 )
 def test_mistakes_are_one_line(tmp_path, rows, header, options, says):
@@ -134,3 +147,42 @@ def test_features_of_new_rows_by_name(tmp_path):
   ):
     with pytest.raises(ConfigError, match=says):
       features_for(read_table(write(tmp_path / 'new.csv', [row], header)), names)
+
+
+def test_tables_without_a_header_have_numbered_or_given_names(tmp_path):
+  path = write(tmp_path / 'a.csv', ROWS[1:], ','.join(ROWS[0]))
+  source = Csv(path, -1, header=None)
+  assert source.info.feature_names[0] == 'column_0' and source.info.target_name == 'column_2' and len(source) == 4
+  named = Csv(path, 'bought', header=['size', 'colour', 'bought'], features=[0])
+  assert named.info.feature_names == ('size',) and named.paths[0] == f'{path}, row 1'
+  years = write(tmp_path / 'years.csv', [('1', '2', '3')] * 3, '2023,2024,y')
+  assert Csv(years, 'y', header=0, kind='regression').info.feature_names == ('2023', '2024')
+
+
+@pytest.mark.parametrize(
+  ('options', 'rows', 'header'),
+  [
+    (dict(delimiter=';', decimal=','), [('1,5', 'red', 'yes'), ('2', 'blue', 'no'), ('1,25e1', 'red', 'no')], True),
+    (dict(header=None), ROWS, False),
+    (dict(header=['size', 'colour', 'bought'], delimiter='|'), ROWS, False),
+  ],
+)
+def test_a_run_reads_other_tables_as_its_own(tmp_path, options, rows, header):
+  """Also without the target, which a table with no header has no name for."""
+  separator, names = options.get('delimiter', ','), ['size', 'colour', 'bought']
+  save = lambda name, rows, names: write(
+    tmp_path / name, rows[not header :], separator.join(names if header else rows[0]), separator
+  )
+  source = Csv(save('a.csv', rows, names), -1, **options)
+  info = Info.from_json(json.loads(json.dumps(source.info.to_json())))
+  for path in (save('b.csv', rows, names), save('c.csv', [row[:2] for row in rows], names[:2])):
+    ((_, read),) = read_inputs([path], info, 'features')
+    np.testing.assert_array_equal(read, source.columns['features'])
+  other = write(tmp_path / 'd.csv', [('1', 'red')], '1^red' if not header else 'size^colour', '^')
+  with pytest.raises(ConfigError) as e:
+    list(read_inputs([other], info, 'features'))
+  assert 'set ' not in str(e.value)  # the arguments are the run's
+  if header:
+    other = write(tmp_path / 'e.csv', [('1', 'red')], 'size,colour')
+    with pytest.raises(ConfigError, match="the tables of the run were read with delimiter=';'"):
+      list(read_inputs([other], info, 'features'))
