@@ -1,0 +1,190 @@
+"""Recurrent networks, from sequences to one answer, to one at each position, and to the next token."""
+
+import re
+from typing import Any, ClassVar, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from dl.config.bounds import BelowOne, Count, Depth, Size
+from dl.contract.axes import Axes
+from dl.contract.weights import Layouts, Rules, Tensors, outputs
+from dl.nn import products
+from dl.nn.recurrent import Carry, Cell, Stack
+
+_RULES: Rules = (*outputs('(input|hidden)'), *outputs('^out'), ('(^|/)token/embedding$', ('model', None)))
+
+_PARTS = {'ih': 'input', 'hh': 'hidden', 'hr': 'project'}
+
+
+def _from_torch(tensors: Tensors, model: nn.Module) -> Tensors:
+  """Those of `torch.nn.RNN`, `LSTM` or `GRU`, be they a module of their own or a part ('lstm.weight_ih_l0').
+
+  PyTorch adds two biases in each gate. Here is their sum, but for the candidate of a GRU, whose reset gate comes
+  between the two.
+  """
+  result: Tensors = {}
+  for name, value in tensors.items():
+    match = re.fullmatch(r'(?:.*\.)?(weight|bias)_(ih|hh|hr)_l(\d+)(_reverse)?', name)
+    if match is None:
+      result[name] = value
+      continue
+    what, of, number, reverse = match.groups(default='')
+    layer = f'rnn.layer_{number}{reverse}'
+    if what == 'weight':
+      result[f'{layer}.{_PARTS[of]}.weight'] = value
+      continue
+    if model.cell == 'gru' and of == 'hh':
+      value, result[f'{layer}.hidden.bias'] = np.split(value, [2 * model.width])
+      value = np.pad(value, (0, model.width))
+    result[f'{layer}.input.bias'] = result.get(f'{layer}.input.bias', 0) + value
+  return result
+
+
+class RNN(nn.Module):
+  """A recurrent network of sequences [b, n, f], or of images, each of whose rows of pixels is a position.
+
+  Weights of `torch.nn.RNN`, `LSTM` and `GRU` load with the layout 'torch'. The network is Elman's by default.
+
+  Cite: elman1990finding, hochreiter1997long, cho2014learning
+
+  Attributes:
+    num_outputs: outputs of a sequence, or of each position.
+    cell: 'elman', 'lstm' or 'gru' (`dl.nn.recurrent`).
+    width: features of each state.
+    layers: how many, one on top of another.
+    bidirectional: whether each layer reads in both directions.
+    pooling: what of the positions the outputs are of: the state after the 'last' one (of a backward layer, after the
+      first), the 'mean' or 'max' over them, or 'none': each has outputs of its own.
+    projection: features that an LSTM's output is projected to (arXiv 1402.1128); 0 for none.
+    layer_norm: whether the products, and the memory of an LSTM, are normalized (arXiv 1607.06450).
+    reset: where a GRU's reset gate acts: 'after' the product with the state, as in cuDNN, or 'before', as in the paper.
+    activation: of Elman's network.
+    dropout: rate between layers and before the output.
+    dtype: compute type of the products; states and outputs are float32.
+  """
+
+  num_outputs: Size
+  cell: Cell = 'elman'
+  width: Size = 128
+  layers: Depth = 1
+  bidirectional: bool = False
+  pooling: Literal['last', 'mean', 'max', 'none'] = 'last'
+  projection: Count = 0
+  layer_norm: bool = False
+  reset: Literal['after', 'before'] = 'after'
+  activation: Literal['tanh', 'relu'] = 'tanh'
+  dropout: BelowOne = 0.0
+  dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = _RULES
+  layouts: ClassVar[Layouts] = {'torch': _from_torch}
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n *f'], train: bool = False, mask: Bool[Array, 'b n'] | None = None
+  ) -> Float[Array, 'b outputs'] | Float[Array, 'b n outputs']:
+    """Outputs of each sequence, or of each position; `mask` says which positions are real, None that all are."""
+    if x.ndim < 3:
+      raise ValueError(f'needs sequences [batch, length, features], got {x.shape}')
+    x = x.reshape(*x.shape[:2], -1)
+    rnn = Stack(
+      self.cell, self.width, self.layers, self.bidirectional, self.projection, self.layer_norm, self.reset,
+      self.activation, self.dropout, self.dtype, name='rnn',
+    )  # fmt: skip
+    y, last = rnn(x, mask=mask, train=train)
+    real = jnp.ones(x.shape[:2], bool) if mask is None else mask
+    if self.pooling == 'last':
+      y = jnp.concatenate([state[0] for state in last[-1 - self.bidirectional :]], -1)
+    elif self.pooling == 'mean':
+      y = y.sum(1) / jnp.maximum(real.sum(1, keepdims=True), 1)
+    elif self.pooling == 'max':
+      y = jnp.where(real[..., None], y, -jnp.inf).max(1)
+    y = nn.Dropout(self.dropout, deterministic=not train)(y) if self.dropout else y
+    return nn.Dense(self.num_outputs, dtype=self.dtype, name='out')(y).astype(jnp.float32)
+
+
+class RecurrentLanguageModel(nn.Module):
+  """The next token from the state that the tokens before have left; a `dl.decoding.decoder.Decoder` without an end.
+
+  By default that of Zaremba and others (arXiv 1409.2329), whose dropout is on all but the connections from step to
+  step: 4,651,600 parameters with 10,000 words and a width of 200.
+
+  Cite: mikolov2010recurrent, zaremba2014recurrent
+
+  Attributes:
+    vocab_size: number of token ids.
+    cell: 'elman', 'lstm' or 'gru' (`dl.nn.recurrent`).
+    width: features of each state.
+    layers: how many, one on top of another.
+    embedding: features of a token; None for as many as of a state.
+    tie_embeddings: whether the output layer is the token embedding (arXiv 1608.05859).
+    projection: features that an LSTM's output is projected to (arXiv 1402.1128); 0 for none.
+    layer_norm: whether the products, and the memory of an LSTM, are normalized (arXiv 1607.06450).
+    reset: where a GRU's reset gate acts: 'after' the product with the state, or 'before'.
+    activation: of Elman's network.
+    dropout: rate on embeddings, between layers and before the output.
+    dtype: compute type of the products; states and logits are float32.
+  """
+
+  vocab_size: Size
+  cell: Cell = 'lstm'
+  width: Size = 200
+  layers: Depth = 2
+  embedding: Size | None = None
+  tie_embeddings: bool = False
+  projection: Count = 0
+  layer_norm: bool = False
+  reset: Literal['after', 'before'] = 'after'
+  activation: Literal['tanh', 'relu'] = 'tanh'
+  dropout: BelowOne = 0.0
+  dtype: Any = jnp.float32
+
+  length: ClassVar[int | None] = None
+  sharding_rules: ClassVar[Rules] = _RULES
+  layouts: ClassVar[Layouts] = {'torch': _from_torch}
+
+  @nn.compact
+  def __call__(
+    self, tokens: Int[Array, 'b n'], train: bool = False, carry: tuple[Carry, ...] | None = None, state: bool = False
+  ) -> Float[Array, 'b n vocab'] | tuple[Float[Array, 'b n vocab'], tuple[Carry, ...]]:
+    """Logits of the token after each one; with `state`, (logits, the states after the last one).
+
+    Args:
+      tokens: ids.
+      train: whether things are dropped out.
+      carry: the states before the first token; None for zeros.
+      state: whether to return states.
+    """
+    size = self.width if self.embedding is None else self.embedding
+    top = self.projection or self.width
+    if self.tie_embeddings and size != top:
+      raise ValueError(f'tie_embeddings: embeddings have {size} features, and the last layer gives {top}')
+    drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x) if self.dropout else x
+    embed = nn.Embed(self.vocab_size, size, dtype=self.dtype, name='token')
+    rnn = Stack(
+      self.cell, self.width, self.layers, False, self.projection, self.layer_norm, self.reset, self.activation,
+      self.dropout, self.dtype, name='rnn',
+    )  # fmt: skip
+    y, last = rnn(drop(embed(tokens)), carry, train=train)
+    y = drop(y).astype(self.dtype)
+    if self.tie_embeddings:
+      logits = products.einsum('bnw,vw->bnv', y, embed.embedding.astype(self.dtype))
+    else:
+      logits = nn.Dense(self.vocab_size, dtype=self.dtype, name='out')(y).astype(jnp.float32)
+    logits = Axes(('batch', 'query', 'vocab'))(logits)
+    return (logits, last) if state else logits
+
+  @nn.nowrap
+  def prefill(self, variables: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b vocab'], PyTree]:
+    """(logits of the token after the last one, states); see `dl.decoding.decoder.Decoder`."""
+    logits, carry = self.apply(variables, tokens, state=True)
+    return logits[:, -1], carry
+
+  @nn.nowrap
+  def step(self, variables: PyTree, cache: PyTree, tokens: Int[Array, ' b']) -> tuple[Float[Array, 'b vocab'], PyTree]:
+    """(logits of the token after one more a row, states)."""
+    logits, carry = self.apply(variables, tokens[:, None], carry=cache, state=True)
+    return logits[:, -1], carry

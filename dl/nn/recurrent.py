@@ -1,0 +1,248 @@
+"""Recurrent layers as compiled scans: Elman's network, LSTM and GRU, in both directions, over texts of any length.
+
+The products with the inputs do not depend on the state, so they are one product for all positions; the scan has those
+with the state alone. Of two biases that are only ever added, as those of cuDNN, one is kept.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dl.config.bounds import BelowOne, Count, Depth, Size
+from dl.contract.axes import Axes
+from dl.nn.norm import layer_norm
+
+Cell = Literal['elman', 'lstm', 'gru']
+"""Finding Structure in Time (Elman 1990), Long Short-Term Memory (Hochreiter and Schmidhuber 1997; with forget gates,
+Gers and others 2000), and gated recurrent units (arXiv 1406.1078)."""
+
+GATES = {'elman': 1, 'lstm': 4, 'gru': 3}
+
+Carry = tuple[Float[Array, 'b size'], ...]
+"""The state of a layer: (output,) of Elman's network and the GRU, (output, memory) of the LSTM."""
+
+Step = Callable[[Carry, Array, Any], Carry]
+
+
+class Recurrent(nn.Module):
+  """One layer in one direction.
+
+  Its parameters are `input` and `hidden`, of the products with the inputs and with the state, with the gates in the
+  order of PyTorch: input, forget, candidate, output of an LSTM; reset, update, candidate of a GRU.
+
+  Attributes:
+    cell: which kind.
+    width: features of the state.
+    projection: features that an LSTM's output is projected to (arXiv 1402.1128); 0 for none.
+    layer_norm: whether both products, and the memory of an LSTM before its output, are normalized (arXiv 1607.06450);
+      the biases are those of the norms.
+    reset: where a GRU's reset gate acts: 'after' the product with the state, as in cuDNN and PyTorch, or 'before' it,
+      as in the paper.
+    activation: of Elman's network.
+    reverse: whether it reads from the end to the beginning.
+    dtype: compute type of the products; the state is float32.
+  """
+
+  cell: Cell
+  width: Size
+  projection: Count = 0
+  layer_norm: bool = False
+  reset: Literal['after', 'before'] = 'after'
+  activation: Literal['tanh', 'relu'] = 'tanh'
+  reverse: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n f'], carry: Carry | None = None, mask: Bool[Array, 'b n'] | None = None
+  ) -> tuple[Float[Array, 'b n size'], Carry]:
+    """(outputs, last state).
+
+    Args:
+      x: features.
+      carry: the state before the first position; None for zeros.
+      mask: which positions are real; None for all. Others leave the state as it is, and their outputs are 0, so the
+        last state is that after the last real position, and a reverse layer begins at it.
+    """
+    if self.projection and self.cell != 'lstm':
+      raise ValueError(f'projection: of an LSTM alone, not of {self.cell!r}')
+    if mask is not None:
+      x = jnp.where(mask[..., None], x, 0)  # what pads may be NaN
+    gates = GATES[self.cell]
+    size = self.projection or self.width
+    given = self._given(x, gates)
+    carry = self.begin(len(x)) if carry is None else carry
+    step = self._step(size, gates)
+
+    def body(carry: Carry, at: tuple[Array, Array | None]) -> tuple[Carry, Array]:
+      given, real = at
+      new = step(carry, given)
+      if real is not None:
+        new = tuple(jnp.where(real[:, None], a, b) for a, b in zip(new, carry, strict=True))
+      return new, new[0]
+
+    over = jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), (given, mask))
+    carry, outputs = jax.lax.scan(body, carry, over, reverse=self.reverse)
+    outputs = jnp.moveaxis(outputs, 0, 1)
+    return outputs if mask is None else jnp.where(mask[..., None], outputs, 0.0), carry
+
+  @nn.nowrap
+  def begin(self, rows: int) -> Carry:
+    """The state before anything was read."""
+    output = jnp.zeros((rows, self.projection or self.width), jnp.float32)
+    return (output, jnp.zeros((rows, self.width), jnp.float32)) if self.cell == 'lstm' else (output,)
+
+  @nn.nowrap
+  def _given(self, x: Array, gates: int) -> Float[Array, 'b n gates']:
+    """What the inputs give to the gates of each position."""
+    kernel, bias = Weights(self.width, name='input')(x.shape[-1], gates * self.width, 0 if self.layer_norm else None)
+    given = self._product(x, kernel)
+    return self._norm('norm_input', gates * self.width)(given) if self.layer_norm else given + bias
+
+  @nn.nowrap
+  def _step(self, size: int, gates: int) -> Callable[[Carry, Array], Carry]:
+    """The step of the cell; what has parameters is made here, outside of the scan."""
+    of_candidate = self.width if self.cell == 'gru' and self.reset == 'after' and not self.layer_norm else 0
+    kernel, bias = Weights(self.width, name='hidden')(size, gates * self.width, of_candidate)
+    normalize = self._norm('norm_hidden', gates * self.width) if self.layer_norm else lambda y: y
+    held = lambda carry: normalize(self._product(carry[0], kernel))
+    if self.cell == 'elman':
+      function = jnp.tanh if self.activation == 'tanh' else jax.nn.relu
+      return lambda carry, given: (function(given + held(carry)),)
+    if self.cell == 'lstm':
+      memory = self._norm('norm_memory', self.width) if self.layer_norm else lambda c: c
+      project = lambda h: h
+      if self.projection:
+        project = functools.partial(self._product, kernel=Weights(self.width, name='project')(self.width, size, 0)[0])
+      return lambda carry, given: _lstm(carry, given + held(carry), memory, project)
+    if self.reset == 'before' and self.layer_norm:
+      raise ValueError("layer_norm: of a GRU with reset='after' alone")
+    if self.reset == 'before':
+      return lambda carry, given: _gru_before(carry, given, kernel, self._product)
+    return lambda carry, given: _gru_after(carry, given, held(carry), 0.0 if bias is None else bias)
+
+  @nn.nowrap
+  def _product(self, x: Array, kernel: Array) -> Array:
+    return (x.astype(self.dtype) @ kernel.astype(self.dtype)).astype(jnp.float32)
+
+  @nn.nowrap
+  def _norm(self, name: str, size: int) -> Callable[[Array], Array]:
+    """A layer norm which a scan may call: its parameters are made here."""
+    norm, scale = layer_norm(1e-5, jnp.float32, parent=None), Scale(name=name)(size)
+    return lambda y: norm.apply({'params': scale}, y)
+
+
+class Weights(nn.Module):
+  """A kernel and a bias, as arrays: a scan over positions may not make parameters.
+
+  Attributes:
+    width: of the state; all are drawn uniformly within 1 / sqrt(width), as in PyTorch.
+  """
+
+  width: Size
+
+  @nn.compact
+  def __call__(self, rows: int, columns: int, biases: int | None = None) -> tuple[Array, Array | None]:
+    """(kernel [rows, columns], bias [biases]); as many biases as columns by default, and None of 0."""
+    bound = self.width**-0.5
+    init = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+    biases = columns if biases is None else biases
+    return self.param('kernel', init, (rows, columns)), self.param('bias', init, (biases,)) if biases else None
+
+
+class Scale(nn.Module):
+  """The parameters of a norm: {'scale': [size], 'bias': [size]}."""
+
+  @nn.compact
+  def __call__(self, size: int) -> dict[str, Array]:
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    return {'scale': self.param('scale', ones, (size,)), 'bias': self.param('bias', zeros, (size,))}
+
+
+def _lstm(carry: Carry, gates: Array, normalize: Callable[[Array], Array], project: Callable[[Array], Array]) -> Carry:
+  enter, forget, candidate, leave = jnp.split(gates, 4, -1)
+  memory = jax.nn.sigmoid(forget) * carry[1] + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
+  return project(jax.nn.sigmoid(leave) * jnp.tanh(normalize(memory))), memory
+
+
+def _gru_after(carry: Carry, given: Array, held: Array, bias: Array | float) -> Carry:
+  (reset, update, candidate), (of_reset, of_update, of_candidate) = (jnp.split(x, 3, -1) for x in (given, held))
+  reset, update = jax.nn.sigmoid(reset + of_reset), jax.nn.sigmoid(update + of_update)
+  new = jnp.tanh(candidate + reset * (of_candidate + bias))
+  return (update * carry[0] + (1.0 - update) * new,)
+
+
+def _gru_before(carry: Carry, given: Array, hidden: Array, product: Callable[[Array, Array], Array]) -> Carry:
+  width = hidden.shape[1] // 3
+  gates = jax.nn.sigmoid(given[:, : 2 * width] + product(carry[0], hidden[:, : 2 * width]))
+  reset, update = jnp.split(gates, 2, -1)
+  new = jnp.tanh(given[:, 2 * width :] + product(reset * carry[0], hidden[:, 2 * width :]))
+  return (update * carry[0] + (1.0 - update) * new,)
+
+
+class Stack(nn.Module):
+  """Layers of recurrent cells, one on top of another, each of one direction or of both.
+
+  Layers are called layer_0, layer_1, ..., those that read backwards layer_0_reverse, ...; the outputs of both stand
+  side by side.
+
+  Attributes:
+    cell: which kind.
+    width: features of each state.
+    layers: how many.
+    bidirectional: whether each layer reads in both directions.
+    projection: see `Recurrent`.
+    layer_norm: see `Recurrent`.
+    reset: see `Recurrent`.
+    activation: see `Recurrent`.
+    dropout: rate between layers.
+    dtype: compute type of the products.
+  """
+
+  cell: Cell
+  width: Size
+  layers: Depth = 1
+  bidirectional: bool = False
+  projection: Count = 0
+  layer_norm: bool = False
+  reset: Literal['after', 'before'] = 'after'
+  activation: Literal['tanh', 'relu'] = 'tanh'
+  dropout: BelowOne = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'b n f'],
+    carry: tuple[Carry, ...] | None = None,
+    mask: Bool[Array, 'b n'] | None = None,
+    train: bool = False,
+  ) -> tuple[Float[Array, 'b n size'], tuple[Carry, ...]]:
+    """(outputs of the last layer, last state of each layer and direction); see `Recurrent`."""
+    last = []
+    for i in range(self.layers):
+      if i and self.dropout:
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+      outputs = []
+      for layer in self._layer(i):
+        y, state = layer(x, None if carry is None else carry[len(last)], mask)
+        outputs.append(y)
+        last.append(state)
+      x = Axes(('batch', 'length', None))(jnp.concatenate(outputs, -1))
+    return x, tuple(last)
+
+  @nn.nowrap
+  def _layer(self, number: int) -> list[Recurrent]:
+    name = lambda reverse: f'layer_{number}' + ('_reverse' if reverse else '')
+    return [
+      Recurrent(
+        self.cell, self.width, self.projection, self.layer_norm, self.reset, self.activation, reverse, self.dtype,
+        name=name(reverse),
+      )
+      for reverse in ((False, True) if self.bidirectional else (False,))
+    ]  # fmt: skip
