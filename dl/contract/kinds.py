@@ -31,6 +31,10 @@ FINITE = 'the features hold {}; fill in what is missing, or leave the example ou
 """What is said of features with a number that is not finite."""
 
 
+_ROUNDED = 1e-3
+"""By so much an image may leave [0, 1], as resizing does."""
+
+
 def compact(values: Num[np.ndarray, '...']) -> Num[np.ndarray, '...']:
   """One of the dtypes that batches hold: bytes (and booleans) as uint8, other whole numbers int32, floats float32."""
   if values.dtype.kind == 'f':
@@ -85,14 +89,22 @@ def nothing_wrong(values: Num[Any, 'b ...'], info: 'Info') -> None:
 
 
 def no_images(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
-  """An image is stored as [height, width, channels], and its pixels are finite."""
+  """An image is stored as [height, width, channels], in bytes or floats from 0 to 1."""
   shape = images.shape[1:]
   if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4 and shape[0] < min(shape[1:]):
     return 0, (
       f'an image of shape {shape} is stored channels-first; store it as [height, width, channels]: '
       f'{(*shape[1:], shape[0])}'
     )
-  return not_finite(images, info, 'the image holds {}; fill in what is missing, or leave the example out')
+  if images.dtype.kind != 'f' or not images.size or (images.min() >= -_ROUNDED and images.max() <= 1 + _ROUNDED):
+    return None
+  if wrong := not_finite(images, info, 'the image holds {}; fill in what is missing, or leave the example out'):
+    return wrong
+  row, value = _first(images, (images < -_ROUNDED) | (images > 1 + _ROUNDED))
+  return (
+    row,
+    f'the image holds {value:g}; store bytes (uint8), or floats from 0 to 1 (normalize=True of a task does more)',
+  )
 
 
 def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:

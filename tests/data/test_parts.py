@@ -91,11 +91,15 @@ class Wrong(Mine):
 
 
 class Blank(Mine):
-  """Images as floats, with a pixel that is missing."""
+  """Images as floats, with a pixel that is none."""
+
+  def __init__(self, pixel: float = np.nan):
+    super().__init__()
+    self.pixel = pixel
 
   def __getitem__(self, index):
-    image = np.ones((5, 6, 3))
-    image[2, 3] = np.nan if index == 4 else 0.5
+    image = np.ones((5, 6, 3)) + 1e-5  # as resizing rounds
+    image[2, 3] = self.pixel if index == 4 else 0.5
     return {'image': image, 'label': CLASSES[index]}
 
 
@@ -174,9 +178,13 @@ def test_a_label_between_classes_and_features_which_are_no_numbers_are_refused()
     part(Arrays({'label': np.asarray([0, 1, 3.0])}, Info(num_classes=3)))
   with pytest.raises(ConfigError, match=r'example 1: the label_map holds 0.5, which is no class'):
     part(Arrays({'label_map': np.asarray([[[0.0]], [[0.5]]])}, Info(num_classes=3)))
-  for name, says in (('Holed', 'example 1: the features hold nan'), ('Blank', 'example 4: the image holds nan')):
+  for spec, says in (
+    (dict(name='Holed'), 'example 1: the features hold nan'),
+    (dict(name='Blank'), 'example 4: the image holds nan'),
+    (dict(name='Blank', pixel=7.5), r'example 4: the image holds 7.5; store bytes \(uint8\), or floats from 0 to 1'),
+  ):
     with pytest.raises(ConfigError, match=says):
-      [make(dict(name=f'{HERE}.{name}', batch_size=2, shuffle=False))[step] for step in range(3)]
+      [make(spec | dict(name=f'{HERE}.{spec["name"]}', batch_size=2, shuffle=False))[step] for step in range(3)]
 
 
 @pytest.mark.parametrize('label', [-1, 3])
