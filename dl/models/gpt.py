@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Count, Depth, Positive, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.decoding.cached import Cached
 from dl.nn import activations, products
 from dl.nn.attention import Attention, Projections, rotary
 from dl.nn.context import Context
@@ -56,7 +57,7 @@ def _from_huggingface(tensors: Tensors, model: 'GPT') -> Tensors:
   return named
 
 
-class GPT(nn.Module):
+class GPT(Cached, nn.Module):
   """A decoder-only transformer with norms before each sublayer; the defaults are GPT-2's of 124,439,808 parameters.
 
   Published weights load with the layout 'huggingface'.
@@ -194,14 +195,3 @@ class GPT(nn.Module):
     """Arguments with which it keeps fewer activations, the least costly first."""
     whole = self.length >= 4 * _CHUNK and not self.attention_chunk and not self.dropout
     return memory_savings(self.remat) | ({'attention_chunk': _CHUNK} if whole else {})
-
-  @nn.nowrap
-  def prefill(self, variables: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b vocab'], PyTree]:
-    """(logits of the token after the last one, cache); see `dl.decoding.decoder.Decoder`."""
-    logits, changed = self.apply(variables, tokens, decode=True, mutable=['cache'])
-    return logits[:, -1], changed['cache']
-
-  @nn.nowrap
-  def step(self, variables: PyTree, cache: PyTree, tokens: Int[Array, ' b']) -> tuple[Float[Array, 'b vocab'], PyTree]:
-    """(logits of the token after one more a row, cache)."""
-    return self.prefill({**variables, 'cache': cache}, tokens[:, None])
