@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Int
 from dl.config.bounds import BelowOne, Count, Depth, Positive, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
-from dl.decoding.cached import Cached
 from dl.nn import activations, products
 from dl.nn.attention import Attention, Projections, rotary
+from dl.nn.cached import Cached
 from dl.nn.context import Context
 from dl.nn.experts import Experts
 from dl.nn.feed_forward import FeedForward

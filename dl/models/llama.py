@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int
 from dl.config.bounds import Count, Depth, Positive, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
-from dl.decoding.cached import Cached
 from dl.nn import products
 from dl.nn.attention import Attention, rotary, separate
+from dl.nn.cached import Cached
 from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
 from dl.nn.stack import Remat, memory_savings, stack
