@@ -96,7 +96,7 @@ def no_images(images: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
       f'an image of shape {shape} is stored channels-first; store it as [height, width, channels]: '
       f'{(*shape[1:], shape[0])}'
     )
-  if images.dtype.kind != 'f' or not images.size or (images.min() >= -_ROUNDED and images.max() <= 1 + _ROUNDED):
+  if images.dtype == np.uint8 or not images.size or (images.min() >= -_ROUNDED and images.max() <= 1 + _ROUNDED):
     return None
   if wrong := not_finite(images, info, 'the image holds {}; fill in what is missing, or leave the example out'):
     return wrong

@@ -32,7 +32,7 @@ def residuals(
 ) -> UInt8[np.ndarray, 'h w 3']:
   """The errors (predicted - true) over the predicted value of `name`, and how often each occurs."""
   error = predicted - target
-  fig = figure(7.2, 3.6)
+  fig = figure(6.0, 4.5)
   axes, counts = fig.subplots(1, 2, sharey=True, width_ratios=(3, 1))
   _draw(fig, axes, predicted, error)
   counts.hist(error, bins=min(40, max(5, int(np.sqrt(len(error))))), orientation='horizontal', color='C0')

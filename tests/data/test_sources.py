@@ -167,6 +167,7 @@ def test_npz_targets_as_classes(tmp_path):
     (dict(x=np.array([[1.0], [np.nan]]), y=np.zeros(2)), {}, 'example 1: the features hold nan'),
     (dict(x=np.zeros((2, 1)), y=np.array([0.5, np.inf])), {}, 'example 1: the target is inf'),
     (dict(x=np.full((2, 8, 8), np.nan), y=np.zeros(2)), {}, "'x': example 0: the image holds nan; fill in"),
+    (dict(x=np.full((2, 8, 8), 300), y=np.zeros(2)), {}, "'x': example 0: the image holds 300; store bytes"),
     (dict(x=np.zeros((9, 3, 32, 32)), y=np.arange(9) % 2), {}, 'stored channels-first'),
     (dict(x=np.float32(3), y=np.zeros(2)), {}, 'a single number'),
     (dict(x=np.zeros((4, 2)), y=np.zeros(4)), dict(split='tset'), "did you mean 'test'"),
@@ -198,3 +199,13 @@ def test_npz_files_which_are_not_there(tmp_path):
       Npz(str(tmp_path / path))
   with pytest.raises(ConfigError, match="did you mean 'train'"):
     Npz({'trian': 'x'})
+
+
+def test_whole_numbers_as_pixels_are_bytes_or_black_and_white(tmp_path):
+  """In an .npz; a source of one's own stores them so itself."""
+  gray, binary = np.arange(18).reshape(2, 3, 3) * 15, np.arange(18).reshape(2, 3, 3) % 2
+  for images, dtype in ((gray, np.uint8), (binary, np.float32)):
+    columns = Npz(save(tmp_path / 'a.npz', x=images, y=np.arange(2))).columns
+    assert columns['image'].dtype == dtype and columns['image'].max() == images.max()
+  with pytest.raises(ConfigError, match=r'example 0: the image holds 15; store bytes \(uint8\), or floats'):
+    part(Arrays({'image': gray[..., None]}))

@@ -134,13 +134,9 @@ def _as_inputs(x: Num[np.ndarray, 'n ...'], name: str) -> tuple[str, np.ndarray]
 
 
 def check_images(x: Num[np.ndarray, 'n h w c'], name: str) -> Num[np.ndarray, 'n h w c']:
-  """Images as they are; raises ConfigError unless they are bytes or floats in [0, 1]."""
+  """Images as bytes or floats in [0, 1]; raises ConfigError for others. Whole numbers that fit are made bytes."""
+  if x.dtype == np.int32 and x.size and x.min() >= 0 and x.max() <= 255:
+    x = x.astype(np.uint8 if x.max() > 1 else np.float32)  # 0 and 1 alone are black and white
   if wrong := IMAGE.wrong(x, Info()):
     raise ConfigError(f'{name!r}: example {wrong[0]}: {wrong[1]}')
-  if x.dtype == np.int32 and x.size and x.min() >= 0 and x.max() <= 255:
-    return x.astype(np.uint8)
-  if x.dtype != np.uint8 and x.size and not (x.min() >= 0 and x.max() <= 1):
-    raise ConfigError(
-      f'{name!r} holds images from {x.min():g} to {x.max():g}; save bytes (uint8), or floats from 0 to 1'
-    )
-  return x.astype(np.float32) if x.dtype == np.int32 else x
+  return x
