@@ -1,12 +1,15 @@
 """Dates and times as text: parsed, recognized, and as numbers which a model can learn from."""
 
 import datetime
+import typing
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-PARTS = ('days', 'year', 'week', 'day')
+Part = Literal['days', 'year', 'week', 'day']
+PARTS = typing.get_args(Part)
 """What a date can become: `days` since 1970, and places in the year, the week and the day, each as sine and cosine."""
 
 ISO = "ISO 8601, such as '2024-01-31' or '2024-01-31 13:00'"
@@ -33,6 +36,12 @@ def fitting(cells: Sequence[str]) -> list[str | None]:
   return [f for f in (None, *_FORMATS) if some and all(_is_date(cell, f) for cell in some)]
 
 
+def in_words(formats: Iterable[str | None]) -> str:
+  """The argument that asks for one of the formats, as the end of an error line; '' where ISO 8601 is one."""
+  formats = list(formats)
+  return '' if None in formats else ' or '.join(f'date_format={f!r}' for f in formats)
+
+
 def instants(dates: Iterable[datetime.datetime]) -> Shaped[np.ndarray, ' n']:
   """Dates as an array that can be sorted, in days where none has a time; of times with a zone, by UTC."""
   utc = [d if d.tzinfo is None else d.astimezone(datetime.UTC).replace(tzinfo=None) for d in dates]
@@ -41,7 +50,7 @@ def instants(dates: Iterable[datetime.datetime]) -> Shaped[np.ndarray, ' n']:
   return days if (days == times).all() else times
 
 
-def features(
+def as_features(
   dates: Sequence[datetime.datetime], parts: Iterable[str], name: str
 ) -> tuple[Float[np.ndarray, 'n k'], list[str]]:
   """(numbers, their names) of dates, by the clock that they are written by.

@@ -11,9 +11,11 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float
 
+from dl.config import build
 from dl.contract.info import Info
-from dl.data import dates, files
-from dl.errors import ConfigError, nearest
+from dl.data import files
+from dl.data.dates import ISO, Part, as_features, fitting, in_words, parser
+from dl.errors import ConfigError, first_line, nearest
 
 DELIMITERS = (';', '\t', '|', ',')
 
@@ -38,15 +40,21 @@ class Format:
   decimal: str = '.'
   header: str | int | Sequence[str] | None = 'infer'
   date_format: str | None = None
-  dates: tuple[tuple[str, tuple[str, ...]], ...] = ()
+  dates: tuple[tuple[str, tuple[Part, ...]], ...] = ()
   columns: tuple[str, ...] | None = None
   target: str | None = None
   recorded: bool = False
 
   @classmethod
   def of_run(cls, info: Info) -> Self:
-    """As a run's own tables were read."""
-    return cls(**{'header': 0} | dict(info.table or ()), recorded=True)
+    """As a run's own tables were read; raises ConfigError where what it recorded of that is damaged."""
+    where = 'run.json: data.info.table'
+    try:
+      values = {'header': 0} | dict(info.table or ())
+    except (TypeError, ValueError) as e:
+      raise ConfigError(f'{where}: is damaged: {first_line(e)}') from e
+    build.check_arguments(cls, values, where, given=('recorded',))
+    return cls(**values, recorded=True)
 
   def record(self, columns: Sequence[str], target: str) -> tuple[tuple[str, Any], ...]:
     """For `Info.table`, from which `of_run` makes it again: for tables of these columns."""
@@ -114,15 +122,14 @@ class Table:
 
   def dates(self, name: str) -> list[datetime.datetime]:
     """A column as dates; raises ConfigError with the row of the first cell which is none."""
-    cells, parse, parsed = self.column(name), dates.parser(self.format.date_format), []
+    cells, parse, parsed = self.column(name), parser(self.format.date_format), []
     for place, cell in zip(self.places, cells, strict=True):
       try:
         parsed.append(parse(cell))
       except ValueError as e:
-        right = repr(self.format.date_format) if self.format.date_format else dates.ISO
-        fitting = [] if self.format.recorded else [f for f in dates.fitting(cells) if f is not None]
-        hint = f'; set {" or ".join(f"date_format={f!r}" for f in fitting)}' if fitting else ''
-        raise ConfigError(f'{place}, column {name!r}: {cell!r} is no date of {right}{hint}') from e
+        right = repr(self.format.date_format) if self.format.date_format else ISO
+        hint = '' if self.format.recorded else in_words(fitting(cells))
+        raise ConfigError(f'{place}, column {name!r}: {cell!r} is no date of {right}{hint and f"; set {hint}"}') from e
     zones = {date.tzinfo is None for date in parsed}
     if len(zones) > 1:
       raise ConfigError(f'{self.places[0]}, column {name!r}: some times have a time zone, and others none')
@@ -221,7 +228,7 @@ def features_for(table: Table, feature_names: Sequence[str]) -> Float[np.ndarray
   """
   values, seen, of_dates = [], {}, {}
   for column, parts in table.format.dates:
-    numbers, names = dates.features(table.dates(column), parts, column)
+    numbers, names = as_features(table.dates(column), parts, column)
     of_dates |= zip(names, numbers.T, strict=True)
   for name in feature_names:
     if name in of_dates:

@@ -144,6 +144,8 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
     with reading_record():
       batch = {k: jax.ShapeDtypeStruct(tuple(map(int, s)), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
       info, steps_per_epoch = Info.from_json(record['info'], find_kind), record['steps_per_epoch']
+    if info.table is None and 'delimiter' in (experiment.data or {}):  # a run of before it was recorded
+      info = dataclasses.replace(info, table=(('delimiter', experiment.data['delimiter']),))
   elif experiment.data is not None:
     pipeline = make_pipeline(
       experiment.data,

@@ -24,7 +24,7 @@ def write(path, cells, form='%Y-%m-%d'):
 
 def test_dates_are_days_and_places_in_the_year_the_week_and_the_day():
   noon, midsummer = datetime.datetime(2024, 1, 1, 12), datetime.datetime(2023, 7, 2, 12)
-  values, names = dates.features([noon, midsummer], dates.PARTS, 'when')
+  values, names = dates.as_features([noon, midsummer], dates.PARTS, 'when')
   assert names == ['when.days', *(f'when.{p}_{f}' for p in ('year', 'week', 'day') for f in ('sin', 'cos'))]
   days = (noon - datetime.datetime(1970, 1, 1)).total_seconds() / 86400
   angle = lambda share: (np.sin(2 * np.pi * share), np.cos(2 * np.pi * share))
@@ -37,7 +37,7 @@ def test_times_with_a_zone_are_sorted_by_the_instant_and_described_by_their_own_
   texts = ['2024-01-01T13:00+02:00', '2024-01-01T12:30+00:00']
   parsed = [datetime.datetime.fromisoformat(t) for t in texts]
   assert dates.instants(parsed).astype(str).tolist() == ['2024-01-01T11:00:00', '2024-01-01T12:30:00']
-  values, _ = dates.features(parsed, ['day'], 'when')
+  values, _ = dates.as_features(parsed, ['day'], 'when')
   np.testing.assert_allclose(np.arctan2(*values.T) % (2 * np.pi) * 24 / (2 * np.pi), [13, 12.5], rtol=1e-6)
   assert dates.instants(DAYS).dtype == 'datetime64[D]'
 

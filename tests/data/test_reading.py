@@ -1,5 +1,7 @@
 """Reading what is to be predicted: every kind of file, names of rows, and errors of one line."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,6 +65,20 @@ def test_a_table_goes_through_the_training_sets_encoding(tmp_path):
   path.write_text('colour,size,y\n' + ''.join(f'{"red" if i % 2 else "blue"},{i},{i % 2}\n' for i in range(20)))
   source = Csv(str(path), 'y')
   np.testing.assert_array_equal(whole([path], source.info, 'features')[1], source.columns['features'])
+
+
+@pytest.mark.parametrize(
+  ('table', 'says'),
+  [
+    ((('delimitr', ';'),), "delimitr: Format takes no argument 'delimitr'; did you mean 'delimiter'"),
+    ((('dates', (('b', ('month',)),)),), 'dates: expected'),
+    (('delimiter',), 'is damaged'),
+  ],
+)
+def test_what_a_run_says_of_its_tables_is_checked(tmp_path, table, says):
+  (tmp_path / 'x.csv').write_text('b,a\n2,1\n')
+  with pytest.raises(ConfigError, match=rf'run.json: data.info.table.*{says}'):
+    whole([tmp_path / 'x.csv'], dataclasses.replace(TABLE, table=table), 'features')
 
 
 def test_npz(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from dl import config
 from dl.store import workdir as workdirs
 from dl.training import answers
+from dl.training.assemble import assemble
 from dl.training.loop import train
 from dl.training.prediction import predict
 
@@ -70,3 +71,9 @@ def test_others_are_predicted_from_as_they_are_and_named_by_the_column(run):
   expected = [float(p.outputs['target']) for p in without]
   np.testing.assert_allclose([float(row['Last']) for row in rows], expected, rtol=1e-6)
   assert len(np.unique(expected)) > 30
+
+
+def test_a_run_of_before_the_format_was_recorded_has_it_in_its_config(run):
+  facts = workdirs.read_run(run / 'run')['data']
+  facts['info'].pop('table')
+  assert assemble(workdirs.read_config(run / 'run'), facts).task.info.table == (('delimiter', ';'),)

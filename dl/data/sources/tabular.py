@@ -9,8 +9,7 @@ from jaxtyping import Float
 
 from dl.contract.info import Info
 from dl.data import files, splits, statistics
-from dl.data.dates import PARTS, fitting, instants
-from dl.data.dates import features as date_features
+from dl.data.dates import PARTS, as_features, fitting, in_words, instants
 from dl.data.source import Arrays
 from dl.data.tables import Format, Table, comma_number, read_table
 from dl.errors import ConfigError
@@ -159,16 +158,16 @@ def _is_numeric(table: Table, name: str) -> bool:
 def _encode(table: Table, name: str, parts: Sequence[str] | None) -> tuple[Float[np.ndarray, 'n k'], list[str]]:
   """(features of a column, their names); `parts` are those of a column of dates."""
   if parts is not None:
-    values, names = date_features(table.dates(name), parts, name)
+    values, names = as_features(table.dates(name), parts, name)
     return values.astype(np.float32), names
   if _is_numeric(table, name):
     return table.numbers(name).astype(np.float32)[:, None], [name]
   cells = table.column(name)
   if found := fitting(cells):
-    hint = '' if None in found else f', {" or ".join(f"date_format={f!r}" for f in found)}'
+    hint = in_words(found)
     raise ConfigError(
-      f'{table.places[0]}, column {name!r}: {cells[0]!r} is a date; set dates=[{name!r}]{hint} for features of it '
-      f'(days, and its place in the year, week and day), or leave the column out with features='
+      f'{table.places[0]}, column {name!r}: {cells[0]!r} is a date; set dates=[{name!r}]{hint and f", {hint}"} for '
+      f'features of it (days, and its place in the year, week and day), or leave the column out with features='
     )
   categories = sorted(set(cells))
   if '' in categories:
