@@ -174,7 +174,7 @@ def read_table(path: str | pathlib.Path, read: Format = Format()) -> Table:
           if named:
             continue
         if len(cells) != len(header):
-          other = _other_delimiter([*header, *cells], read) if named else ''
+          other = _other_delimiter(header, read) if named else ''
           what = 'the header has' if named else 'there are names for'
           least = f' (or {len(header) - 1}, without {read.target!r})' if read.columns and not named else ''
           raise ConfigError(
@@ -213,9 +213,9 @@ def _header(cells: list[str], read: Format, place: str) -> list[str]:
 
 
 def _other_delimiter(cells: Sequence[str], read: Format) -> str:
-  """What to do about cells which hold more of another delimiter than there are cells; '' where they do not."""
+  """What to do about cells which hold as many of another delimiter as stand between them; '' where they do not."""
   for other in DELIMITERS:
-    if other != read.delimiter and sum(c.count(other) for c in cells) >= len(cells):
+    if other != read.delimiter and sum(c.count(other) for c in cells) >= max(len(cells) - 1, 1):
       return read.set('delimiter', other)
   return ''
 

@@ -32,7 +32,7 @@ class Prediction:
   def arrays(self) -> dict[str, Any]:
     """`input` and the outputs as they are; a `label` comes with `class`, its name, where the data set has names."""
     row = {'input': self.input, **self.outputs}
-    if 'label' in row and self.info.class_names:
+    if 'label' in row and np.ndim(row['label']) == 0 and self.info.class_names:
       row['class'] = self.info.class_names[row['label']]
     return row
 

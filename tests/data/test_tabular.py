@@ -94,6 +94,8 @@ def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
     (ROWS, None, dict(header=['a', 'b']), 'row 1: 3 cells, but there are names for 2 columns'),
     (ROWS, None, dict(header=None, target=3), 'target: there is no column number 3; '),
     (ROWS, None, dict(header=True), "header: expected 'infer', 0, None or a list of names, got True"),
+    ([('3', '5;2', '5;no')], '1,2;1,5;yes', {}, "'1' stands where a column should have its name; set delimiter=';'"),
+    ([('3', '5;2', '5')], 'a;b', {}, "row 2: 3 cells, but the header has 1 columns; set delimiter=';'"),
     (ROWS, None, dict(delimiter=';'), "its header is 'size,colour,bought': set delimiter=','"),
     ([('"3,5"', 'red', 'yes'), ('"4,25"', 'blue', 'no')], None, {}, "'3,5' is not a finite number; set decimal=','"),
     ([*ROWS, ('"3,5"', 'red', 'yes')], None, {}, "row 6, column 'size': '3,5' is not a finite number; set decimal=','"),
