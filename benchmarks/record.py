@@ -9,11 +9,12 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -26,6 +27,7 @@ from dl.store import workdir as workdirs
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results.json'
+GALLERY = ROOT / 'docs' / 'gallery' / 'runs'
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 
 EXPERIMENTS = {
@@ -79,10 +81,32 @@ def file_of(name: str, argument: str) -> str:
   return f'experiments/{file}.py' + (f':{stage}' if stage else '') + argument
 
 
+def folder_of(name: str, argument: str, seed: int) -> str:
+  """What the work directory of a run is called."""
+  return f'{(pathlib.Path(name).name + argument).replace(":", "_")}_seed{seed}'
+
+
+def shown(name: str) -> str:
+  """The run of an experiment whose report the gallery shows: that of seed 0, and of the first fold."""
+  return folder_of(name, EXPERIMENTS[name][0], 0)
+
+
+def keep(workdir: pathlib.Path) -> None:
+  """Copies what a report is made of, so not the checkpoints, to docs/gallery/runs, which the site shows."""
+  kept = GALLERY / workdir.name
+  shutil.rmtree(kept, ignore_errors=True)
+  (kept / 'artifacts').mkdir(parents=True)
+  for name in ('config.json', 'run.json', 'metrics.jsonl'):
+    shutil.copy(workdir / name, kept)
+  last = f'{workdirs.read_run(workdir)["step"]:08d}_*'
+  for path in (workdir / 'artifacts').glob(last):
+    shutil.copy(path, kept / 'artifacts')
+
+
 def run(name: str, argument: str, seed: int) -> dict[str, Any]:
   """Trains once in a fresh process; the record of it."""
-  runs = pathlib.Path(flags.FLAGS.runs).resolve()
-  workdir = runs / f'{(pathlib.Path(name).name + argument).replace(":", "_")}_seed{seed}'
+  runs = pathlib.Path(flags.FLAGS.runs)  # from the root, so that what a run says of itself names no other place
+  workdir = runs / folder_of(name, argument, seed)
   command = [
     *(sys.executable, '-m', 'dl.train', f'--config={file_of(name, argument)}', f'--workdir={workdir}'),
     *(f'--config.seed={seed}', *flags.FLAGS.set),
@@ -91,15 +115,17 @@ def run(name: str, argument: str, seed: int) -> dict[str, Any]:
     command.append(f'--config.init_from.path={runs / STARTS[name]}_seed{seed}')
   if not flags.FLAGS.collect:
     subprocess.run(command, cwd=ROOT, env=os.environ, check=True)
+  workdir = ROOT / workdir
   info, lines = workdirs.read_run(workdir), logs.read(workdir)
   if info['status'] != 'complete':
     raise ConfigError(f'{workdir}: this run is {info["status"]}, not complete')
   final = [r for r in lines if r['split'] != 'train' and r['step'] == info['step']]
   metrics = {f'{r["split"]}/{k}': v for r in final for k, v in r.items() if isinstance(v, float)}
   if name in JUDGED:
-    classifier = pathlib.Path(flags.FLAGS.runs) / JUDGED[name]
-    seen = evaluate.judge(workdir, classifier, 1000)
+    seen = evaluate.judge(workdir, ROOT / runs / JUDGED[name], 1000)
     metrics |= {f'judge/{k}': v for k, v in judged(seen).items()}
+  if workdir.name == shown(name):
+    keep(workdir)
   return {
     'experiment': name,
     'argument': argument,
@@ -144,12 +170,18 @@ def link(name: str) -> str:
   return f'[`{file}.py{":" if stage else ""}{stage}`](experiments/{file}.py)'
 
 
-def rows_of(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
-  """The lines of one experiment, one a metric; none of one that was not recorded."""
-  rows = [r for r in records if r['experiment'] == name]
-  if not rows:
-    return []
-  arguments, lines = EXPERIMENTS[name], []
+class Measured(NamedTuple):
+  """What the recorded runs of an experiment say of one metric, as a reader sees it; `mean` and `each` are of seeds."""
+
+  metric: str
+  mean: str
+  each: str
+  compared: str
+
+
+def measured(name: str, rows: Sequence[dict[str, Any]]) -> list[Measured]:
+  """Each metric of an experiment which its config expects, or its judge gives, from its records."""
+  arguments, found = EXPERIMENTS[name], []
   experiment = configs.load(str(ROOT / file_of(name, arguments[0])))
   for metric in [*experiment.expect, *(m for m in rows[0]['metrics'] if m.startswith('judge/'))]:
     seeds = [
@@ -160,12 +192,19 @@ def rows_of(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
     folds = f', mean of {len(arguments)} folds' if len(arguments) > 1 else ''
     each = ', '.join(f'{s:.{digits}f}' for s in seeds)
     compared = '; '.join(f'{method} {value}' for method, value in experiment.baselines.get(metric, {}).items())
-    seconds = statistics.median(r['seconds'] for r in rows)
-    lines.append(
-      f'| {link(name)} | {rows[0]["parameters"]:,} | {metric}{folds} | {statistics.mean(seeds):.{digits}f} | {each} '
-      f'| {compared} | {seconds:.0f} s | {rows[0]["machine"]} |'
-    )
-  return lines
+    found.append(Measured(f'{metric}{folds}', f'{statistics.mean(seeds):.{digits}f}', each, compared))
+  return found
+
+
+def rows_of(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
+  """The lines of one experiment, one a metric; none of one that was not recorded."""
+  rows = [r for r in records if r['experiment'] == name]
+  seconds = statistics.median(r['seconds'] for r in rows) if rows else 0
+  return [
+    f'| {link(name)} | {rows[0]["parameters"]:,} | {m.metric} | {m.mean} | {m.each} | {m.compared} | {seconds:.0f} s '
+    f'| {rows[0]["machine"]} |'
+    for m in (measured(name, rows) if rows else ())
+  ]
 
 
 def write_table(records: Sequence[dict[str, Any]]) -> None:

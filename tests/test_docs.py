@@ -9,13 +9,12 @@ import importlib
 import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterable
 
 from small import ROOT
 
 from dl.commands import cli
-from dl.config import Experiment, build, config, load, resolve
+from dl.config import Experiment, build, load
 from dl.errors import ConfigError
 from dl.tasks.lm import LanguageModel
 from dl.training import assemble
@@ -118,21 +117,3 @@ def test_the_config_of_its_page_is_one(tmp_path):
   (code,) = re.findall(r'```python\n(from dl.config import config\n.*?)```', text(ROOT / 'docs' / 'config.md'), re.S)
   (tmp_path / 'mine.py').write_text(code)
   assert assemble.assemble(load(str(tmp_path / 'mine.py'))).total_steps == 20 * 1437 // 64
-
-
-def test_the_data_and_the_model_of_ones_own_are_parts(tmp_path, monkeypatch):
-  monkeypatch.syspath_prepend(tmp_path)
-  (tmp_path / 'my_lab').mkdir()
-  keys = {}
-  own = r'```python\n# my_lab/(\w+)\.py +(\w+)=(dict\([^\n]*\))\n(.*?)```'
-  pages = ''.join(text(ROOT / 'docs' / 'tutorials' / name) for name in ('data.md', 'model.md'))
-  for name, key, spec, code in re.findall(own, pages, re.S):
-    (tmp_path / 'my_lab' / f'{name}.py').write_text(code)
-    keys[key] = eval(spec)
-  optim = {'adam': {'name': 'adam', 'learning_rate': 1e-3}}
-  experiment = config(**keys, task={'name': 'classify.Classify'}, optim=optim, train_for=2)
-  parts = assemble.assemble(resolve(experiment))
-  assert parts.batch['features'].shape == (32, 64)
-  assert parts.state.params['model']['Dense_0']['kernel'].shape == (64, 512)
-  for name in {name for name in sys.modules if name.startswith('my_lab')}:
-    del sys.modules[name]

@@ -1,10 +1,16 @@
-"""What README.md and docs/architecture.md tell a reader to do: files, written in an empty folder, and commands, run."""
+"""What README.md and the pages of docs/ tell a reader to do, done in an empty folder, in the order of the page.
+
+A block of `python` whose first line is a file's name is written, another one is executed; commands are in a block of
+`bash`, and trainings are short. A block of `sh` needs what a test has not, a download say.
+"""
 
 import json
+import os
 import pathlib
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 
 import faces
@@ -16,57 +22,52 @@ import dl
 from benchmarks import record
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-def sections(page, level):
-  """Title -> text of the parts of a page."""
-  return dict(re.findall(rf'^{level} (.+?)\n(.*?)(?=^##|\Z)', page, re.S | re.M))
-
-
-README = sections((ROOT / 'README.md').read_text(), '##')
-HOW_TO_ADD = sections((ROOT / 'docs' / 'architecture.md').read_text().partition('## How to add')[2], '###')
-SECTIONS = README | HOW_TO_ADD
 SHORT = ['--config.train_for=4', '--config.eval_every=4', '--config.log_every=4', '--noprogress']
 
 
-def blocks(section, language):
-  return re.findall(rf'^```{language}\n(.*?)^```', SECTIONS[section], re.S | re.M)
+def page(name):
+  return (ROOT / name).read_text()
+
+
+def sections(text):
+  """Title -> text of the parts of a page."""
+  return dict(re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', text, re.S | re.M))
+
+
+README = sections(page('README.md'))
+TUTORIALS = sorted((ROOT / 'docs' / 'tutorials').glob('*.md'))
+
+
+def blocks(text):
+  """(language, code) of each block."""
+  return re.findall(r'^```(\w+)\n(.*?)^```', text, re.S | re.M)
+
+
+def commands(code):
+  return code.replace('\\\n', ' ').replace('experiments/', f'{ROOT}/experiments/').splitlines()
 
 
 @pytest.fixture
 def follow(tmp_path, monkeypatch):
-  """A function which does what a section says in one folder, empty at first: (files written by hand, work directory).
-
-  Files, then commands, then the code which is of no file.
-  """
+  """A function which does what a text says, in one folder, empty at first: the files that it wrote by hand."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, 'path', [str(tmp_path), *sys.path])  # as `python -m` does, for the current folder
+  monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(tmp_path), str(ROOT)]))
   before = set(sys.modules)
 
-  def done(section):
-    code = {code: re.match(r'# (\S+\.py)\n', code) for code in blocks(section, 'python')}
-    files = {file[1]: text for text, file in code.items() if file}
-    for name, text in files.items():
-      pathlib.Path(name).parent.mkdir(exist_ok=True)
-      pathlib.Path(name).write_text(text)
-    (commands,) = blocks(section, 'bash')
-    commands = commands.replace('\\\n', ' ').replace('experiments/', f'{ROOT}/experiments/')
-    workdirs = []
-    for command in commands.splitlines():
-      python, *arguments = shlex.split(command)
-      assert python == 'python'
-      if arguments[0] in files:
-        runpy.run_path(arguments[0])
-        continue
-      m, module, *arguments = arguments
-      assert m == '-m'
-      with pytest.raises(SystemExit) as e:
-        faces.run(module, *arguments, *(SHORT if module == 'dl.train' else ()))
-      assert e.value.code in (0, None)
-      workdirs += [a.partition('=')[2] for a in arguments if a.startswith('--workdir=')]
-    for text in (text for text, file in code.items() if not file):
-      exec(text, {})
-    return list(files), tmp_path / workdirs[-1]
+  def done(text, *flags):
+    files = []
+    for language, code in blocks(text):
+      if language == 'bash':
+        for command in commands(code):
+          run(command, files, flags)
+      elif language == 'python' and (file := re.match(r'# (\S+\.py)\n', code)):
+        files.append(file[1])
+        pathlib.Path(file[1]).parent.mkdir(exist_ok=True)
+        pathlib.Path(file[1]).write_text(code)
+      elif language == 'python':
+        exec(code, {})
+    return files
 
   yield done
   for name in set(sys.modules) - before:
@@ -74,16 +75,40 @@ def follow(tmp_path, monkeypatch):
       del sys.modules[name]
 
 
+def run(command, files, flags):
+  """One line of a shell: a file of the page, or `python -m`; where it makes devices, in a process of its own."""
+  words = shlex.split(command)
+  variables = dict(word.split('=', 1) for word in words[: words.index('python')])
+  arguments = words[len(variables) + 1 :]
+  if variables or arguments[1] == 'dl.plan':
+    short = flags if arguments[1] == 'dl.train' else ()
+    subprocess.run([sys.executable, *arguments, *short], env=os.environ | variables, check=True)
+    return
+  if arguments[0] in files:
+    runpy.run_path(arguments[0])
+    return
+  m, module, *arguments = arguments
+  assert m == '-m'
+  with pytest.raises(SystemExit) as e:
+    faces.run(module, *arguments, *(flags if module in ('dl.train', 'dl.sweep') else ()))
+  assert e.value.code in (0, None)
+
+
 def last(workdir, split):
-  lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+  lines = map(json.loads, (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines())
   return [line for line in lines if line['split'] == split][-1]
 
 
-@pytest.mark.parametrize('section', HOW_TO_ADD)
-def test_a_part_is_added_in_few_lines(section):
-  for language in ('python', 'bash'):
-    for code in blocks(section, language):
-      assert len(code.splitlines()) < 30 and max(map(len, code.splitlines())) <= 120
+def read(name):
+  return pathlib.Path(name).read_text()
+
+
+def test_a_part_is_added_in_few_lines():
+  """Each block of the pages is one that a reader takes in at a glance, and copies whole."""
+  for path in TUTORIALS:
+    for language, code in blocks(path.read_text()):
+      lines = code.splitlines()
+      assert language in ('python', 'bash', 'sh', 'text') and len(lines) <= 36 and max(map(len, lines)) <= 120, code
 
 
 def test_every_snippet_of_the_readme_runs():
@@ -96,7 +121,7 @@ def test_every_snippet_of_the_readme_runs():
 
 
 def test_the_readme_is_short_and_its_tables_are_of_the_recorded_runs():
-  text = (ROOT / 'README.md').read_text()
+  text = page('README.md')
   assert (
     record.table(json.loads(record.RESULTS.read_text())) == text.split(record.BEGIN)[1].split(record.END)[0].strip()
   )
@@ -105,44 +130,73 @@ def test_the_readme_is_short_and_its_tables_are_of_the_recorded_runs():
 
 def test_the_first_hour(follow, capsys):
   """The README from its first config to a task of one's own, whole."""
-  files, _ = follow('An experiment of your own')
+  files = follow(README['An experiment of your own'], *SHORT)
   assert files == ['photos.py', 'mine.py'] and len(list(pathlib.Path('photos').rglob('*.png'))) == 1797
-  assert last(pathlib.Path('runs/lenet'), 'test')['accuracy'] >= 0 and pathlib.Path('both.html').stat().st_size > 1000
-  predictions = pathlib.Path('predictions.csv').read_text().splitlines()
+  assert last('runs/lenet', 'test')['accuracy'] >= 0 and len(read('both.html')) > 1000
+  predictions = read('predictions.csv').splitlines()
   assert len(predictions) == 184 and 'digit 3' in predictions[0] + predictions[1]
-  files, workdir = follow('A learning problem of your own')
-  assert files == ['my_lab/autoencoder.py'] and 0 < last(workdir, 'test')['loss'] < 1
+  files = follow(README['A learning problem of your own'], *SHORT)
+  assert files == ['my_lab/autoencoder.py'] and 0 < last('runs/autoencoder', 'test')['loss'] < 1
   assert capsys.readouterr().out.splitlines()[-1] == '(1, 32, 32, 1)'
 
 
-def test_a_model_is_one_file(follow):
-  files, workdir = follow('A model')
-  assert files == ['my_lab/nets.py'] and last(workdir, 'test')['loss'] > 0
-  task, state = dl.load(workdir)
+def test_data_of_ones_own(follow):
+  follow(page('docs/tutorials/data.md'), *SHORT)
+  assert last('runs/wine', 'test')['accuracy'] >= 0 and len(read('predictions.csv').splitlines()) == 179
+  assert last('runs/waves', 'test')['accuracy'] >= 0
+  recorded = json.loads(read('runs/tones/run.json'))['data']
+  assert recorded['batch']['wave'] == [[8, 32], 'int32']
+  task, _ = dl.load('runs/tones')
+  assert 0 < task.info.fact('loudest') <= 20_000 and task.info.kind('wave').name == 'my_lab.tones.WAVE'
+
+
+def test_a_model_and_a_loss_of_ones_own(follow):
+  files = follow(page('docs/tutorials/model.md'), *SHORT)
+  assert files == ['my_lab/nets.py', 'my_lab/losses.py'] and last('runs/wide', 'test')['loss'] > 0
+  assert last('runs/margin', 'test')['loss'] > 0
+  task, state = dl.load('runs/wide')
   assert state.params['model']['wide']['kernel'].shape == (64, 32)
   assert task.predict(state, np.zeros((2, 8, 8, 1), np.float32), jax.random.key(0))['label'].shape == (2,)
 
 
-def test_a_task_is_one_file(follow):
-  files, workdir = follow('A task')
-  assert files == ['my_lab/denoise.py'] and last(workdir, 'test')['loss'] > 0
-  task, state = dl.load(workdir)
+def test_a_task_of_ones_own(follow):
+  assert follow(page('docs/tutorials/task.md'), *SHORT) == ['my_lab/denoise.py']
+  assert last('runs/denoise', 'test')['loss'] > 0
+  task, state = dl.load('runs/denoise')
   assert type(task).__name__ == 'Denoise' and task.noise == 0.2
   images = np.ones((2, 8, 8, 1), np.float32)
   assert task.predict(state, images, jax.random.key(0))['image'].shape == images.shape
 
 
-def test_a_source_with_a_kind_of_data_is_one_file(follow):
-  files, workdir = follow('A source, and a kind of data')
-  assert files == ['my_lab/waves.py'] and last(workdir, 'test')['accuracy'] >= 0
-  recorded = json.loads((workdir / 'run.json').read_text())['data']
-  assert recorded['batch']['wave'] == [[8, 32], 'int32']
-  task, _ = dl.load(workdir)
-  assert 0 < task.info.fact('loudest') <= 20_000 and task.info.kind('wave').name == 'my_lab.waves.WAVE'
+def test_an_evaluator_of_ones_own(follow, capsys):
+  assert follow(page('docs/tutorials/evaluator.md'), *SHORT) == ['my_lab/attacks.py']
+  attacked, later = last('runs/attacked', 'attacked'), json.loads(capsys.readouterr().out.splitlines()[-1])
+  assert later['split'] == 'attacked'
+  assert later['loss'] > attacked['loss'] > last('runs/attacked', 'test')['loss']
 
 
-def test_an_evaluator_is_one_file(follow, capsys):
-  files, workdir = follow('An evaluator')
-  attacked, later = last(workdir, 'attacked'), json.loads(capsys.readouterr().out.splitlines()[-1])
-  assert files == ['my_lab/attacks.py'] and later['split'] == 'attacked'
-  assert later['loss'] > attacked['loss'] > last(workdir, 'test')['loss']
+@pytest.mark.thorough
+def test_fine_tuning(follow):
+  """With trainings of their own length: what the page says of their end."""
+  follow(page('docs/tutorials/finetune.md'), '--noprogress')
+  tuned, scratch = (last(f'runs/{name}', 'test')['accuracy'] for name in ('tuned', 'scratch'))
+  assert tuned > 0.9 > 0.87 > scratch
+
+
+@pytest.mark.thorough
+def test_many_devices(follow):
+  follow(page('docs/tutorials/devices.md'), *SHORT)
+  assert json.loads(read('runs/split/run.json'))['devices']['count'] == 8
+
+
+@pytest.mark.thorough
+def test_a_sweep(follow):
+  follow(page('docs/tutorials/sweeps.md'), *SHORT[:3])
+  assert len(read('runs/rates/sweep.csv').splitlines()) >= 5
+
+
+@pytest.mark.thorough
+def test_what_is_done_with_runs(follow, capsys):
+  text = sections(page('docs/runs.md'))['Use a checkpoint']
+  follow(re.sub(r'^python.*stdlib_gpt.*\n', '', text, flags=re.M), *SHORT)  # a minute; texts have a test of their own
+  assert pathlib.Path('samples.png').exists() and capsys.readouterr().out.strip()

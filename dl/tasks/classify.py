@@ -30,7 +30,7 @@ class Classify(Supervised):
   The model gives a logit a class. For two classes it may give a single one, that of class 1, with the criterion
   'binary' or 'binary_focal'.
 
-  Metrics: loss (with smoothing and weights, as trained), accuracy, and top_<k>_accuracy for each of `top_k`;
+  Metrics: loss (with smoothing and weights, as trained), accuracy, and `top_<k>_accuracy` for each of `top_k`;
   evaluations add class_accuracy, one number a class.
 
   Attributes:

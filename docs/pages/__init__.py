@@ -1,0 +1,1 @@
+"""Pages of the site that are made from the code and the records; `docs/hooks.py` hands them to mkdocs."""

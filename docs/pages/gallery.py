@@ -1,0 +1,75 @@
+"""The gallery: what was recorded of each experiment, and the report of one run of it, where its files are at hand."""
+
+import ast
+import itertools
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import record
+from dl.report import page as report_page
+from dl.report import runs
+
+PAGE = 'gallery/index.md'
+INTRO = """---
+hide: [toc]
+---
+
+# Experiments
+
+What `python -m benchmarks.record` measured, from [`experiments/results.json`](../../experiments/results.json): the mean
+of the seeds and the value of each. A report is that of one run of seed 0, whose page says when and on what it ran; on
+another machine, or with a later commit, its last digits may differ from those of the record.
+"""
+
+
+def page() -> str:
+  """All experiments as Markdown, a part a family, a card an experiment."""
+  records = json.loads(record.RESULTS.read_text(encoding='utf-8'))
+  parts = [INTRO]
+  for family, names in itertools.groupby(record.EXPERIMENTS, lambda name: name.partition('/')[0]):
+    cards = ''.join(_card(name, [r for r in records if r['experiment'] == name]) for name in names)
+    parts.append(f'## {family}\n\n<div class="grid" markdown>\n\n{cards}</div>\n')
+  return '\n'.join(parts)
+
+
+def reports() -> dict[str, str]:
+  """Address -> the page of a run, made by the code of today."""
+  return {_report(name): report_page.render(runs.load([record.GALLERY / record.shown(name)])) for name in _kept()}
+
+
+def _kept() -> list[str]:
+  return [name for name in record.EXPERIMENTS if (record.GALLERY / record.shown(name)).is_dir()]
+
+
+def _report(name: str) -> str:
+  return f'gallery/{record.shown(name)}.html'
+
+
+def _card(name: str, rows: Sequence[dict[str, Any]]) -> str:
+  file = name.partition(':')[0]
+  title, config = name.partition('/')[2], f'../../experiments/{file}.py'
+  lines = [f'### [{title}]({config})', _subject(file)]
+  for m in record.measured(name, rows) if rows else ():
+    compared = f'; {m.compared}' if m.compared else ''
+    lines.append(f'**{m.mean}** {m.metric} ({m.each}{compared})')
+  if rows:
+    seconds = statistics.median(r['seconds'] for r in rows)
+    lines.append(f'{rows[0]["parameters"]:,} parameters, {seconds:.0f} s on {rows[0]["machine"]}, {rows[0]["date"]}')
+  else:
+    lines.append('Not yet run.')
+  if name in _kept():
+    run, report = record.shown(name), _report(name).removeprefix('gallery/')
+    pictures = sorted((record.GALLERY / run / 'artifacts').glob('*.png'))
+    shown = (
+      f'![{pictures[0].stem.partition("_")[2]} of {title}](runs/{run}/artifacts/{pictures[0].name})' if pictures else ''
+    )
+    lines += [f'<a href="{report}">{shown}Its report</a>']
+  return '<div class="card" markdown>\n\n' + '\n\n'.join(lines) + '\n\n</div>\n\n'
+
+
+def _subject(file: str) -> str:
+  """The first paragraph of a config's docstring."""
+  doc = ast.get_docstring(ast.parse((record.ROOT / 'experiments' / f'{file}.py').read_text(encoding='utf-8')))
+  return ' '.join(doc.partition('\n\n')[0].split())

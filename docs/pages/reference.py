@@ -1,0 +1,56 @@
+"""The reference: a page a package of dl, with what its modules and their docstrings say."""
+
+import pkgutil
+
+import dl
+from pages import commands
+
+_PACKAGES = {
+  'contract': 'what task, model, data and loop agree on',
+  'config': 'an experiment as plain data',
+  'tasks': 'a file a problem',
+  'models': 'a file an architecture',
+  'nn': 'layers that models share',
+  'losses': 'functions of outputs and targets',
+  'optim': 'optimizer chains from data',
+  'data': 'the batch of a step',
+  'data.sources': 'where examples come from',
+  'data.augment': 'random changes of a batch',
+  'data.tokenizers': 'texts as numbers',
+  'envs': 'environments of agents',
+  'decoding': 'texts from a model',
+  'evaluators': 'second opinions on a state',
+  'parallel': 'devices and processes',
+  'store': 'what a run leaves on disk',
+  'training': 'one run, from config to result',
+  'planning': 'what a run would take',
+  'sweeps': 'many runs',
+  'report': 'pages from stored runs',
+  'show': 'arrays and numbers for people',
+}
+"""Package -> what it is, in the order in which a reader meets them."""
+
+PAGES = {commands.PAGE: 'Commands', 'reference/dl.md': 'dl'}
+PAGES |= {f'reference/{name}.md': f'dl.{name}' for name in _PACKAGES}
+"""Page -> its name."""
+
+
+def modules(package: str) -> list[str]:
+  """The modules right inside of a package."""
+  folder = [f'{dl.__path__[0]}/{package.removeprefix("dl.").replace(".", "/")}']
+  return [f'{package}.{m.name}' for m in pkgutil.iter_modules(folder) if not m.ispkg]
+
+
+def page(path: str) -> str:
+  """Markdown in which mkdocstrings reads a package and its modules; of commands, what --help says."""
+  if path == commands.PAGE:
+    return commands.page()
+  package = PAGES[path]
+  if package == 'dl':
+    return '# dl\n\n' + _read('dl', 'dl.errors')
+  return f'# {package}: {_PACKAGES[package[3:]]}\n\n' + _read(package, *modules(package))
+
+
+def _read(package: str, *modules: str) -> str:
+  here = f'::: {package}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}\n'
+  return '\n'.join([here, *(f'::: {module}\n' for module in modules)])

@@ -1,0 +1,120 @@
+"""The site of docs/: it is built without a warning, asks no server for anything, and its lists are of the code."""
+
+import html.parser
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from pages import commands, links, lists, reference
+
+from dl.config import build
+
+ROOT = pathlib.Path(__file__).parents[1]
+LOADS = {
+  'script': 'src',
+  'img': 'src',
+  'iframe': 'src',
+  'source': 'src',
+  'video': 'src',
+  'object': 'data',
+  'use': 'href',
+}
+LOADED_LINKS = {'stylesheet', 'icon', 'preload', 'prefetch', 'preconnect', 'dns-prefetch', 'modulepreload', 'manifest'}
+
+
+class Loads(html.parser.HTMLParser):
+  """Collects the addresses that a page loads by itself, before anything is clicked."""
+
+  def __init__(self, page):
+    super().__init__()
+    self.found = re.findall(r'url\(\s*["\']?([^"\')]+)|@import\s+["\']([^"\']+)', page)
+    self.found = [a or b for a, b in self.found]
+    self.feed(page)
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    if tag == 'link' and LOADED_LINKS.intersection((attrs.get('rel') or '').split()):
+      self.found.append(attrs.get('href', ''))
+    self.found += [attrs[name] for name in (LOADS.get(tag),) if attrs.get(name)]
+
+
+def elsewhere(addresses):
+  return [a for a in addresses if re.match(r'(\w+:)?//', a)]
+
+
+def test_a_load_from_elsewhere_is_found():
+  page = '<link rel="stylesheet" href="//x.org/a.css"><a href="https://x.org"></a><script src="https://x.org/b.js">'
+  page += '</script><style>@import "https://x.org/c.css"; a { background: url(http://x.org/d.png) }</style>'
+  assert len(elsewhere(Loads(page).found)) == 4
+  assert not elsewhere(Loads('<img src="a.png"><script src="../b.js"></script><a href="https://x.org">').found)
+
+
+@pytest.mark.thorough
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+  if importlib.util.find_spec('mkdocs') is None:
+    pytest.skip("needs mkdocs: pip install -e '.[docs]'")
+  command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', f'--site-dir={tmp_path}']
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'NO_MKDOCS_2_WARNING': '1'}
+  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  pages = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob('*.html')}
+  styles = [path.read_text() for path in tmp_path.rglob('*.css')]
+  assert len(pages) > 60 and styles
+  for name, text in pages.items():
+    assert not elsewhere(Loads(text).found), name
+    assert 'class="mermaid"' not in text, f'{name}: the theme would load a script for it'
+  assert not elsewhere(a for text in styles for a in Loads(f'<style>{text}</style>').found)
+  assert 'id="dl.contract.task.Task"' in pages['reference/contract.html']
+  assert 'get_config' in pages['source/experiments/vision/digits_lenet.py.html']
+  assert {'gallery/digits_lenet_seed0.html', 'lists/models.html', 'tutorials/finetune.html'} <= set(pages)
+
+
+def test_the_lists_are_whole():
+  """What a package offers to configs stands in a list, but for what others are made of."""
+  left_out = {
+    'dl.models': {'Block', 'AuxHead', 'SqueezeExcitation', 'MBConv', 'FusedMBConv', 'InceptionModule'},
+    'dl.tasks': {'Network', 'Supervised', 'Rollout'},
+    'dl.data.augment': {'affine', 'make', 'shift'},
+    'dl.data.transforms': {'make'},
+  }
+  pages = {path: lists.page(path) for path in lists.PAGES}
+  everything = '\n'.join(pages.values())
+  for package in {each.package for each in lists.LISTS.values()}:
+    missing = {n.rpartition('.')[2] for n in build.known_names(package) if f'[`{n}`]' not in everything}
+    assert missing == left_out.get(package, set()), package
+  assert '`smoothing=0.0`' not in pages['lists/models.md'] and '`label_smoothing=0.0`' in pages['lists/tasks.md']
+  assert '`params_ema`' in pages['lists/stages.md'] and '`inverse_time_decay`' not in pages['lists/stages.md']
+
+
+def test_the_reference_has_every_package_and_command():
+  here = {p.relative_to(ROOT).parent for p in (ROOT / 'dl').rglob('*.py') if p.name != '__init__.py'}
+  named = {name for name in reference.PAGES.values() if name.startswith('dl')}
+  packages = {str(path).replace('/', '.') for path in here}
+  assert packages - named == {'dl.commands', 'dl.commands.faces'}
+  assert {path.stem for path in (ROOT / 'dl' / 'commands').glob('*.py')} - {*commands.NAMES} == {
+    '__init__', 'cli', 'compilation',
+  }  # fmt: skip
+  assert '`--workdir`' in commands.page() and '`--slurm`' in commands.page()
+
+
+def test_links_to_the_repository_stay_in_the_site():
+  text = (
+    '[a](../../dl/tasks/gan.py) [b](../../dl/losses) [c](../scaling.md#x) [d](https://x.org/y) [e](../../README.md)'
+  )
+  moved = links.inside(text, 'tutorials/task.md', lists.FOLDERS)
+  assert re.findall(r'\((.*?)\)', moved) == [
+    '../source/dl/tasks/gan.py.md', '../lists/losses.md', '../scaling.md#x', 'https://x.org/y', '../index.md',
+  ]  # fmt: skip
+  assert links.outside(text, 'tutorials/task.md') == {'dl/tasks/gan.py'}
+
+
+def test_a_notebook_is_shown_with_what_came_out():
+  cell = {'cell_type': 'code', 'source': ['1 + 1'], 'outputs': [{'data': {'text/plain': ['2']}}]}
+  cell['outputs'] += [{'data': {'image/png': 'aGk=\n', 'text/plain': ['<Figure>']}}, {'text': ['printed\n']}]
+  shown = links.notebook({'cells': [{'cell_type': 'markdown', 'source': ['# Title']}, cell]})
+  assert '# Title' in shown and '1 + 1' in shown and '\n2\n' in shown and 'printed' in shown
+  assert 'base64,aGk="' in shown and 'Figure' not in shown
