@@ -80,8 +80,8 @@ def run(command, files, flags):
   words = shlex.split(command)
   variables = dict(word.split('=', 1) for word in words[: words.index('python')])
   arguments = words[len(variables) + 1 :]
-  if variables or arguments[1] == 'dl.plan':
-    short = flags if arguments[1] == 'dl.train' else ()
+  if variables or 'dl.plan' in arguments:
+    short = flags if 'dl.train' in arguments else ()
     subprocess.run([sys.executable, *arguments, *short], env=os.environ | variables, check=True)
     return
   if arguments[0] in files:
