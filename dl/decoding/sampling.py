@@ -6,37 +6,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 
+from dl.decoding.choice import Choice
 from dl.decoding.decoder import Decoder
 
 
-def choose(
-  logits: Float[Array, 'b v'], key: Key[Array, ''], temperature: Float[Array, ''], top_k: int | None
-) -> Int[Array, ' b']:
-  """One token a row: the likeliest at temperature 0, else a draw from softmax(logits / temperature)."""
-  best = jnp.argmax(logits, -1).astype(jnp.int32)
-  if top_k is not None:
-    least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
-    logits = jnp.where(logits < least, -jnp.inf, logits)
-  drawn = jax.random.categorical(key, logits / jnp.maximum(temperature, 1e-6)).astype(jnp.int32)
-  return jnp.where(temperature > 0, drawn, best)
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'length', 'top_k', 'vocab_size'))
+@functools.partial(jax.jit, static_argnames=('model', 'length', 'vocab_size', 'stop'))
 def generate(
   model: Decoder,
   variables: PyTree,
   prompt: Int[Array, 'b p'],
   key: Key[Array, ''],
-  temperature: float = 1.0,
+  choice: Choice | float = 1.0,
   given: Mapping[str, Any] | None = None,
   *,
   length: int,
-  top_k: int | None = None,
   vocab_size: int | None = None,
+  stop: tuple[int, ...] = (),
 ) -> Int[Array, 'b length']:
-  """Continues prompts by `length` tokens; compiled once for each model, shape, length and `top_k`.
+  """Continues prompts by `length` tokens; compiled once for each model, shape, length and `choice.top_k`.
 
   When the model's context is full, its second half is read again as the first half of a new one, so a text can be of
   any length and each token is predicted from half a context or more.
@@ -46,25 +35,32 @@ def generate(
     variables: the model's variables.
     prompt: one token or more a row; the last `model.length` count.
     key: random key.
-    temperature: softmax temperature; 0 takes the likeliest token.
+    choice: how each token is chosen; a number is its temperature.
     given: what `model.prefill` takes besides; None for nothing.
     length: tokens to add.
-    top_k: draw among the k likeliest tokens alone.
     vocab_size: ids from here on are never drawn (a model may have more than the data).
+    stop: tokens that end a text; those after the first of them are -1.
   """
-  temperature = jnp.asarray(temperature, jnp.float32)
+  choice = choice if isinstance(choice, Choice) else Choice(choice)
   context = model.length or prompt.shape[1] + length
-  prompt = prompt[:, -context:]
+  whole, prompt = prompt, prompt[:, -context:]
   batch, begin = prompt.shape
   read = functools.partial(model.prefill, variables, **(given or {}))
   logits, cache = read(prompt)
   tokens = jnp.concatenate([prompt, jnp.zeros((batch, length), prompt.dtype)], axis=1)
+  seen, rows = None, jnp.arange(batch)
+  if choice.repetition_penalty is not None:
+    seen = jnp.zeros(logits[:, :vocab_size].shape, bool).at[rows[:, None], whole].set(True)
+  ended = jnp.zeros(batch, bool)
 
   def step(carry, i):
-    cache, held, logits, tokens = carry
+    cache, held, logits, tokens, seen, ended = carry
     at = begin + i
-    token = choose(logits[:, :vocab_size], jax.random.fold_in(key, i), temperature, top_k)
+    token = choice(logits[:, :vocab_size], jax.random.fold_in(key, i), seen)
     tokens = jax.lax.dynamic_update_slice(tokens, token[:, None].astype(tokens.dtype), (0, at))
+    shown, ended = jnp.where(ended, -1, token), ended | jnp.isin(token, jnp.asarray(stop, jnp.int32))
+    if seen is not None:
+      seen = seen.at[rows, token].set(True)
 
     def read_again(_):
       recent = jax.lax.dynamic_slice(tokens, (0, at - context // 2), (batch, context // 2))
@@ -73,8 +69,7 @@ def generate(
     if begin + length > context:
       cache, held = jax.lax.cond(held == context, read_again, lambda kept: kept, (cache, held))
     logits, cache = model.step(variables, cache, token)
-    return (cache, held + 1, logits, tokens), None
+    return (cache, held + 1, logits, tokens, seen, ended), shown
 
-  carry = cache, jnp.int32(begin), logits, tokens
-  (*_, tokens), _ = jax.lax.scan(step, carry, jnp.arange(length))
-  return tokens[:, begin:]
+  carry = cache, jnp.int32(begin), logits, tokens, seen, ended
+  return jax.lax.scan(step, carry, jnp.arange(length))[1].T.astype(prompt.dtype)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dl.config.bounds import NotNegative, Size
+from dl.config.bounds import NotNegative, Positive, PositiveShare, Size
 from dl.config.build import check_bounds
 from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
+from dl.decoding.choice import Choice
 from dl.decoding.decoder import Decoder
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
@@ -131,6 +132,10 @@ class LanguageModel(Network):
     length: Size = 256,
     temperature: NotNegative = 1.0,
     top_k: Size | None = None,
+    top_p: PositiveShare | None = None,
+    min_p: PositiveShare | None = None,
+    repetition_penalty: Positive | None = None,
+    stop: str = '',
   ) -> list[str]:
     """`count` texts which begin with the prompt and go on for `length` tokens, of a model which is a `Decoder`.
 
@@ -142,6 +147,10 @@ class LanguageModel(Network):
       length: tokens to add.
       temperature: softmax temperature; 0 takes the likeliest token each time.
       top_k: draw among the k likeliest tokens alone.
+      top_p: draw among the fewest tokens whose probabilities add to this (arXiv 1904.09751).
+      min_p: draw among tokens of at least this share of the largest probability (arXiv 2407.01082).
+      repetition_penalty: above 1, tokens that stand in the text already are less likely (arXiv 1909.05858).
+      stop: a text ends after this.
 
     Raises:
       ConfigError: a prompt which the vocabulary does not have, an option out of range, or a model without the methods
@@ -150,15 +159,28 @@ class LanguageModel(Network):
     if not isinstance(self.model, Decoder):
       name = type(self.model).__name__
       raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
-    check_bounds(self.sample, dict(length=length, temperature=temperature, top_k=top_k), 'sample')
+    filters = dict(top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty)
+    check_bounds(self.sample, dict(length=length, temperature=temperature, **filters), 'sample')
     tokens = encode(prompt, self.info, 'prompt') if prompt else [beginning(self.info)]
     start = jnp.tile(jnp.asarray(tokens, jnp.int32), (count, 1))
     variables = {'params': state.params['model'], **state.extra['model']}
-    new = generate(
-      self.model, variables, start, key, temperature, length=length, top_k=top_k, vocab_size=self.info.vocab_size
+    new = np.asarray(
+      generate(
+        self.model,
+        variables,
+        start,
+        key,
+        Choice(temperature, **filters),
+        length=length,
+        vocab_size=self.info.vocab_size,
+      )
     )
     prefix = np.asarray(start)[:, : len(tokens) if prompt else 0]
-    return [decode(row, self.info) for row in np.concatenate([prefix, np.asarray(new)], axis=1)]
+    texts = [decode(row, self.info) for row in np.concatenate([prefix, new], axis=1)]
+    if not stop:
+      return texts
+    begin = len(decode(prefix[0], self.info))
+    return [text[: at + len(stop)] if (at := text.find(stop, begin)) >= 0 else text for text in texts]
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """Samples, of a model which is a `Decoder`; nothing of another one, which can be trained all the same."""

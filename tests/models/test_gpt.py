@@ -10,7 +10,8 @@ import pytest
 import reference
 
 from dl import config
-from dl.decoding.sampling import choose, generate
+from dl.decoding.choice import Choice
+from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
 from dl.training import start
@@ -270,7 +271,7 @@ def test_generation_follows_the_distribution():
   drawn = generate(model, variables, prompt, jax.random.key(0), 2.0, length=1)[:, 0]
   frequency = np.bincount(drawn, minlength=31) / 4000
   assert np.abs(frequency - p).max() < 0.03
-  few = generate(model, variables, prompt, jax.random.key(0), 2.0, length=1, top_k=3, vocab_size=20)
+  few = generate(model, variables, prompt, jax.random.key(0), Choice(2.0, top_k=3), length=1, vocab_size=20)
   assert set(np.unique(few)) == set(np.argsort(p[:20])[-3:].tolist())
 
 
@@ -281,11 +282,6 @@ def test_generation_compiles_once():
     prompt = jnp.full((1, 2), seed)
     generate(GPT(**TINY), variables, prompt, jax.random.key(seed), 0.1 * seed, length=7)
   assert generate._cache_size() == before + 1
-
-
-def test_choose_at_temperature_zero_takes_the_best():
-  logits = jnp.array([[0.0, 3.0, 1.0], [9.0, 3.0, 1.0]])
-  assert choose(logits, jax.random.key(0), jnp.float32(0), None).tolist() == [1, 0]
 
 
 def test_bfloat16_and_dropout():

@@ -130,9 +130,16 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   assert set(evaluate(task, state, [batch])) == {'loss', 'perplexity', 'accuracy'}
   (text,) = task.sample(state, KEY, 1, length=12)
   assert len(text.split()) == 12 and set(text.split()) <= {'the', 'cat', 'sat'}
+  for text in task.sample(state, KEY, 8, prompt='cat sat', length=12, stop='sat', top_p=0.9, min_p=0.01):
+    assert text.count('sat') <= 2 and text.startswith('cat sat ')  # that of the prompt ends nothing
+    assert len(text.split()) == 14 or text.endswith('sat')
   with pytest.raises(ConfigError, match="prompt: word 2, 'dog', is not in the vocabulary"):
     task.sample(state, KEY, 1, prompt='the dog')
-  for option, line in ((dict(top_k=0), 'top_k: must be at least 1, got 0'), (dict(length=0), 'length: must be at')):
+  for option, line in (
+    (dict(top_k=0), 'top_k: must be at least 1, got 0'),
+    (dict(length=0), 'length: must be at'),
+    (dict(top_p=1.5), 'top_p: must be'),
+  ):
     with pytest.raises(ConfigError, match=f'sample.{line}'):
       task.sample(state, KEY, 1, **option)
   with pytest.raises(ConfigError, match=r'config\.task\.sample_length: must be at least 1, got 0'):
