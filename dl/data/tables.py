@@ -17,6 +17,7 @@ from dl.data import files
 from dl.data.dates import ISO, Part, as_features, fitting, in_words, parser
 from dl.errors import ConfigError, first_line, nearest
 
+EMPTY = 'the cell is empty; fill it in, or leave out the row or the column'
 DELIMITERS = (';', '\t', '|', ',')
 
 
@@ -137,7 +138,7 @@ class Table:
 
   def _no_number(self, cell: str) -> str:
     if not cell:
-      return 'the cell is empty'
+      return EMPTY
     said = f'{cell!r} is not a finite number'
     if self.format.decimal != '.':
       return f'{said} with decimal={self.format.decimal!r}'

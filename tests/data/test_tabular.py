@@ -78,7 +78,12 @@ def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
   [
     ([*ROWS, ('x', 'red', 'no')], None, {}, "a.csv, row 6, column 'size': 'x' is not a finite number"),
     ([*ROWS, ('nan', 'red', 'no')], None, {}, "row 6, column 'size': 'nan' is not a finite number"),
-    ([*ROWS, ('', 'red', 'no')], None, {}, "row 6, column 'size': the cell is empty"),
+    (
+      [*ROWS, ('', 'red', 'no')],
+      None,
+      {},
+      "row 6, column 'size': the cell is empty; fill it in, or leave out the row or",
+    ),
     ([*ROWS, ('1', '', 'no')], None, {}, "row 6, column 'colour': the cell is empty"),
     ([*ROWS, ('1', 'red', '')], None, {}, "row 6, column 'bought': the cell is empty"),
     ([*ROWS, ('1', 'red')], None, {}, 'row 6: 2 cells, but the header has 3 columns'),

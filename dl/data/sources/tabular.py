@@ -11,7 +11,7 @@ from dl.contract.info import Info
 from dl.data import files, splits, statistics
 from dl.data.dates import PARTS, as_features, fitting, in_words, instants
 from dl.data.source import Arrays
-from dl.data.tables import Format, Table, comma_number, read_table
+from dl.data.tables import EMPTY, Format, Table, comma_number, read_table
 from dl.errors import ConfigError
 
 MAX_CATEGORIES = 100
@@ -171,7 +171,7 @@ def _encode(table: Table, name: str, parts: Sequence[str] | None) -> tuple[Float
     )
   categories = sorted(set(cells))
   if '' in categories:
-    raise ConfigError(f'{table.places[cells.index("")]}, column {name!r}: the cell is empty')
+    raise ConfigError(f'{table.places[cells.index("")]}, column {name!r}: {EMPTY}')
   if len(categories) > MAX_CATEGORIES:
     raise ConfigError(
       f'{table.places[0]}, column {name!r}: {cells[0]!r} is not a number, and {len(categories)} different texts are '
@@ -187,7 +187,7 @@ def _target(
   """(labels, class names, None) or (None, None, target)."""
   cells = table.column(name)
   if '' in cells:
-    raise ConfigError(f'{table.places[cells.index("")]}, column {name!r}: the cell is empty')
+    raise ConfigError(f'{table.places[cells.index("")]}, column {name!r}: {EMPTY}')
   numeric = _is_numeric(table, name)
   if kind is None:
     numbers = table.numbers(name) if numeric else None
