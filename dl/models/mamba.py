@@ -1,0 +1,112 @@
+"""Mamba (arXiv 2312.00752): a language model of selective state spaces, whose memory does not grow with the text."""
+
+import math
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dl.config.bounds import Depth, Positive, Size
+from dl.contract.axes import Axes
+from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.nn import products
+from dl.nn.cached import Cached
+from dl.nn.context import Context
+from dl.nn.stack import Remat, memory_savings, stack
+from dl.nn.state_space import Mixer
+from dl.nn.transformer import Block, Branch, begin
+
+_INIT = nn.initializers.normal(0.02)
+
+_HUGGINGFACE: Table = [
+  (r'(?:backbone\.)?embeddings?\.weight', 'token.weight'),
+  (r'(?:backbone\.)?layers\.(\d+)\.norm\.weight', r'block_\1.norm.weight'),
+  (r'(?:backbone\.)?layers\.(\d+)\.mixer\.(.*)', r'block_\1.mixer.\2'),
+  (r'(?:backbone\.)?norm_f\.weight', 'norm.weight'),
+  (r'lm_head\.weight', 'out.weight'),
+]
+
+
+def _from_huggingface(tensors: Tensors, model: 'Mamba') -> Tensors:
+  """Those of transformers' `MambaForCausalLM`, whose last layer is the embedding, named or not."""
+  named = rename(tensors, _HUGGINGFACE)
+  token = named.get('token.weight')
+  if token is not None and np.array_equal(named.get('out.weight', token), token):
+    named.pop('out.weight', None)
+  return named
+
+
+class Mamba(Cached, nn.Module):
+  """Blocks of an RMS norm and a selective state space, each with as many features again inside of it.
+
+  The defaults are those of mamba-130m, of 129,135,360 parameters. It reads a text of any length, and remembers as much
+  of a long one as of a short one. Published weights load with the layout 'huggingface'.
+
+  Cite: gu2024mamba
+
+  Attributes:
+    vocab_size: number of token ids.
+    layers: number of blocks.
+    width: features a token.
+    states: numbers remembered of each of the 2 width features inside of a block.
+    rank: of the product that the steps come from; None for width / 16.
+    kernel_size: positions of the short convolution.
+    epsilon: what RMS norms add to mean squares.
+    chunk: positions which are scanned at once (`dl.nn.state_space.selective_scan`).
+    scan: whether the blocks are one scanned block with stacked parameters (`dl.nn.stack`).
+    remat: what the backward pass computes again: 'none', 'dots' or 'full' (`dl.nn.stack`).
+    dtype: compute type of the products; the recurrence, norms and logits are float32.
+  """
+
+  vocab_size: Size = 50280
+  layers: Depth = 24
+  width: Size = 768
+  states: Size = 16
+  rank: Size | None = None
+  kernel_size: Size = 4
+  epsilon: Positive = 1e-5
+  chunk: Size = 64
+  scan: bool = False
+  remat: Remat = 'none'
+  dtype: Any = jnp.float32
+
+  length: ClassVar[int | None] = None
+  sharding_rules: ClassVar[Rules] = (
+    *outputs('mixer/(in_proj|dt_proj)'),
+    *inputs('mixer/(x_proj|out_proj)'),
+    ('(^|/)token/embedding$', ('model', None)),
+  )
+  layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
+
+  @nn.compact
+  def __call__(self, tokens: Int[Array, 'b n'], train: bool = False, decode: bool = False) -> Float[Array, 'b n vocab']:
+    """Logits of the token after each one; with `decode=True` and `mutable=['cache']`, tokens continue earlier ones."""
+    context = Context(train=train, decode=decode)
+    embed = nn.Embed(self.vocab_size, self.width, embedding_init=_INIT, dtype=self.dtype, name='token')
+    block = lambda name, _: Block(self._branches, name=name)
+    x = embed(tokens).astype(jnp.float32)
+    x, _ = stack(block, self.layers, begin(x), context, scan=self.scan, remat=self.remat)
+    logits = products.einsum('bnw,vw->bnv', self._norm('norm')(x), embed.embedding.astype(self.dtype))
+    return Axes(('batch', 'query', 'vocab'))(logits)
+
+  @nn.nowrap
+  def _norm(self, name: str) -> nn.Module:
+    return nn.RMSNorm(self.epsilon, self.dtype, use_fast_variance=False, name=name)
+
+  @nn.nowrap
+  def _branches(self) -> tuple[Branch, ...]:
+    """The one branch of a block; made inside of it."""
+    # Each block adds to the residual stream, whose variance should not grow with depth.
+    shrunk = nn.initializers.variance_scaling(1 / (3 * self.layers), 'fan_in', 'uniform')
+    mixer = Mixer(
+      2 * self.width, self.states, self.rank or math.ceil(self.width / 16), self.kernel_size, shrunk, self.chunk,
+      self.dtype, name='mixer',
+    )  # fmt: skip
+    return (Branch(self._norm('norm'), mixer),)
+
+  @nn.nowrap
+  def memory_savings(self) -> dict[str, Any]:
+    """Arguments with which it keeps fewer activations, the least costly first."""
+    return memory_savings(self.remat)
