@@ -46,7 +46,8 @@ class Residuals(Evaluator):
     found: dict[str, Any] = {
       'scores': [
         {'predicts': 'the model'} | regression.scores(target, predicted),
-        {'predicts': f'always the mean {part}, {mean:.5g}'} | regression.scores(target, np.full_like(target, mean)),
+        {'predicts': f'always the mean {part}, {words.number(mean)}'}
+        | regression.scores(target, np.full_like(target, mean)),
       ],
       'largest_errors': regression.worst(examined, self.shown),
     }

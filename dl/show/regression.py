@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 
 from dl.show.examples import largest, place
 from dl.show.pictures import figure, rasterize
+from dl.show.words import rounded
 
 _DOTS = 2000  # examples beyond which dots would cover each other
 
@@ -49,13 +50,13 @@ def scores(target: Float[np.ndarray, ' n'], predicted: Float[np.ndarray, ' n']) 
   error, spread = predicted - target, ((target - target.mean()) ** 2).sum()
   squares = (error**2).sum()
   values = {'mae': np.abs(error).mean(), 'rmse': np.sqrt(squares / len(error))}
-  return {k: float(f'{v:.5g}') for k, v in values.items()} | {'r2': round(1 - squares / spread, 4) if spread else ''}
+  return {k: rounded(v, 5) for k, v in values.items()} | {'r2': round(1 - squares / spread, 4) if spread else ''}
 
 
 def worst(examined: Mapping[str, np.ndarray], shown: int) -> list[dict[str, Any]]:
   """The `shown` examples with the largest errors, an error that is no number first: a table."""
   error = examined['predicted'] - examined['target']
-  number = lambda value: float(f'{value:.7g}')
+  number = lambda value: rounded(value, 7)
   return [
     {
       **place(examined, i),

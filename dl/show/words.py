@@ -20,6 +20,11 @@ def numbers(values: Mapping[str, Any]) -> list[str]:
   return [f'{name} {number(value)}' for name, value in values.items() if isinstance(value, int | float)]
 
 
+def rounded(value: float, digits: int) -> float:
+  """A number to so many significant digits, for a table."""
+  return float(f'{value:.{digits}g}')
+
+
 def difference(value: float) -> str:
   """By how much a number is more than another: '+0.0123'."""
   return f'{value:+.4g}'

@@ -12,6 +12,7 @@ from dl.contract import keys
 from dl.contract.info import Info
 from dl.data.reading import read_inputs
 from dl.errors import ConfigError, first_line
+from dl.show.words import rounded
 from dl.training import restore
 
 
@@ -103,5 +104,5 @@ def _plain(value: np.ndarray) -> Any:
   """Numbers, or nested lists of them."""
   if value.dtype.kind != 'f':
     return value.tolist()
-  short = np.frompyfunc(lambda x: float(f'{x:.7g}'), 1, 1)(value)
+  short = np.frompyfunc(lambda x: rounded(x, 7), 1, 1)(value)
   return short.tolist() if value.ndim else float(short)

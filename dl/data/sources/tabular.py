@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from dl.config.bounds import Whole
 from dl.contract.info import Info
 from dl.data import files, splits, statistics
 from dl.data.dates import PARTS, as_features, fitting, in_words, instants
@@ -38,15 +39,15 @@ class Csv(Arrays):
   def __init__(
     self,
     path: str | dict,
-    target: str | int,
+    target: str | Whole,
     *,
-    features: list[str | int] | None = None,
+    features: list[str | Whole] | None = None,
     kind: Literal['classification', 'regression'] | None = None,
     delimiter: str = ',',
     decimal: Literal['.', ','] = '.',
     header: Literal['infer', 0] | list[str] | None = 'infer',
-    time: str | int | None = None,
-    dates: list[str | int] | dict[str, list[str]] | None = None,
+    time: str | Whole | None = None,
+    dates: list[str | Whole] | dict[str, list[str]] | None = None,
     date_format: str | None = None,
   ):
     """Reads the file.
