@@ -12,7 +12,7 @@ from dl.contract.evaluator import Evaluator
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics, Task
 from dl.errors import ConfigError
-from dl.show import regression
+from dl.show import regression, words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
