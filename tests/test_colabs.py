@@ -2,15 +2,21 @@
 
 import ast
 import importlib
+import importlib.util
 import json
-import os
 import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
 import types
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / 'colabs').glob('*.ipynb'))
+BUILD = runpy.run_path(str(ROOT / 'colabs' / 'build.py'))
+NOTEBOOKS = BUILD['notebooks']()
 
 
 def test_what_notebooks_import_is_there():
@@ -43,16 +49,64 @@ def test_what_notebooks_import_is_there():
   assert not wrong and count > 10, wrong
 
 
+def test_notebooks_begin_alike_and_have_small_outputs():
+  """A badge, and a cell which installs dl; both as colabs/build.py writes them, which has run all cells, in order."""
+  for path in NOTEBOOKS:
+    content = json.loads(path.read_text())
+    begins = [{key: cell[key] for key in ('cell_type', 'id', 'source')} for cell in content['cells'][1:3]]
+    wanted = [{key: cell[key] for key in ('cell_type', 'id', 'source')} for cell in BUILD['head'](path.stem)]
+    assert begins == wanted, f'run: python colabs/build.py {path.name}'
+    code = [c for c in content['cells'] if c['cell_type'] == 'code']
+    assert [c['execution_count'] for c in code] == [*range(1, len(code) + 1)]
+    assert sum('image/png' in o.get('data', {}) for c in code for o in c['outputs']) >= 4
+    assert path.stat().st_size < 250_000 and '/tmp/' not in path.read_text()
+
+
+@pytest.mark.parametrize('place', ['nothing', 'clone', 'clone/colabs'])
+def test_what_the_install_cell_installs(place, tmp_path, monkeypatch):
+  (tmp_path / 'nothing').mkdir()
+  for folder in ('dl', 'colabs'):
+    (tmp_path / 'clone' / folder).mkdir(parents=True)
+  (tmp_path / 'clone/dl/__init__.py').touch()
+  monkeypatch.chdir(tmp_path / place)
+  code = ''.join(BUILD['head']('digits')[1]['source'])
+  asked = re.sub(r'%(pip .*)', r"asked.append(f'\1')", code)
+  with monkeypatch.context() as missing:
+    missing.setattr(importlib.util, 'find_spec', lambda name: None)
+    exec(asked, globals_ := {'asked': []})
+  wanted = 'git+https://github.com/' + BUILD['REPOSITORY'] if place == 'nothing' else tmp_path / 'clone'
+  assert globals_['asked'] == [f'pip install -q {wanted}']
+  exec(asked, globals_ := {'asked': []})
+  assert globals_['asked'] == []
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+  """A folder with dl as pip installs it, without the rest of a clone."""
+  clone, place = tmp_path_factory.mktemp('clone'), tmp_path_factory.mktemp('installed')
+  for name in ('pyproject.toml', 'README.md', 'LICENSE'):
+    shutil.copy(ROOT / name, clone)
+  shutil.copytree(ROOT / 'dl', clone / 'dl', ignore=shutil.ignore_patterns('__pycache__'))
+  command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation']
+  subprocess.run([*command, f'--target={place}', str(clone)], check=True)
+  return place
+
+
 @pytest.mark.thorough
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # Jupyter's own
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook(path, monkeypatch):
-  nbformat = pytest.importorskip('nbformat')
-  nbclient = pytest.importorskip('nbclient')
-  monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
+def test_notebook(path, monkeypatch, tmp_path, installed):
+  """From an empty folder, with dl installed and no clone."""
+  pytest.importorskip('nbclient')
+  monkeypatch.setenv('PYTHONPATH', str(installed))
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-  notebook = nbformat.read(path, as_version=4)
-  nbclient.NotebookClient(notebook, timeout=None, resources={'metadata': {'path': str(path.parent)}}).execute()
+  content = json.loads(path.read_text())
+  check = f'import dl\nassert dl.__file__ == {str(installed / "dl/__init__.py")!r}, dl.__file__'
+  content['cells'].insert(0, {**BUILD['head'](path.stem)[1], 'id': 'check', 'source': [check]})
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / path.name).write_text(json.dumps(content))
+  notebook = BUILD['execute'](tmp_path / path.name, tmp_path / 'empty')
+  assert not list((tmp_path / 'empty').iterdir())
   outputs = [o for c in notebook.cells for o in c.get('outputs', ())]
   results = [o['data']['text/plain'] for o in outputs if o.output_type == 'execute_result']
   pictures = [o for o in outputs if 'image/png' in o.get('data', {})]
