@@ -115,6 +115,8 @@ def test_links_to_the_repository_stay_in_the_site():
 def test_a_notebook_is_shown_with_what_came_out():
   cell = {'cell_type': 'code', 'source': ['1 + 1'], 'outputs': [{'data': {'text/plain': ['2']}}]}
   cell['outputs'] += [{'data': {'image/png': 'aGk=\n', 'text/plain': ['<Figure>']}}, {'text': ['printed\n']}]
-  shown = links.notebook({'cells': [{'cell_type': 'markdown', 'source': ['# Title']}, cell]})
-  assert '# Title' in shown and '1 + 1' in shown and '\n2\n' in shown and 'printed' in shown
+  shown = links.notebook(
+    {'cells': [{'cell_type': 'markdown', 'source': ['# Title\n', '[![A](https://x.org/a.svg)](https://x.org)']}, cell]}
+  )
+  assert '# Title\n[A](https://x.org)\n' in shown and '1 + 1' in shown and '\n2\n' in shown and 'printed' in shown
   assert 'base64,aGk="' in shown and 'Figure' not in shown

@@ -12,6 +12,7 @@ HOME = 'index.md'
 """The page which is README.md."""
 
 _LINK = re.compile(r'(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(?=[)#])')
+_PICTURE = re.compile(r'!\[([^\]]*)\]\(https?:[^)]*\)')  # a badge, which a page of the site would ask a server for
 _LANGUAGES = {'.py': 'python', '.json': 'json', '.yml': 'yaml', '.toml': 'toml', '.cff': 'yaml', '.bib': 'bibtex'}
 
 
@@ -81,6 +82,6 @@ def _output(output: Mapping[str, Any]) -> str:
 
 
 _CELLS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-  'markdown': lambda cell: ''.join(cell['source']) + '\n',
+  'markdown': lambda cell: _PICTURE.sub(r'\1', ''.join(cell['source'])) + '\n',
   'code': _code,
 }
