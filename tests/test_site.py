@@ -1,7 +1,9 @@
 """The site of docs/: it is built without a warning, asks no server for anything, and its lists are of the code."""
 
+import dataclasses
 import html.parser
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -9,9 +11,12 @@ import subprocess
 import sys
 
 import pytest
-from pages import commands, links, lists, reference
+from pages import commands, gallery, links, lists, reference
 
+from benchmarks import record
+from dl import config
 from dl.config import build
+from dl.report import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 LOADS = {
@@ -57,8 +62,9 @@ def test_a_load_from_elsewhere_is_found():
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
   if importlib.util.find_spec('mkdocs') is None:
     pytest.skip("needs mkdocs: pip install -e '.[docs]'")
-  command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', f'--site-dir={tmp_path}']
-  environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'NO_MKDOCS_2_WARNING': '1'}
+  command = [pathlib.Path(sys.executable).with_name('mkdocs'), 'build', '--strict', f'--site-dir={tmp_path}']
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'NO_MKDOCS_2_WARNING': '1'}
+  environment.pop('PYTHONPATH', None)
   done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   pages = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob('*.html')}
@@ -99,6 +105,25 @@ def test_the_reference_has_every_package_and_command():
     '__init__', 'cli', 'compilation',
   }  # fmt: skip
   assert '`--workdir`' in commands.page() and '`--slurm`' in commands.page()
+
+
+def test_the_gallery_shows_complete_runs_which_are_what_their_configs_expect():
+  kept = {path.name: path for path in record.GALLERY.iterdir()}
+  named = {record.shown(name): name for name in record.EXPERIMENTS}
+  assert kept.keys() <= named.keys() and len(kept) >= 9
+  for run in runs.load([*kept.values()]):
+    name = named[run.path.name]
+    today = config.load(str(ROOT / record.file_of(name, record.EXPERIMENTS[name][0]))).to_json()
+    assert run.status == 'complete', name
+    for key, default in dataclasses.asdict(config.Experiment(task={}, optim={}, train_for=1)).items():
+      if key not in ('seed', 'cite', 'expect', 'baselines', 'data', 'init_from'):
+        assert run.config.get(key, default) == json.loads(json.dumps(today[key])), f'{name}: {key}; record it again'
+    for metric, (value, tolerance) in today['expect'].items():
+      found = run.final()[tuple(metric.split('/'))].value
+      assert abs(found - value) <= tolerance, name
+  assert set(gallery.reports()) == {f'gallery/{name}.html' for name in kept}
+  text = gallery.page()
+  assert all(f'href="{name}.html"' in text for name in kept) and text.count('class="card"') == len(record.EXPERIMENTS)
 
 
 def test_links_to_the_repository_stay_in_the_site():

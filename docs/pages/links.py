@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-ROOT = pathlib.Path(__file__).parents[2]
+from pages import ROOT
+
 HOME = 'index.md'
 """The page which is README.md."""
 
