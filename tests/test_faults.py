@@ -322,7 +322,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(runs, tmp_path, capfd)
   def after(number, _):
     if number == 16:
       until((workdir / 'checkpoints/15').is_dir)
-      limits.enter_context(largest_file(4000))
+      limits.enter_context(largest_file(6000))  # more than `run.json` takes, with whatever command
 
   with limits, each_call(after), pytest.raises(TrainingError) as e:
     train(config, workdir)

@@ -187,7 +187,8 @@ def begin_session(
 
   The config file, where it is from one, and modules of the user's own are copied (`dl.store.provenance`).
   """
-  now = session(experiment) | {'own': provenance.own(workdir, experiment, config_file)}
+  own = provenance.own(workdir, experiment, config_file)
+  now = session(experiment) | ({'own': own} if own else {})
   first = records.read(workdir / RUN) if (workdir / RUN).exists() else now
   sessions = [*first.get('sessions', []), now]
   update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
