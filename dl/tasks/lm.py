@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dl.config.bounds import NotNegative, Positive, PositiveShare, Size
+from dl.config.bounds import NotNegative, Number, Positive, PositiveShare, Size
 from dl.config.build import check_bounds
 from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
+from dl.decoding import beam
 from dl.decoding.choice import Choice
 from dl.decoding.decoder import Decoder
 from dl.decoding.sampling import generate
@@ -136,6 +138,8 @@ class LanguageModel(Network):
     min_p: PositiveShare | None = None,
     repetition_penalty: Positive | None = None,
     stop: str = '',
+    beams: Size | None = None,
+    length_penalty: Number = 1.0,
   ) -> list[str]:
     """`count` texts which begin with the prompt and go on for `length` tokens, of a model which is a `Decoder`.
 
@@ -151,6 +155,8 @@ class LanguageModel(Network):
       min_p: draw among tokens of at least this share of the largest probability (arXiv 2407.01082).
       repetition_penalty: above 1, tokens that stand in the text already are less likely (arXiv 1909.05858).
       stop: a text ends after this.
+      beams: in place of drawing, search the likeliest texts with so many beams (`dl.decoding.beam`).
+      length_penalty: of such a search.
 
     Raises:
       ConfigError: a prompt which the vocabulary does not have, an option out of range, or a model without the methods
@@ -160,27 +166,43 @@ class LanguageModel(Network):
       name = type(self.model).__name__
       raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
     filters = dict(top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty)
-    check_bounds(self.sample, dict(length=length, temperature=temperature, **filters), 'sample')
+    values = dict(length=length, temperature=temperature, beams=beams, length_penalty=length_penalty, **filters)
+    check_bounds(self.sample, values, 'sample')
     tokens = encode(prompt, self.info, 'prompt') if prompt else [beginning(self.info)]
     start = jnp.tile(jnp.asarray(tokens, jnp.int32), (count, 1))
     variables = {'params': state.params['model'], **state.extra['model']}
-    new = np.asarray(
-      generate(
-        self.model,
-        variables,
-        start,
-        key,
-        Choice(temperature, **filters),
-        length=length,
-        vocab_size=self.info.vocab_size,
-      )
-    )
+    common = dict(length=length, vocab_size=self.info.vocab_size)
+    if beams is None:
+      new = generate(self.model, variables, start, key, Choice(temperature, **filters), **common)
+    else:
+      new = self._likeliest(variables, start, beams, length_penalty, filters, **common)
     prefix = np.asarray(start)[:, : len(tokens) if prompt else 0]
-    texts = [decode(row, self.info) for row in np.concatenate([prefix, new], axis=1)]
+    texts = [decode(row, self.info) for row in np.concatenate([prefix, np.asarray(new)], axis=1)]
     if not stop:
       return texts
     begin = len(decode(prefix[0], self.info))
     return [text[: at + len(stop)] if (at := text.find(stop, begin)) >= 0 else text for text in texts]
+
+  def _likeliest(
+    self,
+    variables: PyTree,
+    start: Int[Array, 'b p'],
+    beams: int,
+    penalty: float,
+    unused: Mapping[str, Any],
+    **more: Any,
+  ) -> Int[Array, 'b length']:
+    """The likeliest texts of a search, best first; raises ConfigError for options that it has no use for."""
+    if given := [name for name, value in unused.items() if value is not None]:
+      raise ConfigError(f'sample.{given[0]}: nothing is drawn with beams; leave one of the two out')
+    if len(start) > beams:
+      raise ConfigError(f'sample.beams: {beams} beams find as many texts, fewer than the {len(start)} asked for')
+    try:
+      return beam.search(self.model, variables, start[:1], width=beams, length_penalty=penalty, **more)[0][
+        0, : len(start)
+      ]
+    except ValueError as e:
+      raise ConfigError(f'sample.length: {e}') from e
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """Samples, of a model which is a `Decoder`; nothing of another one, which can be trained all the same."""

@@ -13,6 +13,8 @@ from supervised_fit import evaluate, fit, init
 
 from dl.contract.info import Info
 from dl.contract.state import State
+from dl.data.tokenizers.vocabulary import decode
+from dl.decoding import beam
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.models.gpt import GPT
@@ -133,6 +135,16 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   for text in task.sample(state, KEY, 8, prompt='cat sat', length=12, stop='sat', top_p=0.9, min_p=0.01):
     assert text.count('sat') <= 2 and text.startswith('cat sat ')  # that of the prompt ends nothing
     assert len(text.split()) == 14 or text.endswith('sat')
+  best, second = task.sample(state, KEY, 2, prompt='cat', length=4, beams=3)
+  tokens, _ = beam.search(task.model, {'params': state.params['model']}, [[1]], length=4, width=3, vocab_size=3)
+  assert [best, second] == ['cat ' + decode(row, words) for row in np.asarray(tokens[0, :2])]
+  for options, line in (
+    (dict(beams=3, top_k=2), 'sample.top_k: nothing is drawn with beams'),
+    (dict(beams=1), 'sample.beams: 1 beams find as many texts, fewer than the 2 asked for'),
+    (dict(beams=2, length=9), 'sample.length: a context of 8 tokens does not hold 1 of the prompt and 9 more'),
+  ):
+    with pytest.raises(ConfigError, match=line):
+      task.sample(state, KEY, 2, **{'prompt': 'cat', 'length': 4} | options)
   with pytest.raises(ConfigError, match="prompt: word 2, 'dog', is not in the vocabulary"):
     task.sample(state, KEY, 1, prompt='the dog')
   for option, line in (
