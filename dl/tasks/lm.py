@@ -188,7 +188,7 @@ class LanguageModel(Network):
     variables: PyTree,
     start: Int[Array, 'b p'],
     beams: int,
-    penalty: float,
+    length_penalty: float,
     unused: Mapping[str, Any],
     **more: Any,
   ) -> Int[Array, 'b length']:
@@ -198,9 +198,8 @@ class LanguageModel(Network):
     if len(start) > beams:
       raise ConfigError(f'sample.beams: {beams} beams find as many texts, fewer than the {len(start)} asked for')
     try:
-      return beam.search(self.model, variables, start[:1], width=beams, length_penalty=penalty, **more)[0][
-        0, : len(start)
-      ]
+      more |= dict(width=beams, length_penalty=length_penalty)
+      return beam.search(self.model, variables, start[:1], **more)[0][0, : len(start)]
     except ValueError as e:
       raise ConfigError(f'sample.length: {e}') from e
 

@@ -136,7 +136,9 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
     assert text.count('sat') <= 2 and text.startswith('cat sat ')  # that of the prompt ends nothing
     assert len(text.split()) == 14 or text.endswith('sat')
   best, second = task.sample(state, KEY, 2, prompt='cat', length=4, beams=3)
-  tokens, _ = beam.search(task.model, {'params': state.params['model']}, [[1]], length=4, width=3, vocab_size=3)
+  tokens, _ = beam.search(
+    task.model, {'params': state.params['model']}, jnp.array([[1]]), length=4, width=3, vocab_size=3
+  )
   assert [best, second] == ['cat ' + decode(row, words) for row in np.asarray(tokens[0, :2])]
   for options, line in (
     (dict(beams=3, top_k=2), 'sample.top_k: nothing is drawn with beams'),
