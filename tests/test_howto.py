@@ -193,6 +193,7 @@ def test_many_devices(follow):
 def test_a_sweep(follow):
   follow(page('docs/tutorials/sweeps.md'), *SHORT[:3])
   assert len(read('runs/rates/sweep.csv').splitlines()) >= 5
+  assert last('runs/best', 'test')['accuracy'] >= 0
 
 
 @pytest.mark.thorough
