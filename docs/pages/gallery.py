@@ -1,8 +1,10 @@
 """The gallery: what was recorded of each experiment, and the report of one run of it, where its files are at hand."""
 
 import ast
+import contextlib
 import itertools
 import json
+import pathlib
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -35,12 +37,16 @@ def page() -> str:
 
 
 def reports() -> dict[str, str]:
-  """Address -> the page of a run, made by the code of today."""
-  return {_report(name): report_page.render(runs.load([record.GALLERY / record.shown(name)])) for name in _kept()}
+  """Address -> the page of a run, made by the code of today; it names folders of the repository, not of a machine."""
+  with contextlib.chdir(record.ROOT):
+    folders = {name: path.relative_to(record.ROOT) for name, path in _kept().items()}
+    return {_report(name): report_page.render(runs.load([folder])) for name, folder in folders.items()}
 
 
-def _kept() -> list[str]:
-  return [name for name in record.EXPERIMENTS if (record.GALLERY / record.shown(name)).is_dir()]
+def _kept() -> dict[str, pathlib.Path]:
+  """Experiment -> the files of the run which is shown, where they are at hand."""
+  folders = {name: record.GALLERY / record.shown(name) for name in record.EXPERIMENTS}
+  return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def _report(name: str) -> str:
@@ -59,13 +65,11 @@ def _card(name: str, rows: Sequence[dict[str, Any]]) -> str:
     lines.append(f'{rows[0]["parameters"]:,} parameters, {seconds:.0f} s on {rows[0]["machine"]}, {rows[0]["date"]}')
   else:
     lines.append('Not yet run.')
-  if name in _kept():
-    run, report = record.shown(name), _report(name).removeprefix('gallery/')
-    pictures = sorted((record.GALLERY / run / 'artifacts').glob('*.png'))
-    shown = (
-      f'![{pictures[0].stem.partition("_")[2]} of {title}](runs/{run}/artifacts/{pictures[0].name})' if pictures else ''
-    )
-    lines += [f'<a href="{report}">{shown}Its report</a>']
+  if folder := _kept().get(name):
+    picture = min(folder.glob('artifacts/*.png'), default=None)
+    words = f'{picture.stem.partition("_")[2]} of {title}' if picture else ''
+    shown = f'![{words}](runs/{folder.name}/artifacts/{picture.name})' if picture else ''
+    lines.append(f'<a href="{folder.name}.html">{shown}Its report</a>')
   return '<div class="card" markdown>\n\n' + '\n\n'.join(lines) + '\n\n</div>\n\n'
 
 
