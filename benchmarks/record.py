@@ -119,8 +119,8 @@ def run(name: str, argument: str, seed: int) -> dict[str, Any]:
   info, lines = workdirs.read_run(workdir), logs.read(workdir)
   if info['status'] != 'complete':
     raise ConfigError(f'{workdir}: this run is {info["status"]}, not complete')
-  final = [r for r in lines if r['split'] != 'train' and r['step'] == info['step']]
-  metrics = {f'{r["split"]}/{k}': v for r in final for k, v in r.items() if isinstance(v, float)}
+  final = {r['split']: r for r in lines if r['split'] != 'train'}  # of the best checkpoint, or of the last
+  metrics = {f'{split}/{k}': v for split, r in final.items() for k, v in r.items() if isinstance(v, float)}
   if name in JUDGED:
     seen = evaluate.judge(workdir, ROOT / runs / JUDGED[name], 1000)
     metrics |= {f'judge/{k}': v for k, v in judged(seen).items()}

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import importlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -90,11 +91,24 @@ def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, comman
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   line = records(tmp_path / 'run', 'test')[-1]
-  numbers, end = done.stdout.splitlines()
+  numbers, end, *look = done.stdout.splitlines()
   assert end == f'complete at step 40: {tmp_path}/run'
+  assert look == [
+    f'report: {tmp_path}/run/report.html',
+    f'predict: python -m dl.predict --workdir={tmp_path}/run --inputs=FILES',
+  ]
+  assert done.stderr.splitlines()[:7] == [
+    'task        classify.Classify with perceptron.Perceptron, 650 parameters',
+    'data        sklearn.Digits: train 1,437, test 360 examples; batches of 64',
+    'training    40 steps, 22.45 an epoch (1.7814 epochs)',
+    'evaluation  test every 20 steps',
+    f'devices     1 x cpu ({os.cpu_count()} cores), float32',
+    f'writes to   {tmp_path}/run, a checkpoint every 20 steps',
+    'compiling: the first step takes longer',
+  ]
   assert re.fullmatch(r'test: +\S.*', numbers)
   assert f'accuracy {number(line["accuracy"])}' in numbers and f'loss {number(line["loss"])}' in numbers
-  assert '40/40' in done.stderr and 'loss' in done.stderr and 'Traceback' not in done.stderr
+  assert '40/40   epoch 1.8000   100%' in done.stderr and 'loss' in done.stderr and 'Traceback' not in done.stderr
   assert workdirs.read_config(tmp_path / 'run') == small('perceptron')
   assert ' -m dl.train ' in workdirs.read_run(tmp_path / 'run')['command']
   arguments[0] = f'--config={ROOT}/experiments/{path}'

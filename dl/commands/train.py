@@ -11,7 +11,6 @@ from absl import flags
 
 from dl.commands import cli
 from dl.errors import RESUME
-from dl.show.words import numbers
 
 
 def define_flags() -> None:
@@ -33,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     return code
   from dl import config  # after the flags are parsed, so that --help is fast
   from dl.parallel.processes import is_first
-  from dl.training import loop
+  from dl.training import loop, overview
 
   experiment = config.load(cli.required('config'), FLAGS.override)
   workdir = pathlib.Path(cli.required('workdir'))
@@ -45,9 +44,12 @@ def main(argv: Sequence[str]) -> int:
     extend=FLAGS.extend,
     config_file=config.file_of(FLAGS.config),
   )
-  for name, values in result.metrics.items() if is_first() else ():
-    print(f'{name}: {"   ".join(numbers(values))}')
   if is_first():
     why = f', stopped early ({result.stopped_early})' if result.stopped_early else ''
+    print(*overview.after(result.metrics, result.best, result.of_best), sep='\n')
     print(f'{result.status} at step {result.step}{why}: {FLAGS.workdir}')
+    if result.status == 'complete':
+      print(*overview.where(workdir, result.task), sep='\n')
+    else:
+      print('the same command goes on from here')
   return 0 if result.status == 'complete' else RESUME

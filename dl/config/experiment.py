@@ -37,7 +37,8 @@ class Experiment:
     data: the training data: `name` below `dl.data.sources`, its arguments, `batch_size`, ...; None for a task without.
     eval: evaluation name -> changes to `data`, such as dict(split='test'); the name is the split in `metrics.jsonl`.
       With `by`, it is made by that evaluator (a name below `dl.evaluators`), whose arguments stand beside it, or in
-      dict(name=..., ...) in its place; without, by the task.
+      dict(name=..., ...) in its place; without, by the task. With `of='best'` it is made once, at the end, of the best
+      checkpoint by `keep`.
     eval_every: how often to evaluate; always at the end too. None: at the end alone.
     log_every: how often to write training metrics.
     checkpoint_every: how often to save; always at the end too.

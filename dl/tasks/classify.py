@@ -31,7 +31,8 @@ class Classify(Supervised):
   'binary' or 'binary_focal'.
 
   Metrics: loss (with smoothing and weights, as trained), accuracy, and `top_<k>_accuracy` for each of `top_k`;
-  evaluations add class_accuracy, one number a class.
+  evaluations add class_accuracy, one number a class, and, where the loss has smoothing or weights, cross_entropy, which
+  has neither: nats of the true class.
 
   Attributes:
     criterion: 'cross_entropy', 'focal', 'binary', 'binary_focal', or another (`dl.losses.make`).
@@ -132,10 +133,11 @@ class Classify(Supervised):
 
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     outputs, _, _, metrics = self.forward(state.params, state.extra, batch, key, False)
-    logits = class_logits(outputs)
-    return metrics | {
-      'class_accuracy': Confusion.of(predicted(logits), batch['label'], logits.shape[-1], batch['mask'])
-    }
+    logits, label, mask = class_logits(outputs), batch['label'], batch['mask']
+    if self.label_smoothing or self.class_weights is not None:
+      nats = losses.cross_entropy(logits, jnp.where(mask > 0, label, 0))
+      metrics['cross_entropy'] = Mean.of(nats, mask, better='min')
+    return metrics | {'class_accuracy': Confusion.of(predicted(logits), label, logits.shape[-1], mask)}
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""

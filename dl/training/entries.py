@@ -4,6 +4,7 @@ eval=dict(
   test=dict(split='test'),                                                    # the task's own evaluation
   attacked=dict(by='attacks.PGD', epsilon=0.3, split='test'),                 # epsilon is an argument of PGD
   same=dict(by=dict(name='attacks.PGD', epsilon=0.3), split='test'),          # all beside `by` changes the data
+  once=dict(split='test', of='best'),  # at the end alone, of the best checkpoint by `keep.metric`
 )
 """
 
@@ -27,11 +28,13 @@ class Entry:
     data: changes to the training data; None where there is none: the batch is empty, and there is one.
     by: the evaluator's `name` and its arguments; None for the task's own evaluation.
     where: the config path of its arguments, for error lines.
+    of_best: whether it is measured once, of the best checkpoint at the end, and not along the way.
   """
 
   data: Mapping[str, Any] | None
   by: Mapping[str, Any] | None
   where: str
+  of_best: bool = False
 
 
 def read(experiment: Experiment, name: str) -> Entry:
@@ -51,17 +54,20 @@ def read(experiment: Experiment, name: str) -> Entry:
     raise ConfigError(f'{where}: it is a part of file names, so letters, digits, _, - and . alone, and first a letter')
   if name == 'train':
     raise ConfigError(f"{where}: 'train' is the name of the training's own metrics; take another name")
-  beside, by, at = {k: v for k, v in spec.items() if k != 'by'}, None, where
+  of = spec.get('of')
+  if of not in (None, 'best'):
+    raise ConfigError(f"{where}.of: expected 'best', an evaluation of the best checkpoint at the end, got {of!r}")
+  beside, by, at = {k: v for k, v in spec.items() if k not in ('by', 'of')}, None, where
   if 'by' in spec:
     at = f'{where}.by' if isinstance(spec['by'], Mapping) else where
     by, beside = _divided(spec['by'], beside, experiment, where)
     if not evaluator_class(by['name'], f'{where}.by').needs_data:
       if beside:
         raise ConfigError(f'{where}.{next(iter(beside))}: {by["name"]} makes its own examples, so there is no data')
-      return Entry(None, by, at)
+      return Entry(None, by, at, of is not None)
   if experiment.data is None and beside:
     raise ConfigError(f'{where}: the task makes its own data, so this must be an empty dict, got {beside!r}')
-  return Entry(None if experiment.data is None else beside, by, at)
+  return Entry(None if experiment.data is None else beside, by, at, of is not None)
 
 
 def evaluator_class(name: str, where: str) -> type[Evaluator]:

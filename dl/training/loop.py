@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -13,7 +14,7 @@ from dl.contract.state import State
 from dl.contract.task import Task
 from dl.parallel import processes
 from dl.store import workdir
-from dl.training import evaluation, extension, feed, given, padding, seeds
+from dl.training import evaluation, extension, feed, given, overview, padding, policy, seeds
 from dl.training.meter import Meter
 from dl.training.prepare import Prepared, prepare
 from dl.training.profiler import Profiler
@@ -33,6 +34,10 @@ class Result:
     state: the final state, on the devices.
     metrics: evaluation name -> its latest numbers.
     stopped_early: why it was complete before its last step; None if it was not.
+    best: of a complete run which keeps the best: the `step` of it, the `metric` that chose it and its `value`, and
+      `metrics`, evaluation name -> numbers at that step; None otherwise.
+    of_best: evaluations whose numbers are of that checkpoint.
+    task: the learning problem: `task.predict(state, inputs, key)`.
   """
 
   status: Literal['complete', 'interrupted']
@@ -40,6 +45,9 @@ class Result:
   state: State
   metrics: dict[str, dict[str, Any]]
   stopped_early: str | None
+  best: dict[str, Any] | None
+  of_best: tuple[str, ...]
+  task: Task
 
 
 def train(
@@ -83,11 +91,14 @@ def train(
     contextlib.ExitStack() as stack,
   ):
     step, state, sums = session.begin()
-    progress = stack.enter_context(Progress(plan.total, step) if show_progress and first else Hidden())
+    shown = Progress(plan.total, step, parts.steps_per_epoch) if show_progress and first else Hidden()
+    progress = stack.enter_context(shown)
     told_to_stop = processes.agreement(mesh, stack.enter_context(interruption()))
     if not step:
+      progress.note(overview.before(run, directory))
       if run.given():
         progress.note(given.said(experiment.init_from, given.summary(run.given(), parts)))
+      progress.note('compiling: the first step takes longer')
       padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
     else:
       if extended and first:
@@ -151,24 +162,57 @@ def train(
     session.wait()
     status = 'complete' if step == plan.total or stopped else 'interrupted'
     if status == 'complete' and not session.complete:
-      examine(run, session, step, state)
-    session.finish(status, step, stopped)
-  return Result(status, step, state, session.latest(), stopped)
+      conclude(run, session, progress, step, state)
+    best = best_of(run, session) if status == 'complete' else None
+    session.finish(status, step, stopped, best)
+  return Result(status, step, state, session.latest(), stopped, best, run.of_best, parts.task)
 
 
 def evaluate(run: Prepared, session: Session, progress: Progress | Hidden, step: int, state: State) -> None:
-  """Measures a state on each evaluation, logs and shows the numbers."""
+  """Measures a state on each evaluation that is made along the way, logs and shows the numbers."""
   for name, pipeline in run.evals.items():
+    if name in run.of_best:
+      continue
     values = evaluation.evaluate(run.measures[name], state, pipeline, run.mesh)
     session.evaluated(step, name, values)
     progress.update(step, {f'{name} {k}': v for k, v in values.items()})
 
 
-def examine(run: Prepared, session: Session, step: int, state: State) -> None:
-  """Writes what the evaluators find in the last state of a run."""
+def conclude(run: Prepared, session: Session, progress: Progress | Hidden, step: int, state: State) -> None:
+  """What is due once, of the last state and of the best: the evaluations that wait for it, and what evaluators find.
+
+  A number that a session has logged before it was killed stays.
+  """
+  states = dict.fromkeys(run.evals, (step, state))
+  if run.of_best:
+    states |= dict.fromkeys(run.of_best, session.best(step, state))
+  for name in run.of_best:
+    at, best = states[name]
+    if name not in session.at(at):
+      values = evaluation.evaluate(run.measures[name], best, run.evals[name], run.mesh)
+      session.evaluated(at, name, values)
+      progress.update(values={f'{name} {k}': v for k, v in values.items()})
+  examine(run, session, states)
+
+
+def best_of(run: Prepared, session: Session) -> dict[str, Any] | None:
+  """`Result.best`, from the numbers so far."""
+  keep = run.schedule.keep
+  if not keep.best:
+    return None
+  points = policy.values(session.history, keep.metric)
+  step = policy.best_step(points, keep.mode)
+  if step is None:  # none was finite
+    return None
+  return {'step': step, 'metric': keep.metric, 'value': dict(points)[step], 'metrics': session.at(step)}
+
+
+def examine(run: Prepared, session: Session, states: Mapping[str, tuple[int, State]]) -> None:
+  """Writes what the evaluators find: evaluation name -> (step, state) of what they look at."""
   task, experiment = run.parts.task, run.experiment
-  averaged = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
   for name, pipeline in run.evals.items():
+    step, state = states[name]
+    averaged = seeds.one(state.averaged().replace(opt={}), experiment.seeds)
     shown = evaluation.findings(run.evaluators[name], task, averaged, pipeline, run.mesh, experiment.seed)
     session.write_artifacts(step, {f'{name}_{k}': v for k, v in shown.items()})
 

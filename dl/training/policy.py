@@ -93,6 +93,23 @@ def make(cls: type, spec: Mapping[str, Any], where: str, metrics: Mapping[str, M
   return dataclasses.replace(policy, mode=metrics[split][name])
 
 
+def check_of_best(names: Collection[str], experiment: Experiment) -> None:
+  """Raises ConfigError where evaluations of the best checkpoint are to choose it, or nothing says which is the best."""
+  for name in names:
+    if not experiment.keep.get('best') or not experiment.keep.get('metric'):
+      raise ConfigError(
+        f'config.eval.{name}.of: nothing says which checkpoint is the best; set keep=dict(best=1, '
+        "metric='validation/loss'), say"
+      )
+    for part in ('keep', 'early_stop'):
+      metric = (getattr(experiment, part) or {}).get('metric') or ''
+      if metric.partition('/')[0] == name:
+        raise ConfigError(
+          f'config.{part}.metric: {name!r} is measured once, of the best checkpoint, so it chooses nothing; choose by '
+          'a validation part'
+        )
+
+
 def mode_of_run(experiment: Experiment, facts: Mapping[str, Any]) -> Literal['min', 'max']:
   """How the checkpoints of a run are ranked: as its config or its `run.json` says; 'min' where neither does.
 

@@ -13,7 +13,7 @@ from dl.data import fingerprint
 from dl.data.fingerprint import Fingerprint
 from dl.data.pipeline import Pipeline
 from dl.parallel import meshes
-from dl.training import evaluation, evaluators, memory, schedule, start, steps
+from dl.training import entries, evaluation, evaluators, memory, policy, schedule, start, steps
 from dl.training.assemble import Parts, assemble, make_eval_pipelines
 
 
@@ -26,12 +26,14 @@ class RunPlan:
     evals: evaluation name -> its data; None for one without.
     evaluators: evaluation name -> what measures there.
     schedule: when it logs, evaluates, saves and stops.
+    of_best: evaluations which are measured once, of the best checkpoint at the end.
   """
 
   parts: Parts
   evals: Mapping[str, Pipeline | None]
   evaluators: Mapping[str, Evaluator]
   schedule: schedule.Schedule
+  of_best: tuple[str, ...]
 
   @property
   def experiment(self) -> Experiment:
@@ -67,7 +69,10 @@ def plan(experiment: Experiment) -> RunPlan:
   """What a run does, checked by shapes; raises ConfigError for anything wrong with the config or its data."""
   parts = assemble(experiment)
   evals, opinions = parts.held(make_eval_pipelines(experiment)), evaluators.make(parts)
-  return RunPlan(parts, evals, opinions, schedule.make(parts, evaluation.numbers(parts, evals, opinions)))
+  of_best = tuple(name for name in experiment.eval if entries.read(experiment, name).of_best)
+  policy.check_of_best(of_best, experiment)
+  made = schedule.make(parts, evaluation.numbers(parts, evals, opinions))
+  return RunPlan(parts, evals, opinions, made, of_best)
 
 
 def prepare(experiment: Experiment) -> Prepared:

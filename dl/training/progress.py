@@ -7,7 +7,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from dl.show.words import duration, numbers, rate
+from dl.show.words import duration, number, numbers, rate
 
 
 class Progress:
@@ -16,7 +16,7 @@ class Progress:
   On a terminal it is a tqdm bar. Elsewhere (a pipe, a file, a cluster's log) it is one plain line at the first
   numbers, then at most one every `every` seconds, and one at the end:
 
-      500/2,000   25%   412 steps/s   0:00:03 elapsed   0:00:04 left   loss 0.3124   accuracy 0.9125
+      500/2,000   epoch 22.3   25%   412 steps/s   0:00:03 elapsed   0:00:04 left   loss 0.3124   accuracy 0.9125
 
   The rate, and the time left, leave out the first step, which holds the compilation.
   """
@@ -25,6 +25,7 @@ class Progress:
     self,
     total: int,
     start: int = 0,
+    steps_per_epoch: float | None = None,
     stream: TextIO | None = None,
     every: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
@@ -34,6 +35,7 @@ class Progress:
     Args:
       total: steps of the whole run.
       start: the step which a resumed run starts at.
+      steps_per_epoch: steps of a pass over the data; None where there is none to pass over.
       stream: where to write; sys.stderr if None.
       every: seconds between plain lines.
       clock: seconds, from any origin.
@@ -44,6 +46,7 @@ class Progress:
     self._anchor: tuple[int, float] | None = None
     self._printed_step: int | None = None
     self._values: dict[str, Any] = {}
+    self._steps_per_epoch = steps_per_epoch
     self._closed = False
     self._bar = None
     if self._stream.isatty():
@@ -60,7 +63,7 @@ class Progress:
       self._values.update(values)
     if self._bar is not None:
       if values is not None:
-        self._bar.set_postfix_str(' '.join(numbers(self._values)), refresh=False)
+        self._bar.set_postfix_str(' '.join([*self._epoch(), *numbers(self._values)]), refresh=False)
       self._bar.update(advanced)
       return
     now = self._clock()
@@ -92,10 +95,14 @@ class Progress:
   def __exit__(self, *error: object) -> None:
     self.close()
 
+  def _epoch(self) -> list[str]:
+    """'epoch 22.3', the passes over the data so far, where there are any."""
+    return [f'epoch {number(round(self._step / self._steps_per_epoch, 1))}'] if self._steps_per_epoch else []
+
   def _line(self, now: float) -> None:
     self._shown, self._printed_step = now, self._step
     percent = 100 * self._step // self._total if self._total else 100
-    parts = [f'{self._step:,}/{self._total:,}', f'{percent}%']
+    parts = [f'{self._step:,}/{self._total:,}', *self._epoch(), f'{percent}%']
     steps, seconds = self._step - self._anchor[0], now - self._anchor[1]
     if steps > 0 and seconds > 0:
       parts.append(rate(steps / seconds, 'steps'))

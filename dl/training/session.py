@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, Self
 
 import jax
@@ -155,9 +155,21 @@ class Session:
     self.log.write(step, name, numbers)
     self.history.append({'step': step, 'split': name} | numbers)
 
+  def best(self, step: int, state: State) -> tuple[int, State]:
+    """(step, state) of the best checkpoint, given the last ones; to be called once all is saved."""
+    chosen = self._saved.best
+    chosen = processes.of_first({'best': step if chosen is None else chosen})['best']
+    if chosen == step:
+      return step, state
+    return chosen, self._saved.restore(chosen, {'state': self._run.functions.like[0]})['state']
+
+  def at(self, step: int) -> dict[str, dict[str, Any]]:
+    """Evaluation name -> its numbers at a step, of those which measured then."""
+    return _by_name(r for r in self.history if r['step'] == step)
+
   def latest(self) -> dict[str, dict[str, Any]]:
     """Evaluation name -> its latest numbers."""
-    return {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in self.history}
+    return _by_name(self.history)
 
   def write_artifacts(self, step: int, shown: Mapping[str, Any]) -> None:
     """Writes what people would rather look at."""
@@ -186,13 +198,14 @@ class Session:
     """Returns when the save under way is on disk; raises TrainingError if that could not be done."""
     self._saved.wait()
 
-  def finish(self, status: str, step: int, stopped: str | None) -> None:
-    """Says in `run.json` how the session ended, and writes the report."""
+  def finish(self, status: str, step: int, stopped: str | None, best: Mapping[str, Any] | None = None) -> None:
+    """Says in `run.json` how the session ended, and which checkpoint is the best, and writes the report."""
     if not self._first:
       return
     if not self.complete:
       finished = time.strftime('%Y-%m-%dT%H:%M:%S%z')
-      workdir.update_run(self._directory, status=status, step=step, stopped_early=stopped, finished=finished)
+      found = {} if best is None else {'best': best}
+      workdir.update_run(self._directory, status=status, step=step, stopped_early=stopped, finished=finished, **found)
     report.write([self._directory], self._directory / 'report.html')
 
   def not_finite(self, what: str, step: int) -> NoReturn:
@@ -209,3 +222,8 @@ class Session:
     with contextlib.suppress(ConfigError, OSError):  # the error that is under way matters more
       workdir.update_run(self._directory, status='failed')
       report.write([self._directory], self._directory / 'report.html')
+
+
+def _by_name(history: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+  """Evaluation name -> its last numbers."""
+  return {r['split']: {k: v for k, v in r.items() if k not in ('step', 'split')} for r in history}

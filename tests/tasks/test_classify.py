@@ -12,6 +12,7 @@ from supervised_fit import evaluate, fit, init
 
 from dl.contract import metrics
 from dl.contract.info import Info, to_float
+from dl.contract.state import State
 from dl.errors import ConfigError
 from dl.models.lenet import LeNet5
 from dl.models.mlp import MLP
@@ -284,3 +285,20 @@ def test_frozen_statistics_are_used_and_kept():
     kept[frozen] = all(jax.tree.leaves(same))
     assert not np.allclose(new.params['model']['dense_0']['kernel'], state.params['model']['dense_0']['kernel'])
   assert kept == {True: True, False: False}
+
+
+@pytest.mark.parametrize('options', [dict(label_smoothing=0.3), dict(class_weights=(1.0, 5.0, 2.0)), {}])
+def test_evaluations_have_the_plain_cross_entropy_where_the_loss_is_another(options):
+  """Of examples that the network is sure of, and right, a smoothed loss is far from 0."""
+  task = Classify(model=MLP((), 3), info=Info(num_classes=3), **options)
+  x, label = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]], np.array([0, 1, 2, 99999])
+  batch = {'features': jnp.asarray(x), 'label': jnp.asarray(label), 'mask': jnp.array([1.0, 1.0, 1.0, 0.0])}
+  params = {'model': {'out': {'kernel': 9.0 * jnp.eye(3), 'bias': jnp.zeros(3)}}}
+  found = metrics.compute(task.evaluate(State(jnp.int32(0), params, {}, {'model': {}}), batch, KEY))
+  if not options:
+    assert 'cross_entropy' not in found
+    return
+  assert found['cross_entropy'] == pytest.approx(np.log1p(2 * np.exp(-9.0)), rel=1e-3)
+  assert found['loss'] > (0.5 if 'label_smoothing' in options else 2 * found['cross_entropy'])
+  trained = metrics.compute(task.loss(params, {'model': {}}, batch, KEY, True)[1][1])
+  assert 'cross_entropy' not in trained

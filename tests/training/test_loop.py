@@ -109,7 +109,8 @@ def test_each_line_of_the_metrics_is_one_object(runs):
   of_test = [r for r in lines if r['split'] == 'test']
   assert [r['step'] for r in of_test] == [15, 30, 45, 60]
   for r in of_test:
-    assert r.keys() == {'step', 'split', 'loss', 'accuracy', 'class_accuracy'} and len(r['class_accuracy']) == 10
+    assert r.keys() == {'step', 'split', 'loss', 'accuracy', 'cross_entropy', 'class_accuracy'}
+    assert len(r['class_accuracy']) == 10
   assert [r['step'] for r in lines] == sorted(r['step'] for r in lines)
   assert lines == logs.read(runs('digits'))
 

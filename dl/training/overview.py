@@ -1,0 +1,108 @@
+"""What a run says of itself: before its first step, what is about to happen; after its last, what came and where."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from dl.contract.task import Task
+from dl.show.words import amount, number, numbers
+from dl.training.prepare import Prepared
+
+
+def before(run: Prepared, directory: pathlib.Path) -> str:
+  """A block of lines: what learns, from what data, for how long, on what, and where that is written.
+
+  Shapes alone are looked at, and facts that are known already.
+  """
+  experiment, plan, parts = run.experiment, run.schedule, run.parts
+  parameters = sum(x.size for x in jax.tree.leaves(parts.state.params))
+  model = experiment.model if 'name' in experiment.model else {'name': ', '.join(experiment.model)}
+  rows = {
+    'task': f'{experiment.task["name"]} with {model["name"]}, {parameters:,} parameters'
+    + (f', {experiment.seeds} seeds at once' if experiment.seeds else ''),
+    'data': _data(run),
+    'training': _length(run),
+    'evaluation': _evaluations(run),
+    'devices': _devices(run) + f', {experiment.precision}',
+    'writes to': f'{directory}, a checkpoint every {plan.every["checkpoint"]:,} steps',
+  }
+  width = max(map(len, rows))
+  return '\n'.join(f'{name:<{width}}  {text}' for name, text in rows.items() if text)
+
+
+def after(
+  metrics: Mapping[str, Mapping[str, Any]], best: Mapping[str, Any] | None, of_best: tuple[str, ...]
+) -> list[str]:
+  """A line of the numbers of each evaluation, and one on the best checkpoint, if the run kept it.
+
+  Args:
+    metrics: evaluation name -> its latest numbers.
+    best: `dl.training.loop.Result.best`.
+    of_best: evaluations which are of the best checkpoint.
+  """
+  of = lambda name: f' of the best checkpoint, of step {best["step"]:,}' if best and name in of_best else ''
+  lines = [f'{name}{of(name)}: {"   ".join(numbers(values))}' for name, values in metrics.items()]
+  if best is not None:
+    split = best['metric'].partition('/')[0]
+    others = {k: v for k, v in best['metrics'].items() if k != split and k not in of_best}
+    there = ''.join(f'; {name} there: {"   ".join(numbers(values))}' for name, values in others.items())
+    lines.append(f'best {best["metric"]}: {number(best["value"])} at step {best["step"]:,}{there}')
+  return lines
+
+
+def where(directory: pathlib.Path, task: Task) -> list[str]:
+  """Where to look now, and what to do with the model."""
+  lines = [f'report: {directory}/report.html']
+  if type(task).predict is not Task.predict and task.info.input is not None:
+    lines.append(f'predict: python -m dl.predict --workdir={directory} --inputs=FILES')
+  if type(task).sample is not Task.sample:
+    lines.append(f'sample: python -m dl.sample --workdir={directory}')
+  return lines
+
+
+def _data(run: Prepared) -> str:
+  """'sklearn.Digits: train 1,437, test 360 examples; batches of 64'."""
+  if run.parts.pipeline is None:
+    per = run.parts.examples_per_step
+    return 'made by the task' + (f', {per:,} examples a step' if per else '')
+  sizes = {'train': run.parts.pipeline} | {name: p for name, p in run.evals.items() if p is not None}
+  counts = ', '.join(f'{name} {len(pipeline.source):,}' for name, pipeline in sizes.items())
+  data = run.experiment.data
+  return f'{data["name"]}: {counts} examples; batches of {data["batch_size"]:,}'
+
+
+def _length(run: Prepared) -> str:
+  """'40 epochs: 898 steps, 22.45 an epoch'."""
+  total, epoch = run.schedule.total, run.parts.steps_per_epoch
+  said = str(run.experiment.train_for)
+  steps = f'{total:,} steps' + (f', {number(epoch)} an epoch' if epoch else '')
+  if said.removesuffix(' steps') == str(total):
+    return steps + (f' ({number(total / epoch)} epochs)' if epoch else '')
+  return f'{said}: {steps}'
+
+
+def _evaluations(run: Prepared) -> str:
+  """'test, judge every 22 steps; test of the best checkpoint at the end'."""
+  along = [name for name in run.evals if name not in run.of_best]
+  every = run.schedule.every.get('eval')
+  parts = [f'{", ".join(along)} {f"every {every:,} steps" if every else "at the end"}'] if along else []
+  parts += [f'{", ".join(run.of_best)} of the best checkpoint at the end'] if run.of_best else []
+  return '; '.join(parts)
+
+
+def _devices(run: Prepared) -> str:
+  """'1 x cpu (2 cores)', or '8 x NVIDIA H100, mesh data=4 model=2, sharding fsdp'."""
+  devices = run.mesh.devices.flat
+  text = f'{run.mesh.devices.size} x {devices[0].device_kind}'
+  if devices[0].platform == 'cpu':
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    text += f' ({cores} core{"" if cores == 1 else "s"})'
+  elif memory := (devices[0].memory_stats() or {}).get('bytes_limit'):
+    text += f' ({amount(memory, "B")} each)'
+  if run.mesh.devices.size > 1:
+    text += f', mesh {" ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())}'
+    text += f', sharding {run.experiment.sharding}'
+  return text
