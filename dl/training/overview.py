@@ -40,7 +40,7 @@ def after(
 
   Args:
     metrics: evaluation name -> its latest numbers.
-    best: `dl.training.loop.Result.best`.
+    best: what `dl.training.loop.Result` says of the best checkpoint; None if there is none.
     of_best: evaluations which are of the best checkpoint.
   """
   of = lambda name: f' of the best checkpoint, of step {best["step"]:,}' if best and name in of_best else ''
