@@ -70,6 +70,7 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
   done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   pages = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob('*.html')}
+  assert (tmp_path / 'search' / 'search_index.js').exists()  # with which the search works from a disk
   styles = [path.read_text() for path in tmp_path.rglob('*.css')]
   assert len(pages) > 60 and styles
   for name, text in pages.items():
