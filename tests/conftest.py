@@ -47,7 +47,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SHARED = pytest.StashKey[pathlib.Path]()
 LONG = (
   'test_loop', 'test_fuzz', 'test_faults', 'test_contract', 'test_parity', 'test_commands', 'test_plan', 'test_devices',
-  'test_sweep', 'test_processes', 'test_resume', 'test_colabs',
+  'test_sweep', 'test_processes', 'test_resume', 'test_colabs', 'test_howto',
 )  # fmt: skip
 """The longest files, which come first."""
 QUICK = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'

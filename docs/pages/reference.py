@@ -5,30 +5,12 @@ import pkgutil
 import dl
 from pages import commands
 
-_PACKAGES = {
-  'contract': 'what task, model, data and loop agree on',
-  'config': 'an experiment as plain data',
-  'tasks': 'a file a problem',
-  'models': 'a file an architecture',
-  'nn': 'layers that models share',
-  'losses': 'functions of outputs and targets',
-  'optim': 'optimizer chains from data',
-  'data': 'the batch of a step',
-  'data.sources': 'where examples come from',
-  'data.augment': 'random changes of a batch',
-  'data.tokenizers': 'texts as numbers',
-  'envs': 'environments of agents',
-  'decoding': 'texts from a model',
-  'evaluators': 'second opinions on a state',
-  'parallel': 'devices and processes',
-  'store': 'what a run leaves on disk',
-  'training': 'one run, from config to result',
-  'planning': 'what a run would take',
-  'sweeps': 'many runs',
-  'report': 'pages from stored runs',
-  'show': 'arrays and numbers for people',
-}
-"""Package -> what it is, in the order in which a reader meets them."""
+_PACKAGES = (
+  'contract', 'config', 'tasks', 'models', 'nn', 'losses', 'optim', 'data', 'data.sources', 'data.augment',
+  'data.tokenizers', 'envs', 'decoding', 'evaluators', 'parallel', 'store', 'training', 'planning', 'sweeps', 'report',
+  'show',
+)  # fmt: skip
+"""In the order in which a reader meets them."""
 
 PAGES = {commands.PAGE: 'Commands', 'reference/dl.md': 'dl'}
 PAGES |= {f'reference/{name}.md': f'dl.{name}' for name in _PACKAGES}
@@ -48,7 +30,7 @@ def page(path: str) -> str:
   package = PAGES[path]
   if package == 'dl':
     return '# dl\n\n' + _read('dl', 'dl.errors')
-  return f'# {package}: {_PACKAGES[package[3:]]}\n\n' + _read(package, *modules(package))
+  return f'# {package}\n\n' + _read(package, *modules(package))
 
 
 def _read(package: str, *modules: str) -> str:
