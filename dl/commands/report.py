@@ -27,8 +27,11 @@ def main(argv: Sequence[str]) -> None:
   """Writes the page and prints the table."""
   if len(argv) < 2:
     raise ConfigError('name one work directory or more: python -m dl.report RUN... [--output=FILE]')
+  output = flags.FLAGS.output and pathlib.Path(flags.FLAGS.output)
+  if output and output.is_dir():
+    raise ConfigError(f'--output: {output} is a folder; name the file, such as {output / report.FILE}')
   loaded = runs.load(argv[1:])
   default = loaded[0].path / report.FILE if len(loaded) == 1 else pathlib.Path(report.FILE)
-  path = report.save(loaded, flags.FLAGS.output or default)
+  path = report.save(loaded, output or default)
   print(runs.markdown(loaded))
   print(f'wrote {path}', file=sys.stderr)

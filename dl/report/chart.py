@@ -70,15 +70,25 @@ def wants_log(lines: Sequence[Line]) -> bool:
   return bool(ys) and min(ys) > 0 and max(ys) / min(ys) > 20
 
 
-def svg(lines: Sequence[Line], title: str, log: bool = False) -> str:
-  """The chart: axes with round ticks, and each line with dots where there are few points."""
-  f = frame(lines, log)
-  parts = [
-    f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}" '
-    f'class="{"log" if log else "lin"}" data-frame="{f.x0:.12g} {f.x1:.12g} {f.y0:.12g} {f.y1:.12g} {int(log)}">'
-  ]
+def positive(lines: Sequence[Line]) -> bool:
+  """Whether a logarithmic axis can show all points, and not all the same."""
+  ys = [y for line in lines for _, y in line.points if y is not None]
+  return bool(ys) and 0 < min(ys) < max(ys)
+
+
+def svg(lines: Sequence[Line], title: str, says: str = '') -> str:
+  """The chart: axes with round ticks, and each line with dots where there are few points.
+
+  Args:
+    lines: what is drawn.
+    title: what it is of.
+    says: what it shows, for those who cannot see it.
+  """
+  f = frame(lines)
+  label = html.escape(f'{title}: {says}' if says else title)
+  parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
   bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-  for y in log_ticks(f.y0, f.y1) if log else ticks(f.y0, f.y1):
+  for y in ticks(f.y0, f.y1):
     at = f.y(y)
     parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{right}"/>')
     parts.append(f'<text x="{LEFT - 6}" y="{at + 3.5:.1f}" text-anchor="end">{tick(y)}</text>')
@@ -88,9 +98,7 @@ def svg(lines: Sequence[Line], title: str, log: bool = False) -> str:
     parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="{_anchor(at)}">{tick(x)}</text>')
   parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 5}" text-anchor="middle">step</text>')
   parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
-  parts += [_line(line, f) for line in lines]
-  parts.append(f'<path class="cross" d="M0 {TOP}V{bottom}" hidden=""/></svg>')
-  return ''.join(parts)
+  return ''.join([*parts, *(_line(line, f) for line in lines), '</svg>'])
 
 
 def thin(

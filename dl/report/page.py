@@ -25,12 +25,13 @@ def render(runs: Sequence[StoredRun]) -> str:
   body = [
     f'<h1>{escape(title)}</h1>',
     f'<p class="muted">{escape(_subject(runs))}</p>',
-    f'<div class="cards">{"".join(_card(i, runs) for i in range(len(runs)))}</div>',
+    f'<div class="states">{"".join(_state(i, runs) for i in range(len(runs)))}</div>',
     section('Results', results(runs)),
     section('Curves', curves(runs)),
     section('By class', by_class(runs)),
-    section('What differs between the configs', config_differences(runs)),
     section('Artifacts', gallery(runs)),
+    section('What differs between the configs', config_differences(runs)),
+    section('The run' if len(runs) == 1 else 'The runs', _cards(runs)),
     section('Config', _configs(runs)),
     '<footer>Made by <code>python -m dl.report</code>.</footer>',
   ]
@@ -85,30 +86,74 @@ def _speed(records: Sequence[Mapping[str, Any]]) -> str:
   return f'{number((logs[-1]["step"] - logs[0]["step"]) / (logs[-1]["seconds"] - logs[0]["seconds"]))} steps/s'
 
 
+def _state(i: int, runs: Sequence[StoredRun]) -> str:
+  """One line on a run: how it is, how far, and how long that took."""
+  run, total = runs[i], runs[i].facts.get('total_steps')
+  steps = f'{run.step:,}' + (f' of {total:,}' if isinstance(total, int) and total != run.step else '') + ' steps'
+  parts = [steps]
+  parts += [f'{number(round(run.step / run.steps_per_epoch, 1))} epochs'] if run.steps_per_epoch else []
+  parts += [duration(run.seconds)] if run.seconds is not None else []
+  parts += [f'{run.facts["parameters"]:,} parameters'] if 'parameters' in run.facts else []
+  badge = f'<span class="badge {_BADGES.get(run.status, "")}">{escape(run.status)}</span>'
+  name = f'{swatch(i, runs)}<b>{escape(run.name)}</b> ' if len(runs) > 1 else ''
+  return f'<p>{name}{badge} <span class="muted">{escape(" · ".join(parts))}</span></p>'
+
+
+def _cards(runs: Sequence[StoredRun]) -> str:
+  return f'<div class="cards">{"".join(_card(i, runs) for i in range(len(runs)))}</div>'
+
+
 def _card(i: int, runs: Sequence[StoredRun]) -> str:
   run = runs[i]
   facts = run.facts
-  total = facts.get('total_steps')
-  commit = str(facts.get('commit') or '')
   shown = {
-    'Steps': f'{run.step:,}' + (f' of {total:,}' if isinstance(total, int) and total != run.step else ''),
-    'Time': '' if run.seconds is None else duration(run.seconds),
-    'Speed': _speed(run.records),
     'Seed': facts.get('seed', run.config.get('seed')),
-    'Parameters': f'{facts["parameters"]:,}' if 'parameters' in facts else '',
     'Devices': _devices(facts.get('devices', {})),
+    'Speed': _speed(run.records),
     'Started': _time(facts.get('started', '')),
-    'Commit': re.sub(r'\b([0-9a-f]{10})[0-9a-f]{30}\b', r'\1', commit),
+    'Commit': _commit(str(facts.get('commit') or '')),
   }
   versions = ', '.join(f'{k} {v}' for k, v in facts.get('versions', {}).items() if v)
-  wide = {'Stopped early': facts.get('stopped_early'), 'Versions': versions, 'Directory': run.path}
+  wide = {
+    'Stopped early': facts.get('stopped_early'),
+    **_provenance(facts),
+    'Versions': versions,
+    'Directory': run.path,
+  }
   items = [f'<div><dt>{k}</dt><dd>{escape(v)}</dd></div>' for k, v in shown.items() if v not in (None, '')]
   items += [f'<div class="wide"><dt>{k}</dt><dd>{escape(v)}</dd></div>' for k, v in wide.items() if v not in (None, '')]
   if 'command' in facts:
     items.append(f'<div class="wide"><dt>Command</dt><dd><code>{escape(facts["command"])}</code></dd></div>')
-  badge = f'<span class="badge {_BADGES.get(run.status, "")}">{escape(run.status)}</span>'
-  head = f'<header><h3>{swatch(i, runs)}{escape(run.name)}</h3>{badge}</header>'
+  head = f'<header><h3>{swatch(i, runs)}{escape(run.name)}</h3></header>' if len(runs) > 1 else ''
   return f'<article class="card">{head}<dl>{"".join(items)}</dl></article>'
+
+
+def _provenance(facts: Mapping[str, Any]) -> dict[str, str]:
+  """Where a run is from: the user's own code, what it was given, parts cut by time, and how it was extended."""
+  own, given = facts.get('own') or {}, facts.get('init_from') or {}
+  data = facts.get('data') or {}
+  times = data.get('times') if isinstance(data, Mapping) else None
+  commits = [f'{root}: {_commit(str(commit))}' for root, commit in (own.get('repositories') or {}).items()]
+  extended = [
+    f'at step {e["at_step"]:,} from {e["from"]} to {e["to"]}' for e in facts.get('extended') or () if 'at_step' in e
+  ]
+  started = []
+  if given:
+    started = [f'step {given["step"]:,}'] if 'step' in given else []
+    started += [f'{given.get("loaded", 0):,} arrays, {given.get("values", 0):,} values']
+    started += [f'fresh: {", ".join(given["fresh"])}'] if given.get('fresh') else []
+    started += [f'not used: {", ".join(given["unused"])}'] if given.get('unused') else []
+  return {
+    'Own code': '; '.join([*commits, *([own['code']] if 'code' in own else [])]),
+    'Started from': '; '.join(started),
+    'Parts in time': ', '.join(f'{part} {first} to {last}' for part, (first, last) in (times or {}).items()),
+    'Extended': '; '.join(extended),
+  }
+
+
+def _commit(text: str) -> str:
+  """A commit in its first ten digits."""
+  return re.sub(r'\b([0-9a-f]{10})[0-9a-f]{30}\b', r'\1', text)
 
 
 def _devices(value: Mapping[str, Any]) -> str:
@@ -134,7 +179,7 @@ def _configs(runs: Sequence[StoredRun]) -> str:
   for i, run in enumerate(runs):
     facts = json.dumps(run.facts, indent=2, ensure_ascii=False)
     parts.append(
-      f'<details{" open" if len(runs) == 1 else ""}><summary>{swatch(i, runs)}{escape(run.name)}: config</summary>'
+      f'<details><summary>{swatch(i, runs)}{escape(run.name)}: config</summary>'
       f'<pre>{escape(_indented(run.config))}</pre></details>'
       f'<details><summary>{swatch(i, runs)}{escape(run.name)}: run.json</summary><pre>{escape(facts)}</pre></details>'
     )

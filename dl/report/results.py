@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dl.contract.metrics import BY_SEED
 from dl.report.markup import escape, plain, swatch, title
 from dl.report.runs import StoredRun, differences, rows
-from dl.show.words import difference, number
+from dl.show.words import difference, number, numbers
 
 
 def results(runs: Sequence[StoredRun]) -> str:
@@ -26,7 +26,23 @@ def results(runs: Sequence[StoredRun]) -> str:
       f'<td class="n">{_result(run, key, final[i], best[i], i in winners)}</td>' for i, run in enumerate(runs)
     )
     body.append(f'<tr><th>{escape(split)}</th><td>{escape(title(metric))}</td>{cells}</tr>')
-  return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+  notes = ''.join(f'<p>{swatch(i, runs)}{text}</p>' for i, run in enumerate(runs) if (text := _of_best(run)))
+  return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>{notes}'
+
+
+def _of_best(run: StoredRun) -> str:
+  """What the run says of its best checkpoint, and of other evaluations at that step."""
+  best = run.facts.get('best')
+  if not isinstance(best, Mapping) or not isinstance(best.get('metrics'), Mapping):
+    return ''
+  split = str(best['metric']).partition('/')[0]
+  others = [
+    f'{escape(name)} {", ".join(map(escape, numbers(values)))}'
+    for name, values in best['metrics'].items()
+    if name != split
+  ]
+  there = f'; there {"; ".join(others)}' if others else ''
+  return f'Best {escape(best["metric"])}: <b>{number(best["value"])}</b> at step {best["step"]:,}{there}'
 
 
 def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping, wins: bool) -> str:
@@ -34,7 +50,7 @@ def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping,
     return ''
   last = final[key]
   parts = [f'<span{" class=win" if wins else ""}>{number(last.value)}</span>']
-  if key in best and best[key].step != last.step:
+  if key in best and best[key].step != last.step and run.chooses(key[0]):
     parts.append(f'<small>best {number(best[key].value)} at {best[key].step:,}</small>')
   if claim := run.expected(*key):
     value, tolerance = claim
@@ -45,6 +61,8 @@ def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping,
       or (mode == 'min' and measured < value)
     )
     verdict = '<b class="met">met</b>' if met else '<b class="missed">not met</b>'
+    if not met and run.changed:  # another run than the one which the claim is of
+      verdict = f'of the config without --config.{escape(", --config.".join(run.changed))}'
     parts.append(f'<small>expected {number(value)} ± {tolerance:g}: {verdict}</small>')
   for method, value in run.baselines(*key).items():
     margin = '' if last.value is None else f': {difference(last.value - value)}'

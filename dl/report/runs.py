@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ Series = list[tuple[int, float | None]]
 
 HOUSEKEEPING = ('learning_rate', 'epoch', *logs.MACHINE)
 """Names in `metrics.jsonl` which say how a run went, not how well."""
+
+
+_NOT_OF_RESULTS = ('seed', 'mesh', 'sharding', 'expect', 'baselines', 'cite', 'log_every', 'checkpoint_every')
+"""Keys of a config which change nothing of what it claims."""
 
 
 class Value(NamedTuple):
@@ -93,6 +98,33 @@ class StoredRun:
     return dict(said) if isinstance(said, Mapping) else {}
 
   @property
+  def steps_per_epoch(self) -> float | None:
+    """Steps of a pass over the data; None where there is none."""
+    said = self.facts.get('data')
+    said = said.get('steps_per_epoch') if isinstance(said, Mapping) else None
+    return float(said) if isinstance(said, int | float) and said else None
+
+  def clock(self) -> list[tuple[int, float]]:
+    """(step, seconds of training until then), by step, of the lines of training."""
+    return sorted({r['step']: float(r['seconds']) for r in self.records if _has_seconds(r)}.items())
+
+  def chooses(self, split: str) -> bool:
+    """Whether checkpoints may be chosen by an evaluation: of training, of validation, or one that the config names.
+
+    The best of other numbers, those of a test part, is no result: it would have been chosen by them.
+    """
+    named = {(self.config.get(part) or {}).get('metric', '').partition('/')[0] for part in ('keep', 'early_stop')}
+    entry = (self.config.get('eval') or {}).get(split)
+    of_part = entry.get('split', split) if isinstance(entry, Mapping) else split
+    return split == 'train' or split in named or str(of_part).startswith('val')
+
+  @property
+  def changed(self) -> list[str]:
+    """Keys of the config which the command has set, but for where and with what seed it runs."""
+    keys = re.findall(r'--(?:config\.|override[= ])([\w.]+)', str(self.facts.get('command', '')))
+    return [key for key in dict.fromkeys(keys) if key.split('.')[0] not in _NOT_OF_RESULTS]
+
+  @property
   def status(self) -> str:
     return str(self.facts.get('status', 'unknown'))
 
@@ -139,6 +171,10 @@ def load(workdirs: Sequence[str | os.PathLike]) -> list[StoredRun]:
   ]
 
 
+def _has_seconds(record: Mapping[str, Any]) -> bool:
+  return record['split'] == 'train' and isinstance(record.get('seconds'), int | float)
+
+
 def _facts(path: pathlib.Path) -> dict[str, Any]:
   try:
     return records.read(path / 'run.json')
@@ -157,10 +193,15 @@ def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
 
 
 def rows(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
-  """The (split, metric) pairs of all runs, as a reader wants them: evaluations before training, loss first."""
+  """The (split, metric) pairs of all runs, as a reader wants them: validation, test, training, loss first."""
   keys = {key for run in runs for key in run.series() if key[1] not in HOUSEKEEPING}
   order = metric_order(runs)
-  return sorted(keys, key=lambda key: (key[0] == 'train', key[0], *order(key[1])))
+  return sorted(keys, key=lambda key: (*split_order(key[0]), *order(key[1])))
+
+
+def split_order(split: str) -> tuple[int, str]:
+  """What splits are sorted by: validation, which choices are made by, before test; training last."""
+  return (0 if split.startswith('val') else 2 if split == 'train' else 1), split
 
 
 def metric_order(runs: Sequence[StoredRun]) -> Callable[[str], tuple[int, str]]:

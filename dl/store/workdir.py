@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from dl.config import Experiment, differences, resolve
-from dl.errors import ConfigError, TrainingError
+from dl.errors import ConfigError, TrainingError, nearest
 from dl.parallel import processes
 from dl.store import atomic, provenance, records
 from dl.store.checkpoint import intact
@@ -217,7 +217,17 @@ def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:
   try:
     return records.read(pathlib.Path(workdir) / name)
   except (FileNotFoundError, NotADirectoryError) as e:
-    raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}') from e
+    raise ConfigError(f'{workdir} is not the work directory of a run: it has no {name}{_beside(workdir)}') from e
+
+
+def _beside(workdir: pathlib.Path) -> str:
+  """Runs that somebody may have meant, beside a directory which is none or in it, as the end of an error line."""
+  workdir = pathlib.Path(workdir)
+  inside = sorted(str(path.parent) for path in workdir.glob(f'*/{CONFIG}'))
+  if inside:
+    return f'; there are runs in it: {", ".join(inside[:5])}'
+  beside = [path.parent.name for path in workdir.parent.glob(f'*/{CONFIG}') if path.parent != workdir]
+  return f'; {nearest(workdir.name, beside)}' if beside else ''
 
 
 def _version(package: str) -> str | None:

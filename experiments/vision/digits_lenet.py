@@ -31,6 +31,5 @@ def get_config():
     train_for='40 epochs',
     eval=dict(test=dict(split='test')),
     eval_every='2 epochs',
-    keep=dict(last=1, best=1, metric='test/accuracy', mode='max'),
     expect={'test/accuracy': (0.991, 0.008)},
   )

@@ -153,3 +153,14 @@ def test_a_process_of_its_own_says_it_in_one_line(tmp_path):
   assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1), done.stderr
   assert "did you mean 'model'" in done.stderr
   assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_run_is_told_the_nearest(tmp_path, command):
+  for name in ('digits', 'wine'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'config.json').write_text('{}')
+  says = "is not the work directory of a run: it has no run.json; did you mean 'digits'?"
+  for arguments in (['dl.predict', '--inputs=x.png'], ['dl.sample']):
+    assert command(*arguments, f'--workdir={tmp_path}/digts')[2] == f'error: {tmp_path}/digts {says}\n'
+  inside = f'there are runs in it: {tmp_path}/digits, {tmp_path}/wine'
+  assert inside in command('dl.predict', '--inputs=x.png', f'--workdir={tmp_path}')[2]

@@ -76,7 +76,7 @@ def make_run(path, *, steps=1000, seed=0, learning_rate=1e-3, status='complete',
 class Page(html.parser.HTMLParser):
   """A page as a browser's parser sees it: its elements, texts, and whether tags are balanced."""
 
-  VOID = {'meta', 'img', 'br'}
+  VOID = {'meta', 'img', 'br', 'input'}
 
   def __init__(self, path):
     super().__init__()
@@ -149,7 +149,8 @@ def test_results_name_the_final_best_and_expected_values(pair, tmp_path):
   records = [r for r in logs.read(pair[0]) if r['split'] == 'test']
   best = min(records, key=lambda r: r['loss'])
   assert best['step'] != 1000
-  assert f'{records[-1]["loss"]:.4f} best {best["loss"]:.4f} at {best["step"]:,}' in page.text
+  assert f'{records[-1]["loss"]:.4f}' in page.text  # of the last checkpoint: nothing is chosen by the test part
+  assert f'best {best["loss"]:.4f}' not in page.text
   assert 'expected 0.8300 ± 0.02: met' in page.text
   assert 'expected 0.1000 ± 0.01: not met' in page.text
   accuracy = records[-1]['accuracy']
@@ -160,10 +161,97 @@ def test_results_name_the_final_best_and_expected_values(pair, tmp_path):
   assert 'digit 7' in page.text and 'What differs' not in page.text
 
 
+def changed(workdir, /, **files):
+  """A run whose files say other things: name of the file -> function of its values."""
+  for name, change in files.items():
+    path = workdir / f'{name}.json'
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+  return workdir
+
+
+def test_the_best_is_of_what_may_choose_and_validation_comes_before_test(tmp_path):
+  with logs.Logs(make_run(tmp_path / 'run'), resume_step=1000, tensorboard=False) as log:
+    for step, loss in ((500, 0.3), (1000, 0.4)):
+      log.write(step, 'held_out', {'loss': loss})
+      log.write(step, 'validation', {'loss': loss + 0.1})
+  run = changed(
+    tmp_path / 'run',
+    config=lambda c: c | {'eval': {'test': {'split': 'test'}, 'held_out': {'split': 'validation'}}},
+    run=lambda r: r | {'best': {'step': 500, 'metric': 'validation/loss', 'value': 0.4, 'metrics': {
+      'validation': {'loss': 0.4}, 'test': {'loss': 0.77, 'class_accuracy': [1.0]}}}},
+  )  # fmt: skip
+  page = Page(report.write([run], tmp_path / 'report.html'))
+  table = page.text.split('Results')[1].split('Curves')[0]
+  assert 'validation loss 0.5000 best 0.4000 at 500' in table and 'held_out loss 0.4000 best 0.3000 at 500' in table
+  assert (
+    table.index('validation loss') < table.index('held_out loss') < table.index('test loss') < table.index('train l')
+  )
+  assert re.search(r'test loss [\d.]+ expected', table)  # and no best of it
+  assert 'Best validation/loss: 0.4000 at step 500; there test loss 0.7700' in table
+
+
+def test_a_claim_is_of_the_config_as_it_stands(tmp_path):
+  command = 'python -m dl.train --config=x.py --config.seed=3 --config.train_for=9 --config.optim.adam.learning_rate=1'
+  run = changed(make_run(tmp_path / 'run'), run=lambda r: r | {'command': command})
+  page = Page(report.write([run], tmp_path / 'report.html'))
+  assert 'expected 0.8300 ± 0.02: met' in page.text
+  without = 'of the config without --config.train_for, --config.optim.adam.learning_rate'
+  assert f'expected 0.1000 ± 0.01: {without}' in page.text and 'not met' not in page.text
+
+
+def test_what_is_learned_comes_first_and_the_machine_is_folded(pair, tmp_path):
+  page = Page(report.write([pair[0]], tmp_path / 'report.html'))
+  order = ['complete', 'Results', 'Curves', 'The machine', 'Artifacts', 'The run', 'Config']
+  assert sorted(order, key=page.text.index) == order
+  folded = page.source.split('<summary>The machine</summary>')[1].split('</details>')[0]
+  assert 'steps per second' in folded and 'learning rate' not in folded
+  assert not [a for a in page.all('details') if 'open' in a]
+
+
+def test_each_chart_says_in_words_what_it_shows(pair, tmp_path):
+  page = Page(report.write([pair[0]], tmp_path / 'report.html'))
+  records = logs.read(pair[0])
+  of = lambda split: [(r['step'], r['loss']) for r in records if r['split'] == split]
+  at = lambda point: f'{words.number(point[1])} at step {point[0]:,}'
+  label = page.all('svg', role='img')[0]['aria-label']
+  for split in ('train', 'test'):
+    points = of(split)
+    least = min(points, key=lambda p: p[1])
+    assert f'{split} from {at(points[0])} to {at(points[-1])}, least {at(least)}' in label
+  assert label.startswith('loss: ')
+
+
+def test_lines_have_epochs_and_the_time_of_evaluations(tmp_path):
+  run = changed(make_run(tmp_path / 'run'), run=lambda r: r | {'data': r['data'] | {'steps_per_epoch': 50.0}})
+  page = Page(report.write([run], tmp_path / 'report.html'))
+  lines = {line['split']: line for line in json.loads(page.all('figure', class_='chart')[0]['data-lines'])}
+  np.testing.assert_allclose(lines['test']['s'], np.array(lines['test']['x']) / 400, atol=0.01)
+  assert lines['train']['epoch'] == 50.0 and '20 epochs' in page.text
+  assert [o['value'] for o in page.all('option')] == ['step', 'epoch', 'time']
+
+
+def test_the_card_says_where_a_run_is_from(tmp_path):
+  facts = {
+    'own': {'code': 'code/1a2b', 'repositories': {'/home/me/lab': 'f' * 40 + '+changes'}},
+    'init_from': {'step': 60, 'loaded': 8, 'values': 1234, 'fresh': ['params/model/out/bias'], 'unused': ['out/bias']},
+    'extended': [{'at_step': 200, 'from': '200 steps', 'to': '300 steps', 'from_steps': 200, 'to_steps': 300}],
+  }
+  times = {'times': {'train': ['2022-01-01', '2023-01-01'], 'test': ['2023-01-02', '2023-06-01']}}
+  run = changed(make_run(tmp_path / 'run'), run=lambda r: r | facts | {'data': r['data'] | times})
+  text = Page(report.write([run], tmp_path / 'report.html')).text
+  for said in (
+    'Own code /home/me/lab: ffffffffff+changes; code/1a2b',
+    'Started from step 60; 8 arrays, 1,234 values; fresh: params/model/out/bias; not used: out/bias',
+    'Extended at step 200 from 200 steps to 300 steps',
+    'Parts in time train 2022-01-01 to 2023-01-01, test 2023-01-02 to 2023-06-01',
+  ):
+    assert said in text
+
+
 def test_differences_are_those_keys_which_differ(pair, tmp_path):
   assert runs.differences(runs.load(pair)) == {'seed': [0, 1], 'optim.adam.learning_rate': [1e-3, 3e-3]}
   page = Page(report.write(pair, tmp_path / 'report.html'))
-  section = page.text.split('What differs between the configs')[1].split('Artifacts')[0]
+  section = page.text.split('What differs between the configs')[1].split('The runs')[0]
   assert ' '.join(section.split()) == 'Key slow fast seed 0 1 optim.adam.learning_rate 0.001 0.003'
   same = Page(report.write([pair[0], pair[0]], tmp_path / 'same.html'))
   assert 'the configs are equal' in same.text
@@ -252,6 +340,12 @@ def test_the_command_refuses_in_one_line(tmp_path, command):
   for arguments in ([], [tmp_path / 'none']):
     code, out, err = command('dl.report', *arguments)
     assert (code, out, err.count('\n')) == (2, '', 1) and err.startswith('error: ')
+
+
+def test_a_folder_is_no_file_to_write(pair, tmp_path, command):
+  code, out, err = command('dl.report', pair[0], f'--output={tmp_path}')
+  assert (code, out) == (2, '')
+  assert err == f'error: --output: {tmp_path} is a folder; name the file, such as {tmp_path}/report.html\n'
 
 
 def test_better_is_what_the_config_or_the_metric_says(tmp_path):

@@ -9,7 +9,7 @@ DL = pathlib.Path(words.__file__).parents[1]
 OTHERS = {
   'config/bounds.py': {',g'},  # a peer
   'parallel/supervisor.py': {'.0f'},  # seconds which are a constant
-  'report/chart.py': {'.1f', '.12g'},  # coordinates
+  'report/chart.py': {'.1f'},  # coordinates
   'report/curves.py': {'.6g'},  # data of a chart
   'report/results.py': {'.1f'},  # the length of a bar
   'report/scatter.py': {'.1f'},  # coordinates
