@@ -12,8 +12,10 @@ from typing import Any
 from benchmarks import record
 from dl.report import page as report_page
 from dl.report import runs
+from pages import links
 
 PAGE = 'gallery/index.md'
+EXCERPT = 8  # lines of a text that a run has written
 INTRO = """---
 hide: [toc]
 ---
@@ -69,6 +71,8 @@ def _card(name: str, rows: Sequence[dict[str, Any]]) -> str:
     picture = min(folder.glob('artifacts/*.png'), default=None)
     words = f'{picture.stem.partition("_")[2]} of {title}' if picture else ''
     shown = f'![{words}](runs/{folder.name}/artifacts/{picture.name})' if picture else ''
+    if text := min(folder.glob('artifacts/*.txt'), default=None):
+      lines.append(links.fenced('\n'.join(text.read_text(encoding='utf-8').splitlines()[:EXCERPT]), 'text'))
     lines.append(f'<a href="{folder.name}.html">{shown}Its report</a>')
   return '<div class="card" markdown>\n\n' + '\n\n'.join(lines) + '\n\n</div>\n\n'
 
