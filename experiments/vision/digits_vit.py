@@ -2,7 +2,9 @@
 
 python -m dl.train --config=experiments/vision/digits_vit.py --workdir=runs/digits_vit
 
-With 150 passes of lighter turns (10 degrees, scales of 0.9 to 1.1) it reached 0.939, with 400 passes 0.975.
+Chosen by the validation loss (a tenth of the training part) of 100 epochs: 0.739 with a learning rate of 8e-3, 0.771,
+0.887 and 1.251 with 4e-3, 2e-3 and 1e-3; turns of 10 degrees without shear had 0.758 (4e-3) and 0.800 (2e-3). The test
+part is measured once, of the best checkpoint by the validation loss.
 
 Cite: dosovitskiy2021image, alpaydin1998optical, pedregosa2011scikit
 """
@@ -21,6 +23,7 @@ def get_config():
     data=dict(
       name='sklearn.Digits',
       batch_size=128,
+      validation=0.1,
       augment=[
         dict(name='random_rotate_scale', degrees=15.0, scale=(0.85, 1.15), shear=0.15),
         dict(name='random_shift', pixels=1),
@@ -33,12 +36,13 @@ def get_config():
         b2=0.95,
         weight_decay=0.1,
         mask='kernel$',
-        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=2e-3, warmup='10%'),
+        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=8e-3, warmup='10%'),
       ),
       ema=dict(name='params_ema', decay=0.99),
     ),
     train_for='500 epochs',
-    eval=dict(test=dict(split='test')),
-    eval_every='50 epochs',
+    eval=dict(validation=dict(split='validation'), test=dict(split='test', of='best')),
+    eval_every='25 epochs',
+    keep=dict(best=1, metric='validation/loss'),
     expect={'test/accuracy': (0.981, 0.01)},
   )
