@@ -42,7 +42,8 @@ def _of_best(run: StoredRun) -> str:
     if name != split
   ]
   there = f'; there {"; ".join(others)}' if others else ''
-  return f'Best {escape(best["metric"])}: <b>{number(best["value"])}</b> at step {best["step"]:,}{there}'
+  fair = '' if run.chooses(split) else ' (chosen by the test part itself, so no fair result)'
+  return f'Best {escape(best["metric"])}: <b>{number(best["value"])}</b> at step {best["step"]:,}{fair}{there}'
 
 
 def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping, wins: bool) -> str:

@@ -109,14 +109,15 @@ class StoredRun:
     return sorted({r['step']: float(r['seconds']) for r in self.records if _has_seconds(r)}.items())
 
   def chooses(self, split: str) -> bool:
-    """Whether checkpoints may be chosen by an evaluation: of training, of validation, or one that the config names.
+    """Whether checkpoints may be chosen by an evaluation: of training, of validation, or that the config names and
+    which is not of the test part.
 
     The best of other numbers, those of a test part, is no result: it would have been chosen by them.
     """
     named = {(self.config.get(part) or {}).get('metric', '').partition('/')[0] for part in ('keep', 'early_stop')}
     entry = (self.config.get('eval') or {}).get(split)
-    of_part = entry.get('split', split) if isinstance(entry, Mapping) else split
-    return split == 'train' or split in named or str(of_part).startswith('val')
+    of_part = str(entry.get('split', split) if isinstance(entry, Mapping) else split)
+    return split == 'train' or of_part.startswith('val') or (split in named and of_part != 'test')
 
   @property
   def changed(self) -> list[str]:
