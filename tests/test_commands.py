@@ -100,15 +100,15 @@ def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, comman
   assert done.stderr.splitlines()[:7] == [
     'task        classify.Classify with perceptron.Perceptron, 650 parameters',
     'data        sklearn.Digits: train 1,437, test 360 examples; batches of 64',
-    'training    40 steps, 22.45 an epoch (1.7814 epochs)',
+    'training    40 steps, 22.45 an epoch (1.8 epochs)',
     'evaluation  test every 20 steps',
     f'devices     1 x cpu ({os.cpu_count()} cores), float32',
     f'writes to   {tmp_path}/run, a checkpoint every 20 steps',
-    'compiling: the first step takes longer',
+    'compiling the training step and the evaluation of test ...',
   ]
   assert re.fullmatch(r'test: +\S.*', numbers)
   assert f'accuracy {number(line["accuracy"])}' in numbers and f'loss {number(line["loss"])}' in numbers
-  assert '40/40   epoch 1.8000   100%' in done.stderr and 'loss' in done.stderr and 'Traceback' not in done.stderr
+  assert '40/40   epoch 1.8   100%' in done.stderr and 'loss' in done.stderr and 'Traceback' not in done.stderr
   assert workdirs.read_config(tmp_path / 'run') == small('perceptron')
   assert ' -m dl.train ' in workdirs.read_run(tmp_path / 'run')['command']
   arguments[0] = f'--config={ROOT}/experiments/{path}'

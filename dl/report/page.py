@@ -14,7 +14,7 @@ from dl.report.gallery import gallery
 from dl.report.markup import escape, plain, swatch
 from dl.report.results import by_class, config_differences, results
 from dl.report.runs import StoredRun
-from dl.show.words import duration, number
+from dl.show.words import duration, number, tenths
 
 _BADGES = {'complete': 'good', 'failed': 'bad'}  # the colour of a status; others have a neutral one
 
@@ -91,7 +91,7 @@ def _state(i: int, runs: Sequence[StoredRun]) -> str:
   run, total = runs[i], runs[i].facts.get('total_steps')
   steps = f'{run.step:,}' + (f' of {total:,}' if isinstance(total, int) and total != run.step else '') + ' steps'
   parts = [steps]
-  parts += [f'{number(round(run.step / run.steps_per_epoch, 1))} epochs'] if run.steps_per_epoch else []
+  parts += [f'{tenths(run.step / run.steps_per_epoch)} epochs'] if run.steps_per_epoch else []
   parts += [duration(run.seconds)] if run.seconds is not None else []
   parts += [f'{run.facts["parameters"]:,} parameters'] if 'parameters' in run.facts else []
   badge = f'<span class="badge {_BADGES.get(run.status, "")}">{escape(run.status)}</span>'

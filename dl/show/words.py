@@ -25,6 +25,11 @@ def rounded(value: float, digits: int) -> float:
   return float(f'{value:.{digits}g}')
 
 
+def tenths(value: float) -> str:
+  """A count which need not be whole, such as epochs: '22.5', '1,000'."""
+  return f'{round(value, 1):,.10g}'
+
+
 def difference(value: float) -> str:
   """By how much a number is more than another: '+0.0123'."""
   return f'{value:+.4g}'

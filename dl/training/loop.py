@@ -98,7 +98,7 @@ def train(
       progress.note(overview.before(run, directory))
       if run.given():
         progress.note(given.said(experiment.init_from, given.summary(run.given(), parts)))
-      progress.note('compiling: the first step takes longer')
+      progress.note(overview.compiling(run))
       padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
     else:
       if extended and first:

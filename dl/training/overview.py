@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from dl.contract.task import Task
-from dl.show.words import amount, number, numbers
+from dl.show.words import amount, number, numbers, tenths
 from dl.training.prepare import Prepared
 
 
@@ -31,6 +31,12 @@ def before(run: Prepared, directory: pathlib.Path) -> str:
   }
   width = max(map(len, rows))
   return '\n'.join(f'{name:<{width}}  {text}' for name, text in rows.items() if text)
+
+
+def compiling(run: Prepared) -> str:
+  """What takes its time before the first step."""
+  evaluations = f' and the evaluation of {", ".join(run.evals)}' if run.evals else ''
+  return f'compiling the training step{evaluations} ...'
 
 
 def after(
@@ -80,7 +86,7 @@ def _length(run: Prepared) -> str:
   said = str(run.experiment.train_for)
   steps = f'{total:,} steps' + (f', {number(epoch)} an epoch' if epoch else '')
   if said.removesuffix(' steps') == str(total):
-    return steps + (f' ({number(total / epoch)} epochs)' if epoch else '')
+    return steps + (f' ({tenths(total / epoch)} epochs)' if epoch else '')
   return f'{said}: {steps}'
 
 

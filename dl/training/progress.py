@@ -7,7 +7,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from dl.show.words import duration, number, numbers, rate
+from dl.show.words import duration, numbers, rate, tenths
 
 
 class Progress:
@@ -97,7 +97,7 @@ class Progress:
 
   def _epoch(self) -> list[str]:
     """'epoch 22.3', the passes over the data so far, where there are any."""
-    return [f'epoch {number(round(self._step / self._steps_per_epoch, 1))}'] if self._steps_per_epoch else []
+    return [f'epoch {tenths(self._step / self._steps_per_epoch)}'] if self._steps_per_epoch else []
 
   def _line(self, now: float) -> None:
     self._shown, self._printed_step = now, self._step

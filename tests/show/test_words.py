@@ -35,6 +35,11 @@ def test_numbers():
   assert [words.rate(v, 'steps') for v in (9.876, 1234.5)] == ['9.88 steps/s', '1,234 steps/s']
 
 
+def test_counts_which_need_not_be_whole():
+  assert [words.tenths(v) for v in (22.4531, 8.0, 0.0, 1234.56)] == ['22.5', '8', '0', '1,234.6']
+  assert words.rounded(0.123456, 3) == 0.123
+
+
 def test_amounts_have_three_digits_and_a_prefix():
   assert [words.size(v) for v in (12, 1500, 4e9, 1.234e15)] == ['12 B', '1.5 kB', '4 GB', '1.23 PB']
   assert [words.amount(v) for v in (0, 999, 4.1e9)] == ['0', '999', '4.1 G']
