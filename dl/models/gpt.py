@@ -14,7 +14,6 @@ from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs,
 from dl.nn import activations, products
 from dl.nn.attention import Attention, Projections, rotary
 from dl.nn.cached import Cached
-from dl.nn.context import Context
 from dl.nn.experts import Experts
 from dl.nn.feed_forward import FeedForward
 from dl.nn.ngrams import HashedNgrams
@@ -127,17 +126,9 @@ class GPT(Cached, nn.Module):
 
     With `decode=True` and `mutable=['cache']`, tokens continue those of earlier calls, `length` of them at most.
     """
-    n = tokens.shape[1]
-    if n > self.length:
-      raise ValueError(f'a length of {self.length}, but there are {n} tokens to read')
     if self.rope and (self.width // self.heads) % 2:
       raise ValueError(f'rope needs an even head width, got {self.width // self.heads}')
-    start = 0
-    if decode:
-      index = self.variable('cache', 'index', jnp.zeros, (), jnp.int32)
-      start = index.value
-      index.value = start + n
-    context = Context(train=train, decode=decode, positions=jnp.arange(n) + start)
+    context = self.context(tokens.shape[1], train, decode)
     embed = nn.Embed(self.vocab_size, self.width, embedding_init=_INIT, dtype=self.dtype, name='token')
     x = embed(tokens)
     if self.ngrams:

@@ -15,7 +15,6 @@ from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs,
 from dl.nn import products
 from dl.nn.attention import Attention, rotary, separate
 from dl.nn.cached import Cached
-from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
 from dl.nn.stack import Remat, memory_savings, stack
 from dl.nn.transformer import Block, Branch, begin
@@ -100,17 +99,9 @@ class Llama(Cached, nn.Module):
 
     With `decode=True` and `mutable=['cache']`, tokens continue those of earlier calls, `length` of them at most.
     """
-    n = tokens.shape[1]
-    if n > self.length:
-      raise ValueError(f'a length of {self.length}, but there are {n} tokens to read')
     if self.width % self.heads or (self.width // self.heads) % 2:
       raise ValueError(f'width: {self.heads} heads need a multiple of {2 * self.heads}, got {self.width}')
-    start = 0
-    if decode:
-      index = self.variable('cache', 'index', jnp.zeros, (), jnp.int32)
-      start = index.value
-      index.value = start + n
-    context = Context(train=train, decode=decode, positions=jnp.arange(n) + start)
+    context = self.context(tokens.shape[1], train, decode)
     embed = nn.Embed(self.vocab_size, self.width, embedding_init=_INIT, dtype=self.dtype, name='token')
     block = lambda name, _: Block(self._branches, name=name)
     x, _ = stack(block, self.layers, begin(embed(tokens)), context, scan=self.scan, remat=self.remat)
