@@ -8,6 +8,7 @@ model --prompt='def ' --length=400 --temperature=0.7 --top_k=40. One that the ta
 
 import inspect
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,6 +80,8 @@ def main(argv: Sequence[str]) -> None:
     samples = task.sample(state, keys.samples(FLAGS.seed), FLAGS.count, **options(task, FLAGS.option))
   except NotImplementedError as e:
     raise ConfigError(str(e)) from e
+  except ConfigError as e:
+    raise ConfigError(re.sub(r'^sample\.', '--', str(e))) from e  # an option
   if isinstance(samples, list):
     if output and output.suffix != '.txt':
       raise ConfigError(f'--output: texts go to a .txt file, got {output}')

@@ -226,8 +226,10 @@ def _beside(workdir: pathlib.Path) -> str:
   inside = sorted(str(path.parent) for path in workdir.glob(f'*/{CONFIG}'))
   if inside:
     return f'; there are runs in it: {", ".join(inside[:5])}'
-  beside = [path.parent.name for path in workdir.parent.glob(f'*/{CONFIG}') if path.parent != workdir]
-  return f'; {nearest(workdir.name, beside)}' if beside else ''
+  beside = sorted(path.parent.name for path in workdir.parent.glob(f'*/{CONFIG}') if path.parent != workdir)
+  hint = nearest(workdir.name, beside)
+  hint = hint if hint.startswith('did') else f'beside it there are {", ".join(beside[:5])}'
+  return f'; {hint}' if beside else ''
 
 
 def _version(package: str) -> str | None:

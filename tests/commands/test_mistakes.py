@@ -164,3 +164,7 @@ def test_a_misspelt_run_is_told_the_nearest(tmp_path, command):
     assert command(*arguments, f'--workdir={tmp_path}/digts')[2] == f'error: {tmp_path}/digts {says}\n'
   inside = f'there are runs in it: {tmp_path}/digits, {tmp_path}/wine'
   assert inside in command('dl.predict', '--inputs=x.png', f'--workdir={tmp_path}')[2]
+  (tmp_path / 'other').mkdir()
+  assert (
+    'it has no run.json; beside it there are digits, wine' in command('dl.sample', f'--workdir={tmp_path}/other')[2]
+  )
