@@ -4,7 +4,7 @@ python -m dl.train --config=experiments/vision/digits_vit.py --workdir=runs/digi
 
 Chosen by the validation loss (a tenth of the training part) of 100 epochs: 0.739 with a learning rate of 8e-3, 0.771,
 0.887 and 1.251 with 4e-3, 2e-3 and 1e-3; turns of 10 degrees without shear had 0.758 (4e-3) and 0.800 (2e-3). The test
-part is measured once, of the best checkpoint by the validation loss.
+part is measured once, of the best checkpoint by the validation loss: 0.990 in the mean of 3 seeds.
 
 Cite: dosovitskiy2021image, alpaydin1998optical, pedregosa2011scikit
 """
@@ -44,5 +44,5 @@ def get_config():
     eval=dict(validation=dict(split='validation'), test=dict(split='test', of='best')),
     eval_every='25 epochs',
     keep=dict(best=1, metric='validation/loss'),
-    expect={'test/accuracy': (0.981, 0.01)},
+    expect={'test/accuracy': (0.99, 0.01)},
   )
