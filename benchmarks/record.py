@@ -98,9 +98,10 @@ def keep(workdir: pathlib.Path) -> None:
   (kept / 'artifacts').mkdir(parents=True)
   for name in ('config.json', 'run.json', 'metrics.jsonl'):
     shutil.copy(workdir / name, kept)
-  last = f'{workdirs.read_run(workdir)["step"]:08d}_*'
-  for path in (workdir / 'artifacts').glob(last):
-    shutil.copy(path, kept / 'artifacts')
+  facts = workdirs.read_run(workdir)
+  for step in {facts['step'], (facts.get('best') or facts)['step']}:  # of the last checkpoint, and of the best
+    for path in (workdir / 'artifacts').glob(f'{step:08d}_*'):
+      shutil.copy(path, kept / 'artifacts')
 
 
 def run(name: str, argument: str, seed: int) -> dict[str, Any]:
