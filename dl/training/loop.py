@@ -12,6 +12,7 @@ from dl.config import Experiment
 from dl.contract import keys
 from dl.contract.state import State
 from dl.contract.task import Task
+from dl.errors import ConfigError
 from dl.parallel import processes
 from dl.store import workdir
 from dl.training import evaluation, extension, feed, given, overview, padding, policy, seeds
@@ -76,7 +77,11 @@ def train(
   """
   directory, first = pathlib.Path(directory), processes.is_first()
   workdir.check_same(experiment)
-  workdir.check(directory, experiment, extend)
+  try:
+    workdir.check(directory, experiment, extend)
+  except ConfigError:
+    prepare(experiment)  # a mistake in the config itself is said first: another directory would not help
+    raise
   run = prepare(experiment)
   parts, mesh, plan, functions = run.parts, run.mesh, run.schedule, run.functions
   profiler = Profiler(directory, profile if first else None, plan.total)

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import pytest
+from small import small
 
 from dl import config
 from dl.errors import ConfigError
@@ -153,6 +154,15 @@ def test_a_process_of_its_own_says_it_in_one_line(tmp_path):
   assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1), done.stderr
   assert "did you mean 'model'" in done.stderr
   assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_in_a_config_is_said_before_that_the_directory_is_taken(runs):
+  for override, says in (
+    ('seed=1', 'holds a run of another config: seed'),
+    ('model.num_classes=9', 'config.model.num_classes is 9, but the data has 10 classes'),
+  ):
+    with pytest.raises(ConfigError, match=says):
+      loop.train(small('perceptron', override), runs('perceptron'), show_progress=False)
 
 
 def test_a_misspelt_run_is_told_the_nearest(tmp_path, command):
