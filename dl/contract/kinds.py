@@ -138,6 +138,33 @@ def no_such_tokens(values: Num[Array, 'b n'], info: 'Info') -> str | None:
   return bad and f'row {bad[0]}: {bad[1]}'
 
 
+def broken_series(series: Num[np.ndarray, 'b n c'], info: 'Info') -> Wrong | None:
+  """Values are finite; a series that is shorter than others ends in steps all of whose channels are NaN."""
+  finite = np.isfinite(series)
+  if finite.all():
+    return None
+  ended = np.isnan(series).all(-1)
+  real = ~np.logical_and.accumulate(ended[:, ::-1], 1)[:, ::-1]
+  bad = ~finite & real[..., None]
+  bad[~real.any(1)] = True  # of no step at all
+  if not bad.any():
+    return None
+  row, value = _first(series, bad)
+  step = int(np.argmax(bad[row].any(-1)))
+  return row, f'step {step} of the series holds {value}; fill in what is missing, or leave the example out'
+
+
+def no_such_series(values: Num[Array, 'b n c'], info: 'Info') -> str | None:
+  """Series have the channels of those of the data and, where all of these were of one length, theirs."""
+  shape, length = np.shape(values), info.fact('length')
+  channels = None if info.mean is None else len(info.mean)
+  if len(shape) != 3 or (channels is not None and shape[2] != channels) or (length is not None and shape[1] != length):
+    steps = 'steps' if length is None else length
+    return f'expected series [batch, {steps}, {"channels" if channels is None else channels}], got the shape {shape}'
+  bad = broken_series(values, info) if isinstance(values, np.ndarray) else None
+  return bad and f'row {bad[0]}: {bad[1]}'
+
+
 def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
   """Classes are numbered from 0; how many there are is known where the data set says so, or else the model."""
   first = _first_outside(labels, info.num_classes)
@@ -272,6 +299,16 @@ TOKENS = Kind(
   unfit=no_such_tokens,
   reader='Tokens',
 )
+SERIES = Kind(
+  name='series',  # [steps, channels] numbers; a shorter one ends in NaN
+  inputs=True,
+  to_float=as_numbers,
+  facts=('mean', 'std'),
+  statistics='of_series',
+  wrong=broken_series,
+  unfit=no_such_series,
+  reader='Series',
+)
 LABEL = Kind(
   name='label',  # a class index
   batch=whole,
@@ -297,4 +334,4 @@ LABEL_MAP = Kind(
 OTHER = Kind(name='other')
 """What stands beside an example and is none of these: an id, say."""
 
-KINDS = {kind.name: kind for kind in (IMAGE, FEATURES, TOKENS, LABEL, TARGET, LABEL_MAP, OTHER)}
+KINDS = {kind.name: kind for kind in (IMAGE, FEATURES, TOKENS, SERIES, LABEL, TARGET, LABEL_MAP, OTHER)}

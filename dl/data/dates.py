@@ -3,7 +3,7 @@
 import datetime
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -77,6 +77,31 @@ def as_features(
     angle = 2 * np.pi * shares[part]
     columns, names = [*columns, np.sin(angle), np.cos(angle)], [*names, f'{name}.{part}_sin', f'{name}.{part}_cos']
   return np.stack(columns, axis=1), names
+
+
+def uneven(times: Shaped[np.ndarray, ' n']) -> tuple[int, Any, Any] | None:
+  """(row, its distance from the row before, the usual one) of the first row off the beat; None where there is none.
+
+  Dates may also be of months, quarters or years, whose lengths differ.
+
+  Args:
+    times: numbers or dates, in the order of the rows.
+  """
+  distance = np.diff(times)
+  if not len(distance):
+    return None
+  usual = np.sort(distance)[len(distance) // 2]
+  off = ~np.isclose(distance, usual, rtol=1e-6) if times.dtype.kind == 'f' else distance != usual
+  off |= distance <= distance.dtype.type(0)
+  if not off.any():
+    return None
+  if times.dtype.kind == 'M':
+    months = times.astype('datetime64[M]')
+    apart = np.diff(months.astype(np.int64))
+    if len(np.unique(times - months.astype(times.dtype))) == 1 and apart[0] > 0 and (apart == apart[0]).all():
+      return None
+  row = int(off.argmax())
+  return row + 1, distance[row], usual
 
 
 def _is_date(cell: str, date_format: str | None) -> bool:

@@ -114,6 +114,28 @@ class Features(FileReader):
     return super().array(values, where).astype(np.float32)
 
 
+class Series(FileReader):
+  """Tables, read as the long series of the training was, of which the last steps are the input: [steps, channels]."""
+
+  reads = 'a .csv'
+  suffixes = Features.suffixes
+
+  def __init__(self, info: Info, column: str, kind: Kind):
+    super().__init__(info, column, kind)
+    self.length = info.fact('length')
+
+  def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    if self.info.table is None or self.length is None:
+      raise ConfigError(f'{path}: the run has learned from series of no table, so only .npz can be read')
+    table = tables.read_table(path, tables.Format.of_run(self.info))
+    time = self.info.fact('time')
+    if time in table.header:
+      tables.check_even(table, time)
+    if len(table.rows) < self.length:
+      raise ConfigError(f'{path}: has {len(table.rows)} rows, and the model reads the last {self.length}')
+    yield str(path), tables.features_for(table, self.info.feature_names)[-self.length :]
+
+
 class Tokens(FileReader):
   """Text: token ids [n] int32, with -1 after the end of a shorter one in a batch."""
 

@@ -73,6 +73,12 @@ def of_images(images: Num[np.ndarray, 'n h w c'], info: Info) -> dict[str, Any]:
   }
 
 
+def of_series(series: Float[np.ndarray, 'n steps c'], info: Info) -> dict[str, tuple[float, ...]]:
+  """`mean` and `std` of each channel over all steps, without those that pad a shorter series."""
+  steps = series.reshape(-1, series.shape[-1])
+  return of_features(steps[~np.isnan(steps).all(1)], info)
+
+
 def of_target(target: Float[np.ndarray, ' n'], info: Info) -> dict[str, float]:
   """`target_mean` and `target_std` of a regression target; nothing of a row of several numbers."""
   if target.ndim != 1:

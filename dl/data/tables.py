@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from dl.config import build
 from dl.contract.info import Info
 from dl.data import files
-from dl.data.dates import ISO, Part, as_features, fitting, in_words, parser
+from dl.data.dates import ISO, Part, as_features, fitting, in_words, instants, parser, uneven
 from dl.errors import ConfigError, first_line, nearest
 
 EMPTY = 'the cell is empty; fill it in, or leave out the row or the column'
@@ -106,6 +106,36 @@ class Table:
     index = self.header.index(name)
     return [row[index] for row in self.rows]
 
+  def named(self, name: str | int, where: str) -> str:
+    """The name of a column, which may be given by its number, from 0, or from -1 for the last.
+
+    Args:
+      name: name or number.
+      where: the argument, for error lines.
+
+    Raises:
+      ConfigError: there is no such column.
+    """
+    if isinstance(name, int):
+      if not -len(self.header) <= name < len(self.header):
+        raise ConfigError(f'{where}: there is no column number {name}; {self.places[0]} has {len(self.header)}')
+      return self.header[name]
+    self.column(name)
+    return name
+
+  def is_numeric(self, name: str) -> bool:
+    """Whether most cells are numbers, or would be with another decimal sign, so that one which is not is a mistake."""
+    distinct = set(self.column(name))
+    comma = self.format.decimal == '.'
+    number = lambda c: np.isfinite(self.format.number(c)) or not c or (comma and comma_number(c))
+    return 2 * sum(map(number, distinct)) > len(distinct)
+
+  def times(self, name: str) -> Shaped[np.ndarray, ' n']:
+    """When each row was, as numbers or dates; raises ConfigError with the row of the first cell which is neither."""
+    if self.format.date_format is None and self.is_numeric(name):
+      return self.numbers(name)
+    return instants(self.dates(name))
+
   def numbers(self, name: str) -> Float[np.ndarray, ' n']:
     """A column as numbers; raises ConfigError with the row of the first cell which is not a finite one."""
     cells = self.column(name)
@@ -145,6 +175,23 @@ class Table:
     if re.fullmatch(r'[-+]?\d{1,3}(,\d{3})+', cell):
       return f'{said}; {self.format.set("decimal", ",")} if that is the decimal sign, or leave out the commas'
     return f'{said}; {self.format.set("decimal", ",")}' if comma_number(cell) else said
+
+
+def check_even(table: Table, name: str, otherwise: str = '') -> None:
+  """Raises ConfigError, which ends in `otherwise`, unless the times in a column go up from row to row in even steps."""
+  times = table.times(name)
+  if found := uneven(times):
+    row, distance, usual = found
+    said = (
+      f'{table.column(name)[row]!r} comes {_distance(distance)} after the row before it, and others {_distance(usual)}'
+    )
+    end = otherwise and f', {otherwise}'
+    raise ConfigError(f'{table.places[row]}, column {name!r}: {said}; fill in what is missing{end}')
+
+
+def _distance(value: Any) -> str:
+  """Between two times: '2:00:00', '1 day, 0:00:00' or a number."""
+  return str(value.item()) if isinstance(value, np.timedelta64) else f'{value:g}'
 
 
 def comma_number(cell: str) -> bool:

@@ -12,7 +12,7 @@ from dl.contract.info import Info
 from dl.data import files, splits, statistics
 from dl.data.dates import PARTS, as_features, fitting, in_words, instants
 from dl.data.source import Arrays
-from dl.data.tables import EMPTY, Format, Table, comma_number, read_table
+from dl.data.tables import EMPTY, Format, Table, read_table
 from dl.errors import ConfigError
 
 MAX_CATEGORIES = 100
@@ -77,14 +77,14 @@ class Csv(Arrays):
     paths = files.by_split(path) if isinstance(path, dict) else {None: path}
     tables = {name: read_table(p, read) for name, p in paths.items()}
     table = _join(list(tables.values()))
-    target = _column(table, target, 'target')
-    time = None if time is None else _column(table, time, 'time')
+    target = table.named(target, 'target')
+    time = None if time is None else table.named(time, 'time')
     read = dataclasses.replace(read, dates=_dates(table, dates))
     of_dates = dict(read.dates)
     if features is None:
       names = [c for c in table.header if c != target and (c != time or c in of_dates)]
     else:
-      names = [_column(table, name, 'features') for name in features]
+      names = [table.named(name, 'features') for name in features]
     if target in (*names, *of_dates, time):
       raise ConfigError(f'{"time" if target == time else "features"}: {target!r} is the target')
     if not names or len(set(names)) < len(names):
@@ -102,7 +102,7 @@ class Csv(Arrays):
       table=read.record(table.header, target),
     )
     super().__init__(columns, info)
-    self.paths, self.times = table.places, None if time is None else _times(table, time)
+    self.paths, self.times = table.places, None if time is None else table.times(time)
     if isinstance(path, dict):
       self.parts = splits.ranges({split: len(t.rows) for split, t in tables.items()})
 
@@ -116,22 +116,12 @@ def _join(tables: list[Table]) -> Table:
   return Table(first.header, rows, [p for t in tables for p in t.places], first.format)
 
 
-def _column(table: Table, name: str | int, where: str) -> str:
-  """The name of a column, which may be given by its number."""
-  if isinstance(name, int):
-    if not -len(table.header) <= name < len(table.header):
-      raise ConfigError(f'{where}: there is no column number {name}; {table.places[0]} has {len(table.header)}')
-    return table.header[name]
-  table.column(name)
-  return name
-
-
 def _dates(table: Table, asked: Sequence[str | int] | Mapping[str, Any] | None) -> tuple[tuple[str, tuple], ...]:
   """(column, what it becomes) of each column of dates that becomes features."""
   asked = asked if isinstance(asked, Mapping) else dict.fromkeys(asked or ())
   found = []
   for name, parts in asked.items():
-    name = _column(table, name, 'dates')
+    name = table.named(name, 'dates')
     if parts is None:
       parts = PARTS if instants(table.dates(name)).dtype != 'datetime64[D]' else [p for p in PARTS if p != 'day']
     if isinstance(parts, str) or not parts or not all(part in PARTS for part in parts):
@@ -140,28 +130,12 @@ def _dates(table: Table, asked: Sequence[str | int] | Mapping[str, Any] | None) 
   return tuple(found)
 
 
-def _times(table: Table, name: str) -> np.ndarray:
-  """When each row was, as numbers or dates."""
-  if table.format.date_format is None and _is_numeric(table, name):
-    return table.numbers(name)
-  return instants(table.dates(name))
-
-
-def _is_numeric(table: Table, name: str) -> bool:
-  """Whether most cells are numbers, or would be with another decimal sign, so that one which is not is a mistake."""
-  distinct = set(table.column(name))
-  comma = table.format.decimal == '.'
-  return 2 * sum(np.isfinite(table.format.number(c)) or not c or (comma and comma_number(c)) for c in distinct) > len(
-    distinct
-  )
-
-
 def _encode(table: Table, name: str, parts: Sequence[str] | None) -> tuple[Float[np.ndarray, 'n k'], list[str]]:
   """(features of a column, their names); `parts` are those of a column of dates."""
   if parts is not None:
     values, names = as_features(table.dates(name), parts, name)
     return values.astype(np.float32), names
-  if _is_numeric(table, name):
+  if table.is_numeric(name):
     return table.numbers(name).astype(np.float32)[:, None], [name]
   cells = table.column(name)
   if found := fitting(cells):
@@ -189,7 +163,7 @@ def _target(
   cells = table.column(name)
   if '' in cells:
     raise ConfigError(f'{table.places[cells.index("")]}, column {name!r}: {EMPTY}')
-  numeric = _is_numeric(table, name)
+  numeric = table.is_numeric(name)
   if kind is None:
     numbers = table.numbers(name) if numeric else None
     whole = numeric and (numbers == np.round(numbers)).all() and len(np.unique(numbers)) <= MAX_CLASSES
