@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from absl import app, flags, logging
 
-from benchmarks.images import RandomImages
+from benchmarks.synthetic import RandomImages
 from dl import config as configs
 from dl.training import loop
 
@@ -77,7 +77,7 @@ def experiment(steps: int) -> configs.Experiment:
     dict(
       task=dict(name='classify.Classify'),
       model=MODELS[flags.FLAGS.model],
-      data=dict(name='benchmarks.images.RandomImages', batch_size=BATCH),
+      data=dict(name='benchmarks.synthetic.RandomImages', batch_size=BATCH),
       optim=dict(adam=dict(name='adam', learning_rate=1e-3)),
       train_for=steps,
       log_every=LOG_EVERY,

@@ -10,11 +10,7 @@ and, for an accelerator:
     that it reaches: --models=resnet50,vit_b16 --batch=256.
 """
 
-import pathlib
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +20,7 @@ import optax
 from absl import app, flags
 
 from benchmarks import plain_vision
+from benchmarks.turns import against, references, repeated, take_turns
 from dl import config as configs
 from dl.contract.info import Info, to_float
 from dl.data import augment as augments
@@ -42,7 +39,6 @@ PEAK = flags.DEFINE_float('peak', None, 'FLOP/s of the device; dl is then measur
 AUGMENT = flags.DEFINE_boolean('augment', False, 'Measure augmentation on the device and on the host.')
 OPERATIONS = flags.DEFINE_boolean('operations', False, 'Measure single operations.')
 
-ROOT = pathlib.Path(__file__).parents[1]
 CASES = {
   'lenet': dict(model=dict(name='lenet.LeNet5'), size=28, channels=1, batch=64, steps=50),
   'resnet18': dict(model=dict(name='resnet.ResNet18', stem='cifar'), size=32, channels=3, batch=32, steps=2),
@@ -51,16 +47,6 @@ CASES = {
   'vit_b16': dict(model=dict(name='vit.ViT_B16'), size=224, channels=3, batch=256, steps=20),
 }
 """Network -> its config, its images, and what a machine of few cores can do of it in a turn."""
-
-Turn = Callable[[], None]
-
-
-def references() -> Any:
-  """tests/reference.py, which knows how to import torchvision and timm."""
-  sys.path.insert(0, str(ROOT / 'tests'))
-  import reference
-
-  return reference
 
 
 def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
@@ -71,7 +57,7 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
         task=dict(name='classify.Classify'),
         model=case['model'] | dict(num_classes=10),
         data=dict(
-          name='benchmarks.images.RandomImages',
+          name='benchmarks.synthetic.RandomImages',
           count=batch,
           size=case['size'],
           channels=case['channels'],
@@ -101,7 +87,7 @@ def ours(case: dict[str, Any], batch: int) -> tuple[Callable[[], Any], float]:
 
 def images(case: dict[str, Any], batch: int) -> dict[str, np.ndarray]:
   """A batch of random images and labels."""
-  from benchmarks.images import RandomImages
+  from benchmarks.synthetic import RandomImages
 
   return RandomImages('train', batch, case['size'], case['channels']).columns
 
@@ -153,36 +139,6 @@ def torch_script(name: str, batch: dict[str, np.ndarray], channels_last: bool) -
     optim.step()
 
   return step
-
-
-def repeated(step: Callable[[], Any], count: int) -> Turn:
-  """A turn: `count` steps, and the end of what they started."""
-
-  def turn():
-    for _ in range(count):
-      out = step()
-    jax.block_until_ready(out)
-
-  return turn
-
-
-def take_turns(sides: dict[str, Turn], turns: int) -> dict[str, list[float]]:
-  """Seconds of each measured turn; one before them, which compiles and warms up, is not counted."""
-  seconds = {name: [] for name in sides}
-  for i in range(turns + 1):
-    for name, turn in sides.items():
-      began = time.perf_counter()
-      turn()
-      if i:
-        seconds[name].append(time.perf_counter() - began)
-  return seconds
-
-
-def against(seconds: dict[str, list[float]], first: str) -> Iterator[tuple[str, float, float]]:
-  """(side, median seconds, median of its seconds over those of the first in the same turn)."""
-  for name, values in seconds.items():
-    ratios = [v / f for v, f in zip(values, seconds[first], strict=True)]
-    yield name, statistics.median(values), statistics.median(ratios)
 
 
 def networks() -> None:

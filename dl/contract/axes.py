@@ -21,6 +21,13 @@ class Axes(nn.Module):
     return x
 
 
+class Rows(nn.Module):
+  """Merges all dimensions of its input but the last; `dl.parallel.activations` merges none, which a mesh may split."""
+
+  def __call__(self, x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
 def named(tree: PyTree, names: tuple[str | None, ...]) -> PyTree:
   """`Axes` outside of modules: the arrays of a tree, whose first dimensions have these names."""
   return jax.tree.map(lambda x: Axes((*names, *[None] * (x.ndim - len(names)))).apply({}, x), tree)

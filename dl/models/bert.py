@@ -137,7 +137,7 @@ class BERT(nn.Module):
     if self.head == 'masked':
       y = self._norm('transform_norm')(activations.get(self.activation)(dense(self.width, 'transform')(x)))
       bias = self.param('out_bias', nn.initializers.zeros, (self.vocab_size,))
-      logits = products.einsum('bnw,vw->bnv', y, embed.embedding.astype(self.dtype)) + bias
+      logits = products.unembed(y, embed.embedding) + bias
       return Axes(('batch', 'query', 'vocab'))(logits)
     if self.head == 'pooled':
       x = jnp.tanh(dense(self.width, 'pooler')(x[:, 0]))

@@ -144,7 +144,7 @@ class GPT(Cached, nn.Module):
     x = self._norm('norm')(x)
     of_vocab = Axes(('batch', 'query', 'vocab'))
     if self.tie_embeddings:
-      logits = of_vocab(products.einsum('bnw,vw->bnv', x, embed.embedding.astype(self.dtype)))
+      logits = of_vocab(products.unembed(x, embed.embedding))
     else:
       out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=_INIT, name='out')
       logits = of_vocab(out(x).astype(jnp.float32))

@@ -107,7 +107,7 @@ class Llama(Cached, nn.Module):
     x, _ = stack(block, self.layers, begin(embed(tokens)), context, scan=self.scan, remat=self.remat)
     x = self._norm('norm')(x)
     if self.tie_embeddings:
-      logits = products.einsum('bnw,vw->bnv', x, embed.embedding.astype(self.dtype))
+      logits = products.unembed(x, embed.embedding)
     else:
       out = nn.Dense(self.vocab_size, use_bias=False, dtype=self.dtype, kernel_init=_INIT, name='out')
       logits = out(x).astype(jnp.float32)

@@ -88,7 +88,7 @@ class Mamba(Cached, nn.Module):
     block = lambda name, _: Block(self._branches, name=name)
     x = embed(tokens).astype(jnp.float32)
     x, _ = stack(block, self.layers, begin(x), context, scan=self.scan, remat=self.remat)
-    logits = products.einsum('bnw,vw->bnv', self._norm('norm')(x), embed.embedding.astype(self.dtype))
+    logits = products.unembed(self._norm('norm')(x), embed.embedding)
     return Axes(('batch', 'query', 'vocab'))(logits)
 
   @nn.nowrap

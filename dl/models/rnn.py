@@ -171,7 +171,7 @@ class RecurrentLanguageModel(nn.Module):
     y, last = rnn(drop(embed(tokens)), carry, train=train)
     y = drop(y).astype(self.dtype)
     if self.tie_embeddings:
-      logits = products.einsum('bnw,vw->bnv', y, embed.embedding.astype(self.dtype))
+      logits = products.unembed(y, embed.embedding)
     else:
       logits = nn.Dense(self.vocab_size, dtype=self.dtype, name='out')(y).astype(jnp.float32)
     logits = Axes(('batch', 'query', 'vocab'))(logits)

@@ -125,7 +125,7 @@ class Projections(nn.Module):
     kernel = self.param('kernel', self.kernel_init, (width, 3 * width))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     kernel = Axes((None, None, 'heads', None))(kernel.reshape(width, *shape))
-    y = jnp.einsum('bnw,wphd->bnphd', x, kernel)
+    y = products.by_rows(lambda rows: jnp.einsum('...w,wphd->...phd', rows, kernel), x)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (3 * width,)).astype(self.dtype)
       y = y + Axes((None, 'heads', None))(bias.reshape(shape))
@@ -154,7 +154,8 @@ class Projection(nn.Module):
     shape, width = (self.heads, self.head_dim), x.shape[-1]
     kernel = self.param('kernel', self.kernel_init, (width, self.heads * self.head_dim))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = jnp.einsum('bnw,whd->bnhd', x, Axes((None, 'heads', None))(kernel.reshape(width, *shape)))
+    kernel = Axes((None, 'heads', None))(kernel.reshape(width, *shape))
+    y = products.by_rows(lambda rows: jnp.einsum('...w,whd->...hd', rows, kernel), x)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.heads * self.head_dim,)).astype(self.dtype)
       y = y + Axes(('heads', None))(bias.reshape(shape))
@@ -231,7 +232,8 @@ class Attention(nn.Module):
       drop = nn.Dropout(self.dropout, deterministic=not context.train) if self.dropout else None
       y = attend(query, key, value, mask, bias, drop, self.scale)
     y = Axes(('batch', 'query', 'heads'))(y.reshape(b, n, -1))
-    return nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name=self.out)(y)
+    out = nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name=self.out)
+    return products.by_rows(out, y)
 
   @nn.nowrap
   def _itself(

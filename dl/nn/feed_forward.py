@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dl.config.bounds import BelowOne, Size
 from dl.contract.axes import Axes
-from dl.nn import activations
+from dl.nn import activations, products
 from dl.nn.context import Context
 
 
@@ -55,8 +55,9 @@ class FeedForward(nn.Module):
     )
     drop = nn.Dropout(self.dropout, deterministic=not context.train) if self.dropout else lambda y: y
     activation, (first, last) = activations.get(self.activation), self.names
-    y = dense(self.hidden, self.kernel_init, first)(x)
-    y = activation(y) if self.gate is None else y * activation(dense(self.hidden, self.kernel_init, self.gate)(x))
+    y = products.by_rows(dense(self.hidden, self.kernel_init, first), x)
+    gate = y if self.gate is None else products.by_rows(dense(self.hidden, self.kernel_init, self.gate), x)
+    y = activation(y) if self.gate is None else y * activation(gate)
     y = Axes(('batch', 'query', 'hidden'))(y) if y.ndim == 3 else y
     out_init = self.kernel_init if self.out_init is None else self.out_init
-    return drop(dense(x.shape[-1], out_init, last)(drop(y)))
+    return drop(products.by_rows(dense(x.shape[-1], out_init, last), drop(y)))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dl.contract.axes import Axes
+from dl.nn import products
 from dl.nn.context import Context
 
 Stream = tuple[Float[Array, 'b n width'], Float[Array, '']]
@@ -66,7 +67,7 @@ class Block(nn.Module):
           added.append(more)
         return after(y, context)
 
-      x = self.order(Axes(('batch', 'length', None))(x), norm, branch)
+      x = products.joint(self.order(Axes(('batch', 'length', None))(x), norm, branch))
       loss = sum(added, loss)
     return x, loss
 

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dl.contract.axes import Axes
+from dl.contract.axes import Axes, Rows
 from dl.errors import ConfigError
 from dl.parallel.meshes import batch_axes
 from dl.parallel.strategy import Strategy, divides, sequence_axis, strategy
@@ -56,6 +56,8 @@ def split(function: Callable, mesh: Mesh, argument: int, rule: str | Sequence[An
         return method(*args, **kwargs)
       if isinstance(context.module, Axes):
         return place(method(*args), context.module.names)
+      if isinstance(context.module, Rows):
+        return args[0]
       return jax.tree.map(constrain, method(*jax.tree.map(constrain, args), **kwargs))
 
     with nn.intercept_methods(intercept):

@@ -1,4 +1,4 @@
-"""Random images in memory, for benchmarks."""
+"""Random images and tokens in memory, for benchmarks."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -30,3 +30,13 @@ class RandomImages(Arrays):
     if self.on_read and np.size(index) > 1:  # and not a single one, for its shape
       type(self).on_read()
     return super().__getitem__(index)
+
+
+class RandomTokens(Arrays):
+  """Windows of random tokens."""
+
+  def __init__(self, split: str, count: int = 1_000, length: int = 64, vocab_size: int = 256):
+    rng = np.random.default_rng(0)
+    super().__init__(
+      dict(tokens=rng.integers(0, vocab_size, (count, length + 1), np.int32)), Info(vocab_size=vocab_size)
+    )
