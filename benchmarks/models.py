@@ -42,7 +42,7 @@ COMMAND = 'python -m benchmarks.models'
 
 
 def shapes_of(model: nn.Module, size: Sequence[int]) -> Any:
-  """The shapes of a network's variables for images of a size [h, w, c]."""
+  """The shapes of a network's variables for images [h, w, c] or series [steps, channels] of a size."""
   image = jax.ShapeDtypeStruct((1, *size), jnp.float32)
   return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
 
@@ -171,28 +171,29 @@ def lines(numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> I
   versions = {f'{k} {v}' for p in parities for k, v in p['versions'].items()}
   dates = sorted({p['date'] for p in parities})
   yield f'<!-- Written by `{COMMAND}`: change that, or docs/models.json by it, not this. -->'
-  yield '# Networks for images'
+  yield '# Networks for images and series'
   yield ''
   yield f'Written by `{COMMAND}` ([source](../benchmarks/models.py)).'
   yield ''
   yield (
     "* **network**: the `name` of a config's `model`, with other arguments than the defaults. Images may have other "
-    'sizes and channels than those here, and there may be any number of classes.'
+    'sizes and channels than those here, and there may be any number of classes; so with the steps and channels of '
+    'time series, and the horizon of forecasts.'
   )
   yield (
     '* **parameters**: trainable ones, so without the statistics of batch norm, exact, for this input and output. '
     "**published**: the paper's own number where it states one, and what it counts otherwise."
   )
   yield (
-    '* **FLOPs**: of the matrix products and convolutions of one image, forwards. A multiplication and an addition are '
-    'two; many papers count them as one.'
+    '* **FLOPs**: of the matrix products and convolutions of one image or series, forwards. A multiplication and an '
+    'addition are two; many papers count them as one.'
   )
   yield (
     '* **compared with**: random weights of the reference go through the loader of `dl.training.start`, and both '
-    'networks see the same random images, whose shape stands here, in evaluation. **logits**, **gradient**: the '
-    'largest difference '
-    "of the logits and of the gradient of a scalar loss with respect to the image, as a share of the reference's "
-    'largest value, in float32. Where two values that a rectifier or a pooling compares are equal but for rounding, '
+    'networks see the same random images or series, whose shape stands here, in evaluation. **logits**, **gradient**: '
+    'the largest difference of the logits (or the forecast) and of the gradient of a scalar loss with respect to the '
+    "input, as a share of the reference's largest value, in float32. Where two values that a rectifier or a pooling "
+    'compares are equal but for rounding, '
     'gradients take different ways; beyond 1e-3 they are compared in float64 as well. '
     f'Measured {" to ".join(dict.fromkeys([dates[0], dates[-1]]))} with {", ".join(sorted(versions))}, on a CPU.'
   )

@@ -92,7 +92,7 @@ def assert_equal(model: nn.Module, reference: Any, image: np.ndarray, **options:
   Args:
     model: the network.
     reference: the PyTorch network, from `randomize`.
-    image: [b, h, w, c].
+    image: [b, h, w, c], or series [b, steps, channels], of which it reads and gives [b, channels, steps].
     **options: of `dl.training.start.convert`.
 
   Returns:
@@ -133,21 +133,19 @@ def _logits_and_gradient(
   """(logits, gradient of a scalar loss with respect to the image) of a network and of its reference."""
   torch = pytest.importorskip('torch')
 
-  theirs_in = torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).requires_grad_()
+  theirs_in = torch.from_numpy(np.moveaxis(image, -1, 1).copy()).requires_grad_()
   theirs = output(reference(theirs_in))
   cotangent = np.random.default_rng(1).standard_normal(theirs.shape).astype(np.float32)
   (theirs * torch.from_numpy(cotangent)).sum().backward()
-  gradient = theirs_in.grad.numpy().transpose(0, 2, 3, 1)
-  dense = theirs.ndim == 4  # a map of logits
-  weight = cotangent.transpose(0, 2, 3, 1) if dense else cotangent
+  gradient = np.moveaxis(theirs_in.grad.numpy(), 1, -1)
+  weight = np.moveaxis(cotangent, 1, -1)  # of a map of logits, or a forecast; nothing of a row of them
 
   def loss(x, variables):  # an argument, since constants would be compiled in
     logits = model.apply(variables, x, train=False)
     return (logits * weight).sum(), logits
 
   (_, logits), mine = jax.jit(jax.value_and_grad(loss, has_aux=True))(image, variables)
-  logits = np.asarray(logits).transpose(0, 3, 1, 2) if dense else np.asarray(logits)
-  return (logits, np.asarray(mine)), (theirs.detach().numpy(), gradient)
+  return (np.moveaxis(np.asarray(logits), -1, 1), np.asarray(mine)), (theirs.detach().numpy(), gradient)
 
 
 def output(found: Any) -> Any:

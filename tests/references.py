@@ -19,6 +19,7 @@ from dl.models import (
   convnext,
   deconv,
   deeplab,
+  dlinear,
   efficientnet,
   fcn,
   googlenet,
@@ -26,8 +27,10 @@ from dl.models import (
   lenet,
   mixer,
   mlp,
+  patchtst,
   perceptron,
   resnet,
+  rnn,
   shallow,
   unet,
   vgg,
@@ -46,7 +49,8 @@ class Reference:
   Attributes:
     library: 'torchvision', 'timm', or 'torch' for tests/torch_networks.py.
     name: of the function or class in it.
-    image: shape of the images [b, h, w, c]; None where the names and shapes of its tensors alone are compared.
+    image: shape of the images [b, h, w, c], or series [b, steps, channels]; None where the names and shapes of its
+      tensors alone are compared.
     options: our network -> arguments of the reference.
     kernels: whether kernels are drawn anew, such that maps neither shrink nor grow from layer to layer.
     scale: of the images' values.
@@ -55,7 +59,7 @@ class Reference:
 
   library: str
   name: str
-  image: tuple[int, int, int, int] | None = (2, 64, 64, 3)
+  image: tuple[int, ...] | None = (2, 64, 64, 3)
   options: Options = lambda _: {}
   kernels: bool = False
   scale: float = 1.0
@@ -68,19 +72,21 @@ class Network:
 
   Attributes:
     name: as in a config.
-    size: of the image [h, w, c] that parameters and operations are counted for.
+    size: of the image [h, w, c], or series [steps, channels], that parameters and operations are counted for.
     reference: what it is compared with.
-    classes: logits, of an image or a pixel.
+    classes: logits, of an image or a pixel; or the horizon of a forecast.
     options: further arguments, as in a config.
+    outputs: the argument that it is.
     experiment: the config which gives name, classes and options instead, 'vision/digits_vit' say.
     published: parameters as the paper or the reference states them, and what is counted differently.
   """
 
   name: str
-  size: tuple[int, int, int]
+  size: tuple[int, ...]
   reference: Reference
   classes: int = 1000
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  outputs: str = 'num_classes'
   experiment: str = ''
   published: str = ''
 
@@ -95,7 +101,7 @@ class Network:
   def spec(self) -> dict[str, Any]:
     """The config of the model."""
     if not self.experiment:
-      return {'name': self.name, 'num_classes': self.classes, **self.options}
+      return {'name': self.name, self.outputs: self.classes, **self.options}
     spec = configs.load(str(ROOT / f'experiments/{self.experiment}.py')).model
     if spec['name'] != self.name:
       raise ConfigError(f'{self.experiment} trains {spec["name"]}, not {self.name}')
@@ -122,7 +128,7 @@ class Family:
 
 
 def families() -> list[Family]:
-  """All rows, by year; networks for dense prediction last."""
+  """All rows, by year; networks for dense prediction and for time series last."""
   image, small = (224, 224, 3), (32, 32, 3)
   seen = lambda name, **options: Reference('torchvision', name, **options)
   perceptron_of = lambda sizes: Reference('torch', 'mlp', (2, 28, 28, 1), sizes)
@@ -170,6 +176,10 @@ def families() -> list[Family]:
     # A seed without a rectifier that rounding turns over: that changes PyTorch's own gradient by a hundredth.
     reference = seen(f'segmentation.{theirs}', image=(1, 65, 49, 3), options=arguments, seed=4)
     return Network(name, (520, 520, 3), reference, 21, options, published=published)
+
+  def forecast(name: str, theirs: str, options: Options = lambda _: {}) -> Network:
+    arguments = lambda m: dict(length=336, horizon=m.horizon, **options(m))
+    return Network(name, (336, 7), Reference('torch', theirs, (2, 336, 7), arguments), 96, outputs='horizon')
 
   return [
     Family(
@@ -330,6 +340,21 @@ def families() -> list[Family]:
       'DeepLabV3', 2017, ('chen2017rethinking',),
       (dense('deeplab.DeepLabV3_R50', 'deeplabv3_resnet50', '42.0 M in torchvision, with an auxiliary head'),),
     ),
+    Family(
+      'Linear forecasts', 2022, ('zeng2023are',),
+      (forecast('dlinear.DLinear', 'dlinear', lambda m: dict(window=m.window)), forecast('dlinear.NLinear', 'nlinear')),
+    ),
+    Family(
+      'PatchTST', 2022, ('nie2023time', 'kim2022reversible'),
+      (
+        forecast(
+          'patchtst.PatchTST', 'patchtst',
+          lambda m: dict(
+            patch=m.patch, stride=m.stride, width=m.width, layers=m.layers, heads=m.heads, hidden=m.hidden
+          ),
+        ),
+      ),
+    ),
   ]  # fmt: skip
 
 
@@ -353,6 +378,7 @@ _IMAGENET = {
 }  # fmt: skip
 """Of 1000 classes and images of 224x224."""
 _SEGMENTATION_HEAD = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21
+_PATCHTST = 16 * 17 + 42 * 16 + 3 * (4 * 272 + 64 + 16 * 128 * 2 + 144) + 42 * 16 * 96 + 96
 COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
   *((dict(name=name, num_classes=1000), _LARGE, number) for name, number in _IMAGENET.items()),
   (dict(name='alexnet.AlexNet', num_classes=1000, groups=2), _LARGE, 60_965_224),
@@ -393,6 +419,11 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
   (dict(name='lenet.LeNet5', num_classes=10), _GREY, 61_706),
   (dict(name='lenet.LeNet5', num_classes=10), (32, 32, 1), 61_706),
   (dict(name='lenet.LeNet5', num_classes=10, fit='resize'), (8, 8, 1), 61_706),
+  (dict(name='dlinear.DLinear', horizon=96), (336, 7), 64_704),
+  (dict(name='dlinear.DLinear', horizon=96, individual=True), (336, 7), 7 * 64_704),
+  (dict(name='dlinear.NLinear', horizon=96), (336, 7), 32_352),
+  (dict(name='patchtst.PatchTST', horizon=96), (336, 7), _PATCHTST),
+  (dict(name='rnn.RecurrentForecaster', horizon=96, width=64), (336, 7), 4 * 64 * (7 + 64 + 1) + 65 * 7 * 96),
 ]  # fmt: skip
 
 
@@ -405,7 +436,7 @@ class Tiny:
 
   Attributes:
     model: the network; nothing in it is random.
-    image: [h, w, c].
+    image: [h, w, c], or [steps, channels].
     random: arguments, each of which alone makes its training random.
     images_alone: whether it refuses what is no image.
   """
@@ -445,4 +476,11 @@ TINY = {
   'DeconvNet': Tiny(deconv.DeconvNet(5, (4, 8), (1, 1)), (16, 16, 1)),
   'FCN': Tiny(fcn.FCN_R50(5), (32, 32, 1)),
   'DeepLabV3': Tiny(deeplab.DeepLabV3_R50(5), (32, 32, 1)),
+  'DLinear': Tiny(dlinear.DLinear(3, window=4), (12, 5), images_alone=False),
+  'NLinear': Tiny(dlinear.NLinear(3, individual=True), (12, 5), images_alone=False),
+  'PatchTST': Tiny(
+    patchtst.PatchTST(3, patch=4, stride=2, width=8, layers=2, hidden=8, affine=True, dropout=0.0), (12, 5),
+    (_DROPOUT, {'head_dropout': 0.5}), images_alone=False,
+  ),
+  'RecurrentForecaster': Tiny(rnn.RecurrentForecaster(3, width=8), (12, 5), (_DROPOUT,), images_alone=False),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from dl import config
 from dl.contract.info import Info
 from dl.data.source import Arrays
+from dl.data.sources.series import Windows
 from dl.store import logs
 from dl.training import feed
 
@@ -91,6 +92,15 @@ SMALL = {
       'eval.test={}', 'train_for=12', 'log_every=4', 'eval_every=6', 'checkpoint_every=6', 'expect={}', 'baselines={}',
     ],
   ),
+  'forecast': (
+    'timeseries/etth1_dlinear.py',
+    [
+      "model={'name': 'dlinear.DLinear', 'horizon': 4, 'window': 5}", "data={'name': 'small.Waves', 'batch_size': 16}",
+      "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 0.01}}}",
+      "eval={'test': {'split': 'test'}}", 'keep={}', 'train_for=12', 'log_every=4', 'eval_every=6',
+      'checkpoint_every=6', 'expect={}', 'baselines={}',
+    ],
+  ),
 }  # fmt: skip
 
 
@@ -104,6 +114,19 @@ class Discs(Arrays):
     label_map = (distance < rng.uniform(2, 5, (32, 1, 1))).astype(np.int32)
     image = np.clip(rng.normal(0.3 + 0.4 * label_map, 0.1), 0, 1).astype(np.float32)[..., None]
     super().__init__({'image': image, 'label_map': label_map}, Info(num_classes=2, class_names=('field', 'disc')))
+
+
+class Waves(Windows):
+  """Two noisy waves of 160 steps, of which the slower one is forecast, 4 steps from 12."""
+
+  def __init__(self, split: str):
+    step = np.arange(160)[:, None]
+    values = np.sin(step / np.array([2.0, 5.0])) * [1.0, 30.0] + [0.0, 100.0]
+    values = (values + np.random.default_rng(0).normal(0, [0.1, 3.0], values.shape)).astype(np.float32)
+    facts = (('length', 12), ('horizon', 4), ('targets', ('slow',)))
+    mean, std = (tuple(x.tolist()) for x in (values[:120].mean(0), values[:120].std(0)))
+    info = Info(feature_names=('fast', 'slow'), mean=mean, std=std, more=facts)
+    super().__init__(values, 12, 4, {'train': (0, 120), 'test': (120, 160)}[split], 1, [1], info)
 
 
 INPUTS = {'PPO': np.zeros((2, 4), np.float32)}

@@ -633,8 +633,16 @@ def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
 
 def mock_record(data):
   """What `run.json` would say of a data set that is not here; None for one that is."""
-  if data is None or data['name'] not in ('tfds.Tfds', 'segmentation.Pairs'):
+  if data is None or data['name'] not in ('tfds.Tfds', 'segmentation.Pairs', 'series.Csv'):
     return None
+  if data['name'] == 'series.Csv':
+    facts = {'mean': [0.0] * 7, 'std': [1.0] * 7, 'feature_names': [*'abcdefg'], 'more': [['targets', [*'abcdefg']]]}
+    batch = {
+      'mask': [[data['batch_size']], 'float32'],
+      'series': [[data['batch_size'], data['length'], 7], 'float32'],
+      'target': [[data['batch_size'], data['horizon'], 7], 'float32'],
+    }
+    return {'info': facts, 'batch': batch, 'steps_per_epoch': 250}
   batch = {'mask': [[data['batch_size']], 'float32'], 'image': [[data['batch_size'], 64, 64, 1], 'uint8']}
   if data['name'] == 'segmentation.Pairs':
     facts = {'num_classes': 2, 'mean': [0.5], 'std': [0.2]}

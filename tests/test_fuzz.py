@@ -140,12 +140,24 @@ def pairs(folder):
   return str(folder)
 
 
+def hours(folder):
+  """A table of 1,000 hours, of random numbers."""
+  times = np.datetime64('2016-07-01T00:00:00') + np.arange(1000) * np.timedelta64(1, 'h')
+  rows = [f'{t},{a:.3f},{b:.3f}' for t, (a, b) in zip(times, np.random.default_rng(0).random((1000, 2)), strict=True)]
+  (folder / 'hours.csv').write_text('\n'.join(['date,a,b', *rows]))
+  return str(folder / 'hours.csv')
+
+
 @pytest.fixture(scope='session')
-def neurons(tmp_path_factory):
-  return pairs(tmp_path_factory.mktemp('neurons'))
+def small_sets(tmp_path_factory):
+  """Name of a source -> what its config changes."""
+  return {
+    'segmentation.Pairs': dict(path=pairs(tmp_path_factory.mktemp('neurons')), tile=32),
+    'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
+  }
 
 
-def shortened(spec, neurons):
+def shortened(spec, small_sets):
   """A config in which all that a trial reads is here and small."""
   experiment = config.load(spec)
   data = experiment.data or {}
@@ -153,8 +165,7 @@ def shortened(spec, neurons):
     data['batch_size'] = 16
     for evaluation in experiment.eval.values():
       evaluation['batch_size'] = 16
-  if data.get('name') == 'segmentation.Pairs':
-    data |= dict(path=neurons, tile=32)
+  data |= small_sets.get(data.get('name'), {})
   return experiment
 
 
@@ -263,18 +274,18 @@ named = lambda spec: str(pathlib.Path(spec).relative_to(ROOT / 'experiments'))
 
 
 @pytest.mark.parametrize('spec', FEW, ids=named)
-def test_some_mistakes_are_one_line(spec, neurons, tmp_path, monkeypatch, capsys):
-  assert_refuses_mistakes(spec, -(-TOTAL // len(FEW)), neurons, tmp_path, monkeypatch, capsys)
+def test_some_mistakes_are_one_line(spec, small_sets, tmp_path, monkeypatch, capsys):
+  assert_refuses_mistakes(spec, -(-TOTAL // len(FEW)), small_sets, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize('spec', SPECS, ids=named)
-def test_every_mistake_is_one_line(spec, neurons, tmp_path, monkeypatch, capsys, request):
-  assert_refuses_mistakes(spec, request.config.getoption('fuzz'), neurons, tmp_path, monkeypatch, capsys)
+def test_every_mistake_is_one_line(spec, small_sets, tmp_path, monkeypatch, capsys, request):
+  assert_refuses_mistakes(spec, request.config.getoption('fuzz'), small_sets, tmp_path, monkeypatch, capsys)
 
 
-def assert_refuses_mistakes(spec, count, neurons, tmp_path, monkeypatch, capsys):
-  base = shortened(spec, neurons)
+def assert_refuses_mistakes(spec, count, small_sets, tmp_path, monkeypatch, capsys):
+  base = shortened(spec, small_sets)
   trial = Trials(base, tmp_path, monkeypatch, capsys)
   code, err = trial(base.to_json())
   assert code == 'accepted', (code, err)  # without a mistake

@@ -239,3 +239,89 @@ def _sequence(layers: dict[str, Any]) -> Any:
   for name, layer in layers.items():
     net.add_module(name, layer)
   return net
+
+
+def dlinear(length: int, horizon: int, window: int = 25, channels: int | None = None) -> Any:
+  """DLinear on [b, channels, steps]; with a number of `channels`, each of them has maps of its own."""
+  torch = pytest.importorskip('torch')
+
+  class DLinear(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      make = lambda: torch.nn.Linear(length, horizon)
+      several = lambda: make() if channels is None else torch.nn.ModuleList(make() for _ in range(channels))
+      self.Linear_Seasonal, self.Linear_Trend = several(), several()
+
+    def forward(self, x):
+      before = (window - 1) // 2
+      padded = torch.nn.functional.pad(x, (before, window - 1 - before), mode='replicate')
+      trend = torch.nn.functional.avg_pool1d(padded, window, 1)
+      return _along(self.Linear_Seasonal, x - trend) + _along(self.Linear_Trend, trend)
+
+  return DLinear()
+
+
+def nlinear(length: int, horizon: int) -> Any:
+  """NLinear on [b, channels, steps]."""
+  torch = pytest.importorskip('torch')
+
+  class NLinear(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.Linear = torch.nn.Linear(length, horizon)
+
+    def forward(self, x):
+      last = x[:, :, -1:]
+      return self.Linear(x - last) + last
+
+  return NLinear()
+
+
+def _along(layer: Any, x: Any) -> Any:
+  """A layer on the last axis, or one for each channel."""
+  torch = pytest.importorskip('torch')
+  if not isinstance(layer, torch.nn.ModuleList):
+    return layer(x)
+  return torch.stack([one(x[:, i]) for i, one in enumerate(layer)], 1)
+
+
+def patchtst(
+  length: int, horizon: int, patch: int, stride: int, width: int, layers: int, heads: int, hidden: int
+) -> Any:
+  """PatchTST on [b, channels, steps], with the last value repeated for one more patch."""
+  torch = pytest.importorskip('torch')
+  patches = (length - patch) // stride + 2
+
+  class Block(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.attention = torch.nn.ModuleDict({k: torch.nn.Linear(width, width) for k in ('q', 'k', 'v', 'out')})
+      self.norm_0, self.norm_1 = torch.nn.BatchNorm1d(width), torch.nn.BatchNorm1d(width)
+      self.up, self.down = torch.nn.Linear(width, hidden), torch.nn.Linear(hidden, width)
+
+    def forward(self, x):
+      split = lambda k: self.attention[k](x).unflatten(-1, (heads, -1)).transpose(1, 2)
+      y = torch.nn.functional.scaled_dot_product_attention(split('q'), split('k'), split('v'))
+      y = self.attention['out'](y.transpose(1, 2).flatten(2))
+      x = self.norm_0((x + y).transpose(1, 2)).transpose(1, 2)
+      y = self.down(torch.nn.functional.gelu(self.up(x)))
+      return self.norm_1((x + y).transpose(1, 2)).transpose(1, 2)
+
+  class PatchTST(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.embed = torch.nn.Linear(patch, width)
+      self.position = torch.nn.Parameter(torch.randn(patches, width))
+      for i in range(layers):
+        self.add_module(f'block_{i}', Block())
+      self.head = torch.nn.Linear(patches * width, horizon)
+
+    def forward(self, x):
+      mean, std = x.mean(-1, keepdim=True), torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
+      y = torch.nn.functional.pad((x - mean) / std, (0, stride), mode='replicate').unfold(-1, patch, stride)
+      y = self.embed(y.flatten(0, 1)) + self.position
+      for i in range(layers):
+        y = getattr(self, f'block_{i}')(y)
+      return self.head(y.flatten(1)).unflatten(0, x.shape[:2]) * std + mean
+
+  return PatchTST()

@@ -1,4 +1,4 @@
-"""Recurrent networks, from sequences to one answer, to one at each position, and to the next token."""
+"""Recurrent networks, from sequences to one answer, to one at each position, to the next token, and to what follows."""
 
 import re
 from typing import Any, ClassVar, Literal
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from dl.config.bounds import BelowOne, Count, Depth, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Tensors, outputs
-from dl.nn import products
+from dl.nn import products, time
 from dl.nn.recurrent import Carry, Cell, Stack
 
 _RULES: Rules = (*outputs('(input|hidden)'), *outputs('^out'), ('(^|/)token/embedding$', ('model', None)))
@@ -104,6 +104,44 @@ class RNN(nn.Module):
       y = jnp.where(real[..., None], y, -jnp.inf).max(1)
     y = nn.Dropout(self.dropout, deterministic=not train)(y) if self.dropout else y
     return nn.Dense(self.num_outputs, dtype=self.dtype, name='out')(y).astype(jnp.float32)
+
+
+class RecurrentForecaster(nn.Module):
+  """All steps of a forecast at once, by one linear map of the last state; the channels are read together.
+
+  Each series is normalized by its own mean and deviation (RevIN), which the forecast gets back: a state is no place to
+  keep the level of a series in.
+
+  Cite: hochreiter1997long, kim2022reversible
+
+  Attributes:
+    horizon: steps that are forecast.
+    cell: 'elman', 'lstm' or 'gru' (`dl.nn.recurrent`).
+    width: features of each state.
+    layers: how many, one on top of another.
+    dropout: rate between layers and before the output.
+    dtype: compute type of the products; states and forecasts are float32.
+  """
+
+  horizon: Size
+  cell: Cell = 'lstm'
+  width: Size = 64
+  layers: Depth = 1
+  dropout: BelowOne = 0.0
+  dtype: Any = jnp.float32
+
+  sharding_rules: ClassVar[Rules] = _RULES
+  layouts: ClassVar[Layouts] = {'torch': _from_torch}
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n c'], train: bool = False) -> Float[Array, 'b horizon c']:
+    time.check(x, 'RecurrentForecaster')
+    x, undo = time.RevIN()(x)
+    rnn = Stack(self.cell, self.width, self.layers, dropout=self.dropout, dtype=self.dtype, name='rnn')
+    _, last = rnn(x, train=train)
+    y = nn.Dropout(self.dropout, deterministic=not train)(last[-1][0]) if self.dropout else last[-1][0]
+    y = nn.Dense(self.horizon * x.shape[-1], dtype=self.dtype, name='out')(y).astype(jnp.float32)
+    return undo(y.reshape(len(y), self.horizon, -1))
 
 
 class RecurrentLanguageModel(nn.Module):

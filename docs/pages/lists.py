@@ -68,7 +68,7 @@ LISTS = {
   'models': List(
     'Models', 'dl.models',
     "A config's `model=dict(name='resnet.ResNet18', num_classes=10)`. "
-    '[The table of networks](../models.md) compares those for images with their references. '
+    '[The table of networks](../models.md) compares those for images and series with their references. '
     '[One of your own](../tutorials/model.md) is a Linen module.',
     _whole, ('parent', 'name'),
   ),

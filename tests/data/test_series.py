@@ -1,4 +1,4 @@
-"""Long series as windows: which steps each sees and foretells, borders in time, statistics, and gaps."""
+"""Long series as windows: which steps are in them, borders in time, statistics, and gaps."""
 
 import datetime
 import json
@@ -30,7 +30,7 @@ def csv(path, split='train', **options):
   return Csv(path, **dict(length=4, horizon=3, split=split, time='date', validation=10, test=10) | options)
 
 
-def test_windows_see_what_comes_right_before_what_they_foretell():
+def test_a_window_is_a_look_back_and_the_steps_right_after_it():
   values = np.arange(40, dtype=np.float32).reshape(20, 2)
   source = Windows(values, 4, 3, (0, 20), 2, [1], Info())
   assert len(source) == 7
@@ -49,9 +49,9 @@ def test_parts_are_cut_in_time_and_may_look_back_over_the_border(tmp_path):
   path = write(tmp_path / 'a.csv')
   parts = {split: csv(path, split) for split in ('train', 'validation', 'test', 'all')}
   assert [len(p) for p in parts.values()] == [24, 8, 8, 44]
-  foretold = {split: p[np.arange(len(p))]['target'][..., 0] for split, p in parts.items()}
+  forecast = {split: p[np.arange(len(p))]['target'][..., 0] for split, p in parts.items()}
   for split, (first, last) in dict(train=(4, 29), validation=(30, 39), test=(40, 49), all=(4, 49)).items():
-    assert (foretold[split].min(), foretold[split].max()) == (first, last)
+    assert (forecast[split].min(), forecast[split].max()) == (first, last)
     assert parts[split].span == (str(HOURS[first]).replace(' ', 'T'), str(HOURS[last]).replace(' ', 'T'))
     assert parts[split].info == parts['train'].info
   assert parts['validation'][0]['series'][:, 0].tolist() == [26, 27, 28, 29]

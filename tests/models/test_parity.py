@@ -9,6 +9,7 @@ from reference import abstract
 from references import COUNTS, TINY
 
 from dl.config import build
+from dl.nn.time import AlongTime
 
 LARGE = 8e6
 """Parameters beyond which a network takes seconds to be traced."""
@@ -34,7 +35,7 @@ def test_bfloat16_is_computed_in_and_float32_is_kept(tiny):
   model = tiny.model.copy(dtype=jnp.bfloat16)
   shapes = abstract(model, (1, *tiny.image))
   assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
-  layers = lambda module, _: isinstance(module, nn.Dense | nn.Conv)
+  layers = lambda module, _: isinstance(module, nn.Dense | nn.Conv | AlongTime)
   logits, seen = jax.eval_shape(
     lambda v, x: model.apply(v, x, train=False, capture_intermediates=layers), shapes, jnp.ones((2, *tiny.image))
   )

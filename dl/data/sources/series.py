@@ -1,4 +1,4 @@
-"""Long time series, as windows: what was seen, and what came after it."""
+"""Long time series, as windows: a look-back, and the horizon after it."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from dl.errors import ConfigError, nearest
 class Windows:
   """One long series, as windows of `length` steps and the `horizon` after them, beginning every `stride` steps.
 
-  Batches hold `series` [length, channels], what was seen, and `target` [horizon, targets], what is to be foretold, in
+  Batches hold `series` [length, channels], the look-back, and `target` [horizon, targets], what comes after it, in
   the units of the series. A batch is one index into the series, which is kept once.
 
   Attributes:
@@ -46,11 +46,11 @@ class Windows:
 
     Args:
       values: the series, with the parts before and after this one.
-      length: steps that are seen.
-      horizon: steps that are foretold.
-      part: (first, end) of the steps which are foretold; those seen may lie before it.
+      length: steps of the look-back.
+      horizon: steps that are forecast.
+      part: (first, end) of the steps that are forecast; the look-back may lie before it.
       stride: steps from one window to the next.
-      targets: which channels are foretold.
+      targets: which channels are forecast.
       info: facts about the data.
 
     Raises:
@@ -58,11 +58,11 @@ class Windows:
     """
     self.values, self.length, self.horizon, self.info = values, length, horizon, info
     self._targets = None if list(targets) == list(range(values.shape[1])) else np.asarray(targets)
-    self._starts = np.arange(max(part[0], length), part[1] - horizon + 1, stride)  # of what is foretold
+    self._starts = np.arange(max(part[0], length), part[1] - horizon + 1, stride)  # of what is forecast
     if not len(self._starts):
-      seen = length if part[0] < length else 0
+      before = length if part[0] < length else 0
       raise ConfigError(
-        f'length and horizon: a window takes {seen + horizon} steps of this part, which has {part[1] - part[0]}'
+        f'length and horizon: a window takes {before + horizon} steps of this part, which has {part[1] - part[0]}'
       )
 
   def __len__(self) -> int:
@@ -78,12 +78,12 @@ class Windows:
 class Csv(Windows):
   """A table whose rows are the steps of a series, one after another, and whose columns are its channels.
 
-  It is cut by position: its beginning is the training part, then comes the validation part, then the test part. What is
-  foretold lies in its part wholly; what is seen may reach back into the part before. Mean and deviation in `info` are
+  It is cut by position: its beginning is the training part, then comes the validation part, then the test part. What
+  is forecast lies in its part wholly; the look-back may reach into the part before. Mean and deviation in `info` are
   those of the rows of the training part.
 
   Attributes:
-    span: the first and the last time which are foretold, where there are times.
+    span: the first and the last time which are forecast, where there are times.
   """
 
   def __init__(
@@ -111,13 +111,13 @@ class Csv(Windows):
 
     Args:
       path: a CSV file.
-      length: steps that are seen, the look-back.
-      horizon: steps that are foretold.
+      length: steps of the look-back.
+      horizon: steps that are forecast.
       split: which part: 'train', 'validation', 'test' or 'all'.
       columns: the channels, by name or number; None takes all but `time`.
-      targets: which of them are foretold; None for all.
+      targets: which of them are forecast; None for all.
       time: a column of numbers or dates, which has to go up in even steps.
-      dates: what of the time of a step is seen as further channels: its place in the 'year', the 'week' and the 'day',
+      dates: what of the time of a step becomes further channels: its place in the 'year', the 'week' and the 'day',
         each as sine and cosine, and the 'days' since 1970.
       irregular: whether rows count as steps though their times are uneven.
       train: size of the training part: a share of the rows, or how many; None for all that the others leave. What is
@@ -142,8 +142,8 @@ class Csv(Windows):
     table = read_table(path, read)
     time = None if time is None else table.named(time, 'time')
     names = [c for c in table.header if c != time] if columns is None else [table.named(c, 'columns') for c in columns]
-    foretold = names if targets is None else [table.named(c, 'targets') for c in targets]
-    _check_columns(table, names, foretold, time)
+    wanted = names if targets is None else [table.named(c, 'targets') for c in targets]
+    _check_columns(table, names, wanted, time)
     values, of_dates = np.stack([table.numbers(name) for name in names], axis=1), []
     if dates:
       parts = _date_parts(dates, time)
@@ -160,27 +160,27 @@ class Csv(Windows):
     info = Info(
       feature_names=channels,
       table=read.record(table.header, ''),
-      more=(('length', length), ('horizon', horizon), ('targets', tuple(foretold)), ('time', time)),
+      more=(('length', length), ('horizon', horizon), ('targets', tuple(wanted)), ('time', time)),
       **statistics.of_features(values[slice(*bounds['train'])], Info()),
     )
-    super().__init__(values, length, horizon, part, stride, [channels.index(c) for c in foretold], info)
+    super().__init__(values, length, horizon, part, stride, [channels.index(c) for c in wanted], info)
     self.span = None if times is None else (str(times[self._starts[0]]), str(times[self._starts[-1] + horizon - 1]))
     self._places = table.places
 
   @functools.cached_property
   def paths(self) -> list[str]:
-    """File and row of the first step which is foretold, of each window."""
+    """File and row of the first step which is forecast, of each window."""
     return [self._places[start] for start in self._starts]
 
 
-def _check_columns(table: Table, names: Sequence[str], foretold: Sequence[str], time: str | None) -> None:
+def _check_columns(table: Table, names: Sequence[str], targets: Sequence[str], time: str | None) -> None:
   """Raises ConfigError for channels or targets which cannot be."""
   if time in names:
     raise ConfigError(f'columns: {time!r} is the time; dates= makes channels of it')
-  for where, chosen in (('columns', names), ('targets', foretold)):
+  for where, chosen in (('columns', names), ('targets', targets)):
     if not chosen or len(set(chosen)) < len(chosen):
       raise ConfigError(f'{where}: expected distinct columns besides the time, got {chosen}')
-  if other := set(foretold) - set(names):
+  if other := set(targets) - set(names):
     raise ConfigError(f'targets: {min(other)!r} is not among the columns that are read')
   for name in names:
     if found := fitting(table.column(name)):
