@@ -16,6 +16,7 @@ from dl.errors import ConfigError
 from dl.models import (
   alexnet,
   cnn,
+  conv1d,
   convnext,
   deconv,
   deeplab,
@@ -176,6 +177,8 @@ def families() -> list[Family]:
     # A seed without a rectifier that rounding turns over: that changes PyTorch's own gradient by a hundredth.
     reference = seen(f'segmentation.{theirs}', image=(1, 65, 49, 3), options=arguments, seed=4)
     return Network(name, (520, 520, 3), reference, 21, options, published=published)
+
+  one_channel = lambda m: dict(channels=1, classes=m.num_classes, features=m.features, sizes=m.sizes)
 
   def forecast(name: str, theirs: str, options: Options = lambda _: {}) -> Network:
     arguments = lambda m: dict(length=336, horizon=m.horizon, **options(m))
@@ -341,6 +344,13 @@ def families() -> list[Family]:
       (dense('deeplab.DeepLabV3_R50', 'deeplabv3_resnet50', '42.0 M in torchvision, with an auxiliary head'),),
     ),
     Family(
+      'Convolutional networks of time series', 2017, ('wang2017time',),
+      (
+        Network('conv1d.FCN', (150, 1), Reference('torch', 'fcn_1d', (2, 150, 1), one_channel, True), 2),
+        Network('conv1d.ResNet', (150, 1), Reference('torch', 'resnet_1d', (2, 150, 1), one_channel, True), 2),
+      ),
+    ),
+    Family(
       'Linear forecasts', 2022, ('zeng2023are',),
       (forecast('dlinear.DLinear', 'dlinear', lambda m: dict(window=m.window)), forecast('dlinear.NLinear', 'nlinear')),
     ),
@@ -419,6 +429,8 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
   (dict(name='lenet.LeNet5', num_classes=10), _GREY, 61_706),
   (dict(name='lenet.LeNet5', num_classes=10), (32, 32, 1), 61_706),
   (dict(name='lenet.LeNet5', num_classes=10, fit='resize'), (8, 8, 1), 61_706),
+  (dict(name='conv1d.FCN', num_classes=2), (150, 1), 264_962),
+  (dict(name='conv1d.ResNet', num_classes=2), (150, 1), 504_258),
   (dict(name='dlinear.DLinear', horizon=96), (336, 7), 64_704),
   (dict(name='dlinear.DLinear', horizon=96, individual=True), (336, 7), 7 * 64_704),
   (dict(name='dlinear.NLinear', horizon=96), (336, 7), 32_352),
@@ -476,6 +488,8 @@ TINY = {
   'DeconvNet': Tiny(deconv.DeconvNet(5, (4, 8), (1, 1)), (16, 16, 1)),
   'FCN': Tiny(fcn.FCN_R50(5), (32, 32, 1)),
   'DeepLabV3': Tiny(deeplab.DeepLabV3_R50(5), (32, 32, 1)),
+  'FCN of series': Tiny(conv1d.FCN(5, (4, 6, 4), padded=True), (12, 2), images_alone=False),
+  'ResNet of series': Tiny(conv1d.ResNet(5, (4, 6, 6), (4, 3)), (12, 2), images_alone=False),
   'DLinear': Tiny(dlinear.DLinear(3, window=4), (12, 5), images_alone=False),
   'NLinear': Tiny(dlinear.NLinear(3, individual=True), (12, 5), images_alone=False),
   'PatchTST': Tiny(

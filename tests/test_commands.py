@@ -633,8 +633,15 @@ def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
 
 def mock_record(data):
   """What `run.json` would say of a data set that is not here; None for one that is."""
-  if data is None or data['name'] not in ('tfds.Tfds', 'segmentation.Pairs', 'series.Csv'):
+  if data is None or data['name'] not in ('tfds.Tfds', 'segmentation.Pairs', 'series.Csv', 'ucr.Ts'):
     return None
+  if data['name'] == 'ucr.Ts':
+    batch = {
+      'mask': [[data['batch_size']], 'float32'],
+      'series': [[data['batch_size'], 150, 1], 'float32'],
+      'label': [[data['batch_size']], 'int32'],
+    }
+    return {'info': {'num_classes': 2, 'mean': [0.0], 'std': [1.0]}, 'batch': batch, 'steps_per_epoch': 3}
   if data['name'] == 'series.Csv':
     facts = {'mean': [0.0] * 7, 'std': [1.0] * 7, 'feature_names': [*'abcdefg'], 'more': [['targets', [*'abcdefg']]]}
     batch = {

@@ -148,12 +148,22 @@ def hours(folder):
   return str(folder / 'hours.csv')
 
 
+def moves(folder):
+  """Twenty series of a hand, of random numbers."""
+  rng = np.random.default_rng(0)
+  lines = [f'{",".join(f"{x:.3f}" for x in rng.normal(size=24))}:{1 + i % 2}' for i in range(20)]
+  for part in ('TRAIN', 'TEST'):
+    (folder / f'GunPoint_{part}.ts').write_text('\n'.join(['@classLabel true 1 2', '@data', *lines]))
+  return str(folder)
+
+
 @pytest.fixture(scope='session')
 def small_sets(tmp_path_factory):
   """Name of a source -> what its config changes."""
   return {
     'segmentation.Pairs': dict(path=pairs(tmp_path_factory.mktemp('neurons')), tile=32),
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
+    'ucr.Ts': dict(path=moves(tmp_path_factory.mktemp('moves'))),
   }
 
 

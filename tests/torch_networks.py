@@ -325,3 +325,57 @@ def patchtst(
       return self.head(y.flatten(1)).unflatten(0, x.shape[:2]) * std + mean
 
   return PatchTST()
+
+
+def fcn_1d(channels: int, classes: int, features: Sequence[int], sizes: Sequence[int]) -> Any:
+  """The fully convolutional network of time series, on [b, channels, steps]."""
+  torch = pytest.importorskip('torch')
+  layers, width = {}, channels
+  for i, (n, size) in enumerate(zip(features, sizes, strict=True)):
+    layers |= {f'block_{i}': _conv_norm_1d(width, n, size), f'relu_{i}': torch.nn.ReLU()}
+    width = n
+  return _sequence(layers | _head_1d(width, classes))
+
+
+def resnet_1d(channels: int, classes: int, features: Sequence[int], sizes: Sequence[int]) -> Any:
+  """The residual network of time series, on [b, channels, steps]."""
+  torch = pytest.importorskip('torch')
+
+  class Net(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      width = channels
+      for i, n in enumerate(features):
+        for j, size in enumerate(sizes):
+          self.add_module(f'block_{i}_{j}', _conv_norm_1d(n if j else width, n, size))
+        alike = width == n
+        name, shortcut = (
+          ('shortcut_norm', torch.nn.BatchNorm1d(n)) if alike else ('shortcut', _conv_norm_1d(width, n, 1))
+        )
+        self.add_module(f'{name}_{i}', shortcut)
+        width = n
+      self.out = torch.nn.Linear(width, classes)
+
+    def forward(self, x):
+      for i in range(len(features)):
+        y = x
+        for j in range(len(sizes)):
+          y = getattr(self, f'block_{i}_{j}')(torch.relu(y) if j else y)
+        shortcut = getattr(self, f'shortcut_{i}', None) or getattr(self, f'shortcut_norm_{i}')
+        x = torch.relu(shortcut(x) + y)
+      return self.out(x.mean(-1))
+
+  return Net()
+
+
+def _conv_norm_1d(channels: int, features: int, size: int) -> Any:
+  torch = pytest.importorskip('torch')
+  conv = torch.nn.Conv1d(channels, features, size, padding='same')
+  return _sequence({'conv': conv, 'norm': torch.nn.BatchNorm1d(features)})
+
+
+def _head_1d(width: int, classes: int) -> dict[str, Any]:
+  torch = pytest.importorskip('torch')
+  return {
+    'mean': torch.nn.AdaptiveAvgPool1d(1), 'flatten': torch.nn.Flatten(), 'out': torch.nn.Linear(width, classes)
+  }  # fmt: skip

@@ -12,7 +12,7 @@ from dl.contract.info import Info
 from dl.contract.kinds import Kind
 from dl.data import tables
 from dl.data.source import standard
-from dl.data.sources import arrays, images, text
+from dl.data.sources import arrays, images, text, ucr
 from dl.data.tokenizers.vocabulary import encode
 from dl.errors import ConfigError
 
@@ -115,18 +115,29 @@ class Features(FileReader):
 
 
 class Series(FileReader):
-  """Tables, read as the long series of the training was, of which the last steps are the input: [steps, channels]."""
+  """Series [steps, channels]: those of .ts files, where the run has learned from such.
 
-  reads = 'a .csv'
-  suffixes = Features.suffixes
+  Of tables, which are read as the long series of the training was, the last steps are the input.
+  """
+
+  reads = 'a .csv or .ts'
+  suffixes = (*Features.suffixes, '.ts')
 
   def __init__(self, info: Info, column: str, kind: Kind):
     super().__init__(info, column, kind)
     self.length = info.fact('length')
 
+  def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b steps channels']:
+    return ucr.pad(rows)
+
   def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    if path.suffix.lower() == '.ts':
+      read = ucr.read_ts(path)
+      for place, series in zip(read.places, read.series, strict=True):
+        yield f'{path}:{place.rpartition(" ")[2]}', self.fit(series[None], place)[0]
+      return
     if self.info.table is None or self.length is None:
-      raise ConfigError(f'{path}: the run has learned from series of no table, so only .npz can be read')
+      raise ConfigError(f'{path}: the run has learned from series of no table, so only .ts and .npz can be read')
     table = tables.read_table(path, tables.Format.of_run(self.info))
     time = self.info.fact('time')
     if time in table.header:

@@ -63,6 +63,7 @@ class RNN(nn.Module):
     reset: where a GRU's reset gate acts: 'after' the product with the state, as in cuDNN, or 'before', as in the paper.
     activation: of Elman's network.
     dropout: rate between layers and before the output.
+    padded: whether sequences end in positions of NaN where they are shorter than others.
     dtype: compute type of the products; states and outputs are float32.
   """
 
@@ -77,6 +78,7 @@ class RNN(nn.Module):
   reset: Literal['after', 'before'] = 'after'
   activation: Literal['tanh', 'relu'] = 'tanh'
   dropout: BelowOne = 0.0
+  padded: bool = False
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = _RULES
@@ -90,6 +92,8 @@ class RNN(nn.Module):
     if x.ndim < 3:
       raise ValueError(f'needs sequences [batch, length, features], got {x.shape}')
     x = x.reshape(*x.shape[:2], -1)
+    if self.padded and mask is None:
+      mask = time.real(x)[..., 0]
     rnn = Stack(
       self.cell, self.width, self.layers, self.bidirectional, self.projection, self.layer_norm, self.reset,
       self.activation, self.dropout, self.dtype, name='rnn',

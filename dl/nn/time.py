@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dl.config.bounds import Positive, Size
 
@@ -16,6 +16,18 @@ def check(x: Float[Array, '...'], name: str) -> None:
   """Raises ValueError unless the inputs of a model are series [b, steps, channels]."""
   if x.ndim != 3:
     raise ValueError(f'{name} takes series [steps, channels], the data has shape {x.shape[1:]}')
+
+
+def real(x: Float[Array, 'b n c']) -> Bool[Array, 'b n 1']:
+  """Which steps belong to a series: those that pad a shorter one are NaN in all channels."""
+  return ~jnp.isnan(x).all(-1, keepdims=True)
+
+
+def mean(x: Float[Array, 'b n c'], mask: Bool[Array, 'b n 1'] | None = None) -> Float[Array, 'b c']:
+  """The mean over time; of the steps in a mask alone, where one is given."""
+  if mask is None:
+    return x.mean(1)
+  return jnp.where(mask, x, 0).sum(1) / jnp.maximum(mask.sum(1), 1).astype(x.dtype)
 
 
 def moving_average(x: Float[Array, 'b n c'], window: int) -> Float[Array, 'b n c']:

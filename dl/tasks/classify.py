@@ -92,6 +92,8 @@ class Classify(Supervised):
       raise ConfigError(f'config.data: Classify needs label in a batch, got {", ".join(sorted(batch))}{hint}')
     if len(batch['label'].shape) != 1:
       raise ConfigError(f'config.data: the label of an example is one class, not an array {batch["label"].shape[1:]}')
+    if self.info.fact('ragged') and not getattr(self.model, 'padded', True):
+      raise ConfigError('config.model.padded: the series of the data differ in length; set it to True')
     if self.test_time_flip and len(jax.eval_shape(self.inputs, batch).shape) != 4:
       raise ConfigError('config.task.test_time_flip: mirrors images, and the data has none')
     shape, classes = self.outputs_shape(batch), self.info.num_classes

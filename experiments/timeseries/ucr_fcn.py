@@ -1,0 +1,30 @@
+"""The fully convolutional network of Wang et al. (2017) on a set of the UCR archive (Dau et al., 2019).
+
+The argument is the set: GunPoint (150 steps of the place of a hand, 50 series to learn from, two classes) or OSULeaf
+(outlines of leaves in 427 steps, 200 to learn from, six classes). The parts are those of the archive; published test
+accuracies are 1.000 and 0.977. So few series leave none for validation: what is measured is the last state of a run
+whose length was fixed before.
+
+python -m dl.train --config=experiments/timeseries/ucr_fcn.py:GunPoint --workdir=runs/ucr_fcn_GunPoint
+
+The data is that of https://www.timeseriesclassification.com, its .ts files in data/ucr; --config.data.path=... takes
+another folder.
+"""
+
+from dl.config import config
+
+
+def get_config(dataset='GunPoint'):
+  """The experiment on one set."""
+  return config(
+    seed=0,
+    task=dict(name='classify.Classify', normalize=True),
+    model=dict(name='conv1d.FCN', num_classes=dict(GunPoint=2, OSULeaf=6)[dataset]),
+    data=dict(name='ucr.Ts', path='data/ucr', dataset=dataset, batch_size=16),
+    optim=dict(adam=dict(name='adam', learning_rate=dict(name='cosine_decay_schedule', init_value=1e-3))),
+    train_for='2000 steps',
+    eval=dict(test=dict(split='test', batch_size=128)),
+    eval_every='25%',
+    expect={},
+    baselines={},
+  )
