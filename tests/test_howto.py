@@ -143,6 +143,9 @@ def test_the_first_hour(follow, capsys):
 def test_data_of_ones_own(follow):
   follow(page('docs/tutorials/data.md'), *SHORT)
   assert last('runs/wine', 'test')['accuracy'] >= 0 and len(read('predictions.csv').splitlines()) == 179
+  assert last('runs/tides', 'test')['mse'] > 0
+  tomorrow = json.loads(read('tomorrow.jsonl'))
+  assert list(tomorrow) == ['input', 'height', 'temperature'] and len(tomorrow['height']) == 24
   assert last('runs/waves', 'test')['accuracy'] >= 0
   recorded = json.loads(read('runs/tones/run.json'))['data']
   assert recorded['batch']['wave'] == [[8, 32], 'int32']

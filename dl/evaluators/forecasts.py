@@ -64,7 +64,7 @@ class Forecasts(Evaluator):
       'largest_errors': [
         place(examined, i) | {'mse': rounded(examined['error'][i], 5)} for i in largest(examined['error'], self.shown)
       ],
-      'steps': pictures.curves(
+      'horizon': pictures.curves(
         {label: (ahead, values) for label, values in steps.items()}, 'steps ahead', 'MSE, standardized'
       ),
     }
@@ -74,7 +74,7 @@ class Forecasts(Evaluator):
     channel = task.places(series.shape[-1], len(names))[drawn]
     past = series[:, -2 * truth.shape[1] :, channel]
     titles = [_title(examined, i) for i in order]
-    found['windows'] = forecast.windows(past, truth, examined['forecast'][order], titles, names[drawn])
+    found['forecasts'] = forecast.windows(past, truth, examined['forecast'][order], titles, names[drawn])
     return found
 
   def _place(self, task: Task, batch: Batch) -> int:

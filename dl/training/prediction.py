@@ -43,7 +43,7 @@ class Prediction:
     A `label` or `target` comes first, under the name of the column that the model learned to predict, where the data
     set says one; otherwise a label is called `class`. Classes are called by their names, or numbers where they have
     none. A `probability` of each class becomes `p(cat)`, `p(dog)`, ..., in six decimals; other floats have seven
-    digits, which is all that float32 knows.
+    digits, which is all that float32 knows. A forecast is a list of steps for each of the series, by its name.
     """
     outputs, row = dict(self.outputs), {'input': self.input}
     own, names = self.info.target_name, self.info.class_names
@@ -56,6 +56,8 @@ class Prediction:
         row |= {f'p({name})': round(p, 6) for name, p in zip(names or range(len(shares)), shares, strict=True)}
     elif 'target' in outputs and outputs['target'].ndim == 0:
       row[own or 'target'] = _plain(outputs.pop('target'))
+    elif 'target' in outputs and outputs['target'].ndim == 2 and (targets := self.info.fact('targets')):
+      row |= {name: _plain(steps) for name, steps in zip(targets, outputs.pop('target').T, strict=True)}
     return row | {name: _plain(value) for name, value in outputs.items() if name not in row}
 
 

@@ -33,7 +33,7 @@ def measured():
 def test_errors_are_those_of_numpy_beside_those_of_the_last_value(measured):
   rows, batch, state = measured
   found = Forecasts(shown=3).findings(TASK, rows, lambda index: {k: v[index] for k, v in batch.items()})
-  assert list(found) == ['targets', 'largest_errors', 'steps', 'windows']
+  assert list(found) == ['targets', 'largest_errors', 'horizon', 'forecasts']
   std = TEST.info.std[1]
   predicted = np.asarray(TASK.predict(state, batch['series'], KEY)['target'])
   np.testing.assert_allclose(rows['forecast'], predicted[..., 0], rtol=1e-6)
@@ -45,7 +45,7 @@ def test_errors_are_those_of_numpy_beside_those_of_the_last_value(measured):
   np.testing.assert_allclose(rows['model_steps'], np.square((predicted - batch['target']) / std)[..., 0], rtol=1e-3)
   worst = np.argsort(-rows['error'], kind='stable')[:3]
   assert [r['index'] for r in found['largest_errors']] == (worst + 100).tolist()
-  assert all(found[name].ndim == 3 and found[name].std() > 0 for name in ('steps', 'windows'))
+  assert all(found[name].ndim == 3 and found[name].std() > 0 for name in ('horizon', 'forecasts'))
   numbers = metrics.compute(jax.device_get(Forecasts().measure(TASK, state, batch, KEY)))
   assert numbers['mse'] == pytest.approx(row['mse'], rel=1e-4)
 
