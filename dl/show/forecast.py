@@ -19,7 +19,7 @@ def windows(
   """A panel for each window of one channel, `name`; step 0 is the last of the look-back."""
   columns = min(2, len(pasts))
   rows = -(-len(pasts) // columns)
-  fig = figure(4.6 * columns, 2.3 * rows + 0.3)
+  fig = figure(4.4 * columns, 2.1 * rows + 0.3, dpi=100)
   panels = np.atleast_1d(fig.subplots(rows, columns)).ravel()
   for axes in panels[len(pasts) :]:
     axes.set_axis_off()
