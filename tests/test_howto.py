@@ -145,7 +145,7 @@ def test_data_of_ones_own(follow):
   assert last('runs/wine', 'test')['accuracy'] >= 0 and len(read('predictions.csv').splitlines()) == 179
   assert last('runs/tides', 'test')['mse'] > 0
   tomorrow = json.loads(read('tomorrow.jsonl'))
-  assert list(tomorrow) == ['input', 'height', 'temperature'] and len(tomorrow['height']) == 24
+  assert list(tomorrow) == ['input', 'temperature', 'height'] and len(tomorrow['height']) == 24
   assert last('runs/waves', 'test')['accuracy'] >= 0
   recorded = json.loads(read('runs/tones/run.json'))['data']
   assert recorded['batch']['wave'] == [[8, 32], 'int32']

@@ -57,7 +57,7 @@ class Format:
     build.check_arguments(cls, values, where, given=('recorded',))
     return cls(**values, recorded=True)
 
-  def record(self, columns: Sequence[str], target: str) -> tuple[tuple[str, Any], ...]:
+  def record(self, columns: Sequence[str], target: str | None) -> tuple[tuple[str, Any], ...]:
     """For `Info.table`, from which `of_run` makes it again: for tables of these columns."""
     header = 0 if self.header in (0, 'infer') else None
     whole = dataclasses.replace(self, columns=tuple(columns), target=target, header=header)
@@ -224,7 +224,9 @@ def read_table(path: str | pathlib.Path, read: Format = Format()) -> Table:
         if len(cells) != len(header):
           other = _other_delimiter(header, read) if named else ''
           what = 'the header has' if named else 'there are names for'
-          least = f' (or {len(header) - 1}, without {read.target!r})' if read.columns and not named else ''
+          least = (
+            f' (or {len(header) - 1}, without {read.target!r})' if read.columns and read.target and not named else ''
+          )
           raise ConfigError(
             f'{path}, row {number}: {len(cells)} cells, but {what} {len(header)} columns{least}{other and f"; {other}"}'
           )

@@ -148,6 +148,7 @@ def test_a_trained_run_reads_the_end_of_other_tables(tmp_path):
   for path, says in (
     (write(tmp_path / 'e.csv', HOURS[:3]), 'has 3 rows, and the model reads the last 4'),
     (write(tmp_path / 'f.csv', HOURS[:9:2] + HOURS[9:12]), "row 7, column 'date': .* comes 1:00:00 after"),
+    (write(tmp_path / 'g.csv', header='date,load,cost'), "g.csv has no column 'price'"),
     (tmp_path / 'd.npz', r'expected series \[batch, 4, 4\], got the shape \(1, 3, 4\)'),
   ):
     with pytest.raises(ConfigError, match=says):
@@ -174,3 +175,16 @@ def test_the_standard_split_of_etth1():
   assert train.info.feature_names[-1] == 'OT' and train.info.mean[-1] == pytest.approx(17.12826, abs=1e-4)
   batch = train[3]
   assert batch['series'].shape == (32, 336, 7) and batch['target'].shape == (32, 96, 7)
+
+
+def test_a_table_without_names_is_read_as_the_runs_own(tmp_path):
+  lines = [f'{t};{i},5;{i}' for i, t in enumerate(HOURS)]
+  (tmp_path / 'a.csv').write_text('\n'.join(lines))
+  options = dict(time=0, targets=[-1], delimiter=';', decimal=',', header=None)
+  info = csv(str(tmp_path / 'a.csv'), **options).info
+  assert info.feature_names == ('column_1', 'column_2') and info.fact('targets') == ('column_2',)
+  ((_, read),) = read_inputs([tmp_path / 'a.csv'], info, 'series')
+  assert read[0].tolist() == [[i + 0.5, i] for i in range(46, 50)]
+  (tmp_path / 'b.csv').write_text('\n'.join(line.rpartition(';')[0] for line in lines))
+  with pytest.raises(ConfigError, match=r'row 1: 2 cells, but there are names for 3 columns$'):
+    list(read_inputs([tmp_path / 'b.csv'], info, 'series'))

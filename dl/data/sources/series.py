@@ -159,7 +159,7 @@ class Csv(Windows):
     values, channels = values.astype(np.float32), (*names, *of_dates)
     info = Info(
       feature_names=channels,
-      table=read.record(table.header, ''),
+      table=read.record(table.header, None),
       more=(('length', length), ('horizon', horizon), ('targets', tuple(wanted)), ('time', time)),
       **statistics.of_features(values[slice(*bounds['train'])], Info()),
     )
