@@ -17,6 +17,7 @@ from absl import app, flags
 
 from benchmarks.turns import Turn, against, references, repeated, take_turns
 from dl import config as configs
+from dl.commands import allocator
 from dl.contract.weights import Tensors
 from dl.decoding.choice import Choice
 from dl.decoding.sampling import generate
@@ -176,6 +177,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  allocator.keep_memory()  # as each command does; PyTorch has the same memory
   generation() if GENERATE.value else training()
 
 

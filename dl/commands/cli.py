@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from dl.commands import compilation
+from dl.commands import allocator, compilation
 from dl.errors import FAILURE, USER_ERROR, ConfigError, StuckError, TrainingError, nearest, one_line
 from dl.parallel import supervisor
 
@@ -88,6 +88,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       logging.set_verbosity(logging.WARNING)  # libraries log every detail of a save
     try:
       compilation.use_cache()
+      allocator.keep_memory()
       enough_threads()
       code = main(argv)
       sys.stdout.flush()

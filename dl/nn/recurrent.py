@@ -5,7 +5,7 @@ with the state alone. Of two biases that are only ever added, as those of cuDNN,
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from dl.config.bounds import BelowOne, Count, Depth, Size
 from dl.contract.axes import Axes
+from dl.nn import products
 from dl.nn.norm import layer_norm
 
 Cell = Literal['elman', 'lstm', 'gru']
@@ -25,8 +26,6 @@ GATES = {'elman': 1, 'lstm': 4, 'gru': 3}
 
 Carry = tuple[Float[Array, 'b size'], ...]
 """The state of a layer: (output,) of Elman's network and the GRU, (output, memory) of the LSTM."""
-
-Step = Callable[[Carry, Array, Any], Carry]
 
 
 class Recurrent(nn.Module):
@@ -75,20 +74,18 @@ class Recurrent(nn.Module):
       x = jnp.where(mask[..., None], x, 0)  # what pads may be NaN
     gates = GATES[self.cell]
     size = self.projection or self.width
-    given = self._given(x, gates)
+    over = lambda v: jnp.moveaxis(v, 1, 0)
+    given, real = self._given(over(x), gates), None if mask is None else over(mask)
     carry = self.begin(len(x)) if carry is None else carry
-    step = self._step(size, gates)
-
-    def body(carry: Carry, at: tuple[Array, Array | None]) -> tuple[Carry, Array]:
-      given, real = at
-      new = step(carry, given)
-      if real is not None:
-        new = tuple(jnp.where(real[:, None], a, b) for a, b in zip(new, carry, strict=True))
-      return new, new[0]
-
-    over = jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), (given, mask))
-    carry, outputs = jax.lax.scan(body, carry, over, reverse=self.reverse)
-    outputs = jnp.moveaxis(outputs, 0, 1)
+    kernel, step = self._step(size, gates)
+    if kernel is None:
+      whole = lambda carry, given, _: step(carry, given)
+      carry, outputs = _scan(whole, lambda *_: None, self.reverse, carry, given, real)
+    else:
+      some = self._product(carry[0], kernel)
+      step, constants = jax.closure_convert(step, carry, given[0], some)
+      carry, outputs = _recur(step, self._product, self.reverse, kernel, constants, carry, given, real)
+    outputs = over(outputs)
     return outputs if mask is None else jnp.where(mask[..., None], outputs, 0.0), carry
 
   @nn.nowrap
@@ -98,33 +95,35 @@ class Recurrent(nn.Module):
     return (output, jnp.zeros((rows, self.width), jnp.float32)) if self.cell == 'lstm' else (output,)
 
   @nn.nowrap
-  def _given(self, x: Array, gates: int) -> Float[Array, 'b n gates']:
+  def _given(self, x: Float[Array, 'n b f'], gates: int) -> Float[Array, 'n b gates']:
     """What the inputs give to the gates of each position."""
     kernel, bias = Weights(self.width, name='input')(x.shape[-1], gates * self.width, 0 if self.layer_norm else None)
-    given = self._product(x, kernel)
+    given = products.by_rows(lambda rows: self._product(rows, kernel), x)
     return self._norm('norm_input', gates * self.width)(given) if self.layer_norm else given + bias
 
   @nn.nowrap
-  def _step(self, size: int, gates: int) -> Callable[[Carry, Array], Carry]:
-    """The step of the cell; what has parameters is made here, outside of the scan."""
+  def _step(self, size: int, gates: int) -> tuple[Array | None, Callable[..., Carry]]:
+    """(kernel of the product with the state, (state, given, that product) -> state); a GRU's 'before' makes its own.
+
+    What has parameters is made here, outside of the scan.
+    """
     of_candidate = self.width if self.cell == 'gru' and self.reset == 'after' and not self.layer_norm else 0
     kernel, bias = Weights(self.width, name='hidden')(size, gates * self.width, of_candidate)
     normalize = self._norm('norm_hidden', gates * self.width) if self.layer_norm else lambda y: y
-    held = lambda carry: normalize(self._product(carry[0], kernel))
     if self.cell == 'elman':
       function = jnp.tanh if self.activation == 'tanh' else jax.nn.relu
-      return lambda carry, given: (function(given + held(carry)),)
+      return kernel, lambda carry, given, held: (function(given + normalize(held)),)
     if self.cell == 'lstm':
       memory = self._norm('norm_memory', self.width) if self.layer_norm else lambda c: c
       project = lambda h: h
       if self.projection:
         project = functools.partial(self._product, kernel=Weights(self.width, name='project')(self.width, size, 0)[0])
-      return lambda carry, given: _lstm(carry, given + held(carry), memory, project)
+      return kernel, lambda carry, given, held: _lstm(carry, given + normalize(held), memory, project)
     if self.reset == 'before' and self.layer_norm:
       raise ValueError("layer_norm: of a GRU with reset='after' alone")
     if self.reset == 'before':
-      return lambda carry, given: _gru_before(carry, given, kernel, self._product)
-    return lambda carry, given: _gru_after(carry, given, held(carry), 0.0 if bias is None else bias)
+      return None, lambda carry, given: _gru_before(carry, given, kernel, self._product)
+    return kernel, lambda carry, given, held: _gru_after(carry, given, normalize(held), 0.0 if bias is None else bias)
 
   @nn.nowrap
   def _product(self, x: Array, kernel: Array) -> Array:
@@ -135,6 +134,86 @@ class Recurrent(nn.Module):
     """A layer norm which a scan may call: its parameters are made here."""
     norm, scale = layer_norm(1e-5, jnp.float32, parent=None), Scale(name=name)(size)
     return lambda y: norm.apply({'params': scale}, y)
+
+
+def _scan(
+  step: Callable[..., Carry],
+  product: Callable[[Array, Any], Array],
+  reverse: bool,
+  carry: Carry,
+  given: Float[Array, 'n b g'],
+  real: Bool[Array, 'n b'] | None,
+  extra: Array | None = None,
+) -> tuple[Carry, Float[Array, 'n b size']]:
+  """(last state, outputs) of all positions; a step takes (state, given, product of the state and a row of `extra`)."""
+
+  def body(carry: Carry, at: tuple[Array, Array | None, Array | None]) -> tuple[Carry, Array]:
+    given, real, extra = at
+    new = step(carry, given, product(carry[0], extra))
+    if real is not None:
+      new = tuple(jnp.where(real[:, None], a, b) for a, b in zip(new, carry, strict=True))
+    return new, new[0]
+
+  return jax.lax.scan(body, carry, (given, real, extra), reverse=reverse)
+
+
+Product = Callable[[Array, Array], Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _recur(
+  step: Callable[..., Carry],
+  product: Product,
+  reverse: bool,
+  kernel: Array,
+  constants: Sequence[Array],
+  carry: Carry,
+  given: Float[Array, 'n b g'],
+  real: Bool[Array, 'n b'] | None,
+) -> tuple[Carry, Float[Array, 'n b size']]:
+  """`_scan` with a gradient of the kernel that is one product for all positions, and not a sum of one for each."""
+  bound = lambda *args: step(*args, *constants)
+  return _scan(bound, lambda state, _: product(state, kernel), reverse, carry, given, real)
+
+
+def _recur_forward(
+  step: Callable[..., Carry], product: Product, reverse: bool, kernel: Array, constants: Any, carry: Carry, *given: Any
+) -> tuple[tuple[Carry, Array], tuple[Any, ...]]:
+  def run(constants: Any, carry: Carry, given: Array, seen: Array) -> tuple[Carry, Array]:
+    bound = lambda *args: step(*args, *constants)
+    return _scan(bound, lambda state, seen: _witnessed(product, state, kernel, seen), reverse, carry, given, real, seen)
+
+  given, real = given
+  seen = jnp.zeros((*given.shape[:2], kernel.shape[1]), jnp.float32)
+  (last, outputs), back = jax.vjp(run, constants, carry, given, seen)
+  first = carry[0][None]
+  before = jnp.concatenate([outputs[1:], first] if reverse else [first, outputs[:-1]])
+  return (last, outputs), (back, before, kernel)
+
+
+def _recur_backward(
+  step: Callable[..., Carry], product: Product, reverse: bool, kept: tuple[Any, ...], gradients: tuple[Carry, Array]
+) -> tuple[Any, ...]:
+  back, before, kernel = kept
+  constants, carry, given, seen = back(gradients)
+  rows = lambda x: x.reshape(-1, x.shape[-1])
+  (of_kernel,) = jax.vjp(functools.partial(product, rows(before)), kernel)[1](rows(seen))
+  return of_kernel, constants, carry, given, None
+
+
+_recur.defvjp(_recur_forward, _recur_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _witnessed(product: Product, state: Array, kernel: Array, seen: Array) -> Array:
+  """The product; its gradient is that of `seen`, whose value nobody reads, and that of the kernel is left out."""
+  return product(state, kernel)
+
+
+_witnessed.defvjp(
+  lambda product, state, kernel, _: (product(state, kernel), kernel),
+  lambda product, kernel, gradient: (gradient @ kernel.T, None, gradient),
+)
 
 
 class Weights(nn.Module):
