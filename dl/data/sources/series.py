@@ -37,7 +37,7 @@ class Windows:
     values: Float[np.ndarray, 'n channels'],
     length: Size,
     horizon: Size,
-    part: tuple[int, int],
+    part: tuple[Count, Count],
     stride: Size,
     targets: Sequence[int],
     info: Info,
