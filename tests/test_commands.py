@@ -91,6 +91,7 @@ def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, comman
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   line = records(tmp_path / 'run', 'test')[-1]
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   numbers, end, *look = done.stdout.splitlines()
   assert end == f'complete at step 40: {tmp_path}/run'
   assert look == [
@@ -102,7 +103,7 @@ def test_train_prints_its_numbers_and_exits_with_0(tmp_path, environment, comman
     'data        sklearn.Digits: train 1,437, test 360 examples; batches of 64',
     'training    40 steps, 22.45 an epoch (1.8 epochs)',
     'evaluation  test every 20 steps',
-    f'devices     1 x cpu ({os.cpu_count()} cores), float32',
+    f'devices     1 x cpu ({cores} core{"" if cores == 1 else "s"}), float32',
     f'writes to   {tmp_path}/run, a checkpoint every 20 steps',
     'compiling the training step and the evaluation of test ...',
   ]

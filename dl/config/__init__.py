@@ -1,6 +1,7 @@
 """An experiment as plain data: loading, comparing, and building what it names."""
 
 from dl.config.experiment import (
+  CONFIG_FILE,
   Experiment,
   config,
   differences,
@@ -14,6 +15,7 @@ from dl.config.experiment import (
 )
 
 __all__ = [
+  'CONFIG_FILE',
   'Experiment',
   'config',
   'differences',

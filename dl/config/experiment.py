@@ -7,6 +7,7 @@ import importlib.util
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ import ml_collections
 from dl.config.bounds import Seed, Size, Whole
 from dl.config.build import check_arguments
 from dl.errors import ConfigError, first_line, nearest
+
+CONFIG_FILE = 'config-file'
+"""The package, which no import statement can name, that modules loaded from config files are in."""
 
 Duration = str | Whole
 """What a number of steps has to be depends on the training; `dl.config.duration` says it."""
@@ -112,7 +116,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     folder = pathlib.Path(path).parent
     names = [str(p) for p in folder.glob('*.py')] if os.path.isdir(folder) else []
     raise ConfigError(f'--config: no file {path[:200]!r}; {nearest(path, names)}')
-  module_spec = importlib.util.spec_from_file_location('dl_config_' + pathlib.Path(path).stem, path)
+  module_spec = importlib.util.spec_from_file_location(f'{CONFIG_FILE}.{pathlib.Path(path).stem}', path)
   if module_spec is None:
     raise ConfigError(f'--config: {path!r} is not a Python file')
   module = importlib.util.module_from_spec(module_spec)
@@ -128,6 +132,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     raise ConfigError(f'--config: {path}{line}: {type(e).__name__}: {first_line(e)}') from e
   if not isinstance(result, Mapping | ml_collections.ConfigDict):
     raise ConfigError(f'--config: get_config() of {path} returned a {type(result).__name__}, not a config')
+  sys.modules[module_spec.name] = module  # for `dl.store.provenance`
   try:
     experiment = resolve(result)
   except RecursionError as e:

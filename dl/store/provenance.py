@@ -5,10 +5,10 @@ import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dl.config import Experiment, flatten
+from dl.config import CONFIG_FILE, Experiment, flatten
 from dl.store import atomic
 
 CODE = 'code'
@@ -30,44 +30,85 @@ def own(workdir: pathlib.Path, experiment: Experiment, config_file: pathlib.Path
     `code`, the folder of the copies, and `repositories`, root -> commit, of those which are not this code's; a part
     that there is nothing of is left out.
   """
-  files = {path.as_posix(): file for path, file in modules(experiment).items()}
-  if config_file is not None:
-    files[config_file.name] = config_file.resolve()
-  roots = {root for file in files.values() if (root := repository(file.parent)) is not None} - {_PACKAGE.parent}
+  files = {path.as_posix(): file for path, file in modules(experiment, config_file).items()}
+  roots: dict[pathlib.Path, list[pathlib.Path]] = {}
+  for folder in {file.parent for file in files.values()} | _at_work(config_file):
+    if (root := repository(folder)) not in (None, _PACKAGE.parent):
+      roots.setdefault(root, []).extend(file for file in files.values() if file.parent == folder)
   contents = {name: content for name, file in sorted(files.items()) if (content := _read(file)) is not None}
   found: dict[str, Any] = {}
   if contents:
     found['code'] = _copy(workdir, contents)
   if roots:
-    found['repositories'] = {str(root): commit(root) for root in sorted(roots)}
+    found['repositories'] = {str(root): commit(root, files) for root, files in sorted(roots.items())}
   return found
 
 
-def modules(experiment: Experiment) -> dict[pathlib.PurePath, pathlib.Path]:
-  """Path below its root -> file, of each loaded module of the packages which the config names and are the user's own.
+def modules(experiment: Experiment, config_file: pathlib.Path | None = None) -> dict[pathlib.PurePath, pathlib.Path]:
+  """Path below the folder of the copies -> file, of the config file and of each loaded module of the user's own.
 
-  Own is what is neither of this code nor installed.
+  Own is a module of a package which the config names, and one which lies in the same repository (where there is none,
+  in the same folder) as these, the config file, or the script or notebook that runs; but nothing of this code's
+  package or commit, and nothing installed.
   """
+  loaded, tops = dict(_loaded()), _named(experiment)
+  named = {path for path in loaded if path.parts[0].removesuffix('.py') in tops}
+  starts = {loaded[path].parent for path in named} | _at_work(config_file)
+  roots = {repository(folder) or folder for folder in starts}
+  near = {path: file for path, file in loaded.items() if roots.intersection(file.parents)}
+  of_this_code = _tracked(_PACKAGE.parent, near.values()) if _PACKAGE.parent in roots else set()
+  found = {path: file for path, file in loaded.items() if path in named or (path in near and file not in of_this_code)}
+  if config_file is not None:
+    found[_below(f'{CONFIG_FILE}.', config_file)] = config_file.resolve()
+  return found
+
+
+def _named(experiment: Experiment) -> set[str]:
+  """The packages and top modules which a config names and which are loaded."""
   texts = (value for value in flatten(experiment.to_json()).values() if isinstance(value, str))
   tops = {text.partition('.')[0] for text in texts if re.fullmatch(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+', text)}
-  tops &= sys.modules.keys() - sys.stdlib_module_names - {'dl'}
-  found = {}
+  return tops & sys.modules.keys()
+
+
+def _loaded() -> Iterator[tuple[pathlib.PurePath, pathlib.Path]]:
+  """(path below its root, file) of each loaded module but those of this package, of Python and of what is installed."""
   for name, module in list(sys.modules.items()):
     file = getattr(module, '__file__', None)
-    if name.partition('.')[0] not in tops or not file or not file.endswith('.py'):
+    if name == '__main__' and file:  # by the name that another would import it by
+      spec = getattr(module, '__spec__', None)
+      name = spec.name if spec else pathlib.Path(file).stem
+    if name == '__mp_main__' or name.partition('.')[0] in sys.stdlib_module_names or not str(file).endswith('.py'):
       continue
     path = pathlib.Path(file).resolve()
     if _INSTALLED.isdisjoint(path.parts) and _PACKAGE not in path.parents:
-      parts = name.split('.')
-      below = [*parts, '__init__.py'] if path.name == '__init__.py' else [*parts[:-1], f'{parts[-1]}.py']
-      found[pathlib.PurePath(*below)] = path
-  return found
+      yield _below(name, path), path
+
+
+def _below(name: str, file: pathlib.Path) -> pathlib.PurePath:
+  """Where the copy of a module is kept: as its package has it, or in the folder of config files."""
+  if name.startswith(f'{CONFIG_FILE}.'):
+    return pathlib.PurePath(CONFIG_FILE, file.name)
+  parts = name.split('.')
+  return pathlib.PurePath(*parts, file.name) if file.name == '__init__.py' else pathlib.PurePath(*parts[:-1], file.name)
+
+
+def _at_work(config_file: pathlib.Path | None) -> set[pathlib.Path]:
+  """Folders that the user works in: of the config file, and of the script or notebook that runs, if it is theirs."""
+  folders = set() if config_file is None else {config_file.resolve().parent}
+  script = getattr(sys.modules.get('__main__'), '__file__', None)
+  if script is None:  # a notebook
+    return folders | {pathlib.Path.cwd()}
+  theirs = script.endswith('.py') and any(file == pathlib.Path(script).resolve() for _, file in _loaded())
+  return folders | {pathlib.Path(script).resolve().parent} if theirs else folders
 
 
 def commit_of_this_code() -> str | None:
   """The commit of `dl`; None outside of a checkout."""
   root = repository(_PACKAGE)
-  return commit(root) if root == _PACKAGE.parent else None  # else a copy inside somebody's own repository
+  if root != _PACKAGE.parent:
+    return None  # a copy inside somebody's own repository
+  files = (getattr(module, '__file__', None) for name, module in list(sys.modules.items()) if name.startswith('dl.'))
+  return commit(root, [pathlib.Path(file).resolve() for file in files if file])
 
 
 def repository(folder: pathlib.Path) -> pathlib.Path | None:
@@ -76,10 +117,23 @@ def repository(folder: pathlib.Path) -> pathlib.Path | None:
   return pathlib.Path(root) if root else None
 
 
-def commit(root: pathlib.Path) -> str | None:
-  """The commit of a repository, with '+changes' where its Python differs from it; None before the first commit."""
+def commit(root: pathlib.Path, files: Iterable[pathlib.Path] = ()) -> str | None:
+  """The commit of a repository, with '+changes' where what ran is not in it; None before the first commit.
+
+  Args:
+    root: of the repository.
+    files: in it, which ran: each has to be tracked, and no Python in the repository changed.
+  """
   head = _git(root, 'rev-parse', 'HEAD')
-  return head and head + ('+changes' if _git(root, 'status', '--porcelain', '-uno', '--', ':/*.py') else '')
+  changed = _git(root, 'status', '--porcelain', '-uno', '--', ':/*.py') or set(files) - _tracked(root, files)
+  return head and head + ('+changes' if changed else '')
+
+
+def _tracked(root: pathlib.Path, files: Iterable[pathlib.Path]) -> set[pathlib.Path]:
+  """Those of some files below a root which its repository knows."""
+  files = [str(file) for file in files if root in file.parents]
+  names = _git(root, '-c', 'core.quotePath=off', 'ls-files', '--full-name', '--', *files) if files else None
+  return {root / name for name in (names or '').splitlines()}
 
 
 def _git(folder: pathlib.Path, *arguments: str) -> str | None:
