@@ -62,7 +62,7 @@ class Forecasts(Evaluator):
     found: dict[str, Any] = {
       'targets': _table(names, *(mean(f'{n}_{what}') for n in ('model', 'last') for what in ('squares', 'sizes'))),
       'largest_errors': [
-        place(examined, i) | {'mse': rounded(examined['error'][i], 5)} for i in largest(examined['error'], self.shown)
+        {'mse': rounded(examined['error'][i], 5)} | place(examined, i) for i in largest(examined['error'], self.shown)
       ],
       'horizon': pictures.curves(
         {label: (ahead, values) for label, values in steps.items()}, 'steps ahead', 'MSE, standardized'

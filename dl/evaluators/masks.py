@@ -65,7 +65,8 @@ class Masks(Evaluator):
       truth = np.where(truth == (-1 if task.void is None else task.void), -1, truth)
       rows += [pictures.overlay(image, np.zeros_like(truth))]
       rows += [pictures.overlay(image, classes) for classes in (truth, drawn)]
-    return {'classes': _table(counts, names), 'masks': pictures.grid(np.stack(rows), columns=3, padding=4)}
+    picture = pictures.headed(pictures.grid(np.stack(rows), columns=3, padding=4), ('image', 'truth', 'prediction'))
+    return {'classes': _table(counts, names), 'masks': picture}
 
 
 def _outputs(task: Task, state: State, batch: Batch, key: Key[Array, '']) -> Float[Array, 'b h w classes']:

@@ -1,6 +1,7 @@
 """The curves of the report page: a chart a metric, with every run and split in it."""
 
 import bisect
+import itertools
 import json
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,8 @@ def curves(runs: Sequence[StoredRun]) -> str:
   splits = list(dict.fromkeys(split for s in series for split, _ in s))
   splits.sort(key=split_order)
   metrics = sorted({metric for s in series for _, metric in s} - {'seconds', 'epoch'}, key=metric_order(runs))
-  style = lambda i, split: _style(i, splits.index(split), len(runs), len(splits))
+  looks = _looks(splits)
+  style = lambda i, split: _style(i, looks[split], len(runs), len(splits))
   charts: dict[bool, list[str]] = {False: [], True: []}
   for metric in metrics:
     here = [split for split in splits if any((split, metric) in s for s in series)]
@@ -49,6 +51,13 @@ def _controls(runs: Sequence[StoredRun]) -> str:
     '<output>none</output></label><button data-control="reset" disabled="">whole range</button>'
     '<span class="muted">drag over a chart to zoom</span></div>'
   )
+
+
+def _looks(splits: Sequence[str]) -> dict[str, int]:
+  """A number for the colour and the dashes of each split: of those of every run the same on every page."""
+  usual = {'train': 0, 'test': 1, 'validation': 2}
+  others = itertools.count(3)
+  return {split: usual[split] if split in usual else next(others) for split in splits}
 
 
 def _style(run: int, split: int, runs: int, splits: int) -> str:

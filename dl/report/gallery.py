@@ -6,16 +6,26 @@ import io
 import math
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from dl.report.markup import escape, swatch, title
-from dl.report.runs import StoredRun
+from dl.report.runs import StoredRun, split_order
 from dl.show.words import number, tick
 
 _EARLIER = 5  # earlier images shown beside the latest one
 _TEXT = 20_000  # characters shown of a text
 _ROWS = 100  # rows shown of a table
+_LAYOUTS = {'png': '', 'csv': ' tables'}
+_SHOWS = {
+  'confusion': 'the confusion matrix, a row a true class, a column a predicted one',
+  'mistakes_picture': 'the mistakes with the largest losses, each below its true and its predicted class',
+  'masks': 'examples in rows: the image, its true classes, its predicted ones',
+  'predicted': 'predicted values over true ones, with the line on which they are equal',
+  'residuals': 'errors over predicted values, and how often each occurs',
+  'forecasts': 'windows of the series: the look-back, the truth and the forecast',
+}
+"""What pictures of evaluators show, by the end of their names, for who cannot see them; the tables have the numbers."""
 
 
 class _Artifact(NamedTuple):
@@ -36,13 +46,22 @@ def gallery(runs: Sequence[StoredRun]) -> str:
         versions.append(_Artifact(int(match[1]), path))
   order = {'png': 0, 'txt': 1, 'csv': 2}
   blocks: dict[str, list[str]] = {}
-  for (name, kind), versions in sorted(by_name.items(), key=lambda item: (order[item[0][1]], item[0][0])):
+  splits = {split for run in runs for split in run.config.get('eval') or {}}
+  for (name, kind), versions in sorted(
+    by_name.items(), key=lambda item: (order[item[0][1]], split_order(_split(item[0][0], splits)), item[0][0])
+  ):
     for i, files in versions.items():
       blocks.setdefault(f'{kind} {name}' if len(runs) > 1 else kind, []).append(_artifact(i, runs, name, kind, files))
   return ''.join(
-    f'<div class="artifacts{"" if key.startswith("png") or len(figures) > 1 else " one"}">{"".join(figures)}</div>'
+    f'<div class="artifacts{_LAYOUTS.get(key.partition(" ")[0], "" if len(figures) > 1 else " one")}">'
+    f'{"".join(figures)}</div>'
     for key, figures in blocks.items()
   )
+
+
+def _split(name: str, splits: Collection[str]) -> str:
+  """The evaluation which an artifact is of; '' for one of the task itself."""
+  return max((split for split in splits if name.startswith(f'{split}_')), key=len, default='')
 
 
 def _artifact(i: int, runs: Sequence[StoredRun], name: str, kind: str, files: list[_Artifact]) -> str:
@@ -62,7 +81,8 @@ def _artifact(i: int, runs: Sequence[StoredRun], name: str, kind: str, files: li
 
 def _image(artifact: _Artifact, name: str) -> str:
   data = base64.b64encode(artifact.path.read_bytes()).decode()
-  return f'<img alt="{escape(title(name))} at step {artifact.step}" src="data:image/png;base64,{data}">'
+  shows = next((f': {text}' for end, text in _SHOWS.items() if name.endswith(end)), '')
+  return f'<img alt="{escape(title(name))} at step {artifact.step}{shows}" src="data:image/png;base64,{data}">'
 
 
 def _strip(files: list[_Artifact], name: str) -> str:
@@ -92,7 +112,9 @@ def _table(text: str) -> str:
   right = [any(column) and all(not c or _is_number(c) for c in column) for column in zip(*body)]
   kind = lambda j: ' class="n"' if j < len(right) and right[j] else ''
   head = ''.join(f'<th{kind(j)}>{escape(c)}</th>' for j, c in enumerate(header))
-  cells = lambda row: ''.join(f'<td{kind(j)}>{escape(_short(c))}</td>' for j, c in enumerate(row))
+  decimal = [any('.' in c and _is_number(c) for c in column) for column in zip(*body)]
+  short = lambda j, c: _short(c) if j < len(decimal) and decimal[j] else c
+  cells = lambda row: ''.join(f'<td{kind(j)}>{escape(short(j, c))}</td>' for j, c in enumerate(row))
   more = f'<small>{len(body) - _ROWS:,} more rows in the file</small>' if len(body) > _ROWS else ''
   return (
     f'<div class="scroll tall"><table><thead><tr>{head}</tr></thead>'
@@ -105,6 +127,5 @@ def _is_number(text: str) -> bool:
 
 
 def _short(text: str) -> str:
-  """A long decimal as people read it; other text as it is."""
-  shorten = len(text) > 8 and '.' in text and _is_number(text) and math.isfinite(float(text))
-  return number(float(text)) if shorten else text
+  """A number of a column with decimals as people read it; other text as it is."""
+  return number(float(text)) if _is_number(text) and math.isfinite(float(text)) else text

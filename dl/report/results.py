@@ -51,6 +51,9 @@ def _result(run: StoredRun, key: tuple[str, str], final: Mapping, best: Mapping,
     return ''
   last = final[key]
   parts = [f'<span{" class=win" if wins else ""}>{number(last.value)}</span>']
+  entry = (run.config.get('eval') or {}).get(key[0])
+  if isinstance(entry, Mapping) and entry.get('of') == 'best':
+    parts.append(f'<small>of the best checkpoint, step {last.step:,}</small>')
   if key in best and best[key].step != last.step and run.chooses(key[0]):
     parts.append(f'<small>best {number(best[key].value)} at {best[key].step:,}</small>')
   if claim := run.expected(*key):

@@ -10,6 +10,7 @@ from dl.show.examples import largest, place
 from dl.show.pictures import figure, rasterize, to_uint8
 from dl.show.words import percent
 
+_CELL = 1.85  # inches of the width of a mistake
 _NAMED = 40  # classes beyond which a matrix has no room for names
 
 
@@ -72,12 +73,12 @@ def worst(
   order = wrong[largest(examined['loss'][wrong], shown)]
   rows = [
     {
-      **place(examined, i),
       'true': names[examined['label'][i]],
       'predicted': names[examined['predicted'][i]],
       'probability': round(float(examined['probability'][i]), 4),
       'probability of the true class': round(float(examined['true_probability'][i]), 4),
       'loss': round(float(examined['loss'][i]), 4),
+      **place(examined, i),
     }
     for i in order
   ]
@@ -89,18 +90,19 @@ def worst(
 
 def _picture(images: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> UInt8[np.ndarray, 'h w 3']:
   """Each image below its title, all in one pair of axes in inches: a pair each would take seconds to draw."""
-  columns = min(len(rows), 5)
-  width, height = 1.7 * columns, 2.0 * -(-len(rows) // columns)
+  columns = min(len(rows), 3)  # as many as have legible titles on a phone
+  width, height = _CELL * columns, 2.1 * -(-len(rows) // columns)
   fig = figure(width, height, layout=None)
   axes = fig.add_axes((0, 0, 1, 1))
   axes.set_axis_off()
   for i, (image, row) in enumerate(zip(images, rows, strict=False)):
-    x, y = 1.7 * (i % columns) + 0.85, height - 2.0 * (i // columns) - 1.2  # its middle
+    x, y = _CELL * (i % columns + 0.5), height - 2.1 * (i // columns) - 1.3  # its middle
     pixels = to_uint8(image)
     h, w = (1.5 / 2 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
     pixels = pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0]
     axes.imshow(pixels, cmap='gray', vmin=0, vmax=255, extent=(x - w, x + w, y - h, y + h))
-    title = f'{row["true"]}, taken for\n{row["predicted"]} ({percent(row["probability"], 0)})'
-    axes.text(x, y + 0.8, title, ha='center', va='bottom', fontsize=8, parse_math=False)
+    true, predicted = (name if len(name) <= 14 else f'{name[:13]}…' for name in (row['true'], row['predicted']))
+    title = f'{true}, taken for\n{predicted} ({percent(row["probability"], 0)})'
+    axes.text(x, y + 0.8, title, ha='center', va='bottom', fontsize=10, parse_math=False)
   axes.set(xlim=(0, width), ylim=(0, height))
   return rasterize(fig)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 
 def place(examined: Mapping[str, np.ndarray], i: int) -> dict[str, Any]:
-  """The first columns of a row about an example: `index` in the data, and `file`, where it has one.
+  """The last columns of a row about an example: `index` in the data, and `file`, where it has one.
 
   Args:
     examined: `index` and `file`, if known, of all the examples (`dl.contract.evaluator.Evaluator.findings`).

@@ -1,7 +1,7 @@
 """Images as arrays: bytes, PNG files, grids and plots, without any global state."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,22 @@ def grid(
   joined = padded.reshape(rows, columns, h + padding, w + padding, c).swapaxes(1, 2)
   joined = joined.reshape(rows * (h + padding), columns * (w + padding), c)
   return joined[: rows * (h + padding) - padding, : columns * (w + padding) - padding]
+
+
+def headed(image: UInt8[np.ndarray, 'h w 3'], titles: Sequence[str]) -> UInt8[np.ndarray, 'height width 3']:
+  """A picture of equal columns, each below its title; no pixel of it is lost, a small one is enlarged."""
+  h, w = image.shape[:2]
+  width = max(5.4, w / 120)
+  band = 0.06 * width
+  fig = figure(width, width * h / w + band, dpi=120, layout=None)
+  share = 1 - band / (width * h / w + band)
+  axes = fig.add_axes((0, 0, 1, share))
+  axes.set_axis_off()
+  axes.imshow(image, aspect='auto', interpolation='nearest')
+  for i, title in enumerate(titles):
+    x = (i + 0.5) / len(titles)
+    fig.text(x, (1 + share) / 2, title, ha='center', va='center', fontsize=2.1 * width, parse_math=False)
+  return rasterize(fig)
 
 
 def overlay(

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from dl.show.examples import largest, place
 from dl.show.pictures import figure, rasterize
-from dl.show.words import rounded
+from dl.show.words import rounded, tick
 
 _DOTS = 2000  # examples beyond which dots would cover each other
 
@@ -25,6 +25,8 @@ def against(
   axes.legend(frameon=False)
   axes.set_xlabel(f'true {name}', parse_math=False)
   axes.set_ylabel(f'predicted {name}', parse_math=False)
+  _ticks(axes.xaxis, 5)
+  _ticks(axes.yaxis, 6)
   return rasterize(fig)
 
 
@@ -42,6 +44,9 @@ def residuals(
   axes.set_xlabel(f'predicted {name}', parse_math=False)
   axes.set_ylabel('predicted - true')
   counts.set_xlabel('examples')
+  _ticks(axes.xaxis, 5)
+  _ticks(axes.yaxis, 6)
+  _ticks(counts.xaxis, 2)
   return rasterize(fig)
 
 
@@ -59,13 +64,21 @@ def worst(examined: Mapping[str, np.ndarray], shown: int) -> list[dict[str, Any]
   number = lambda value: rounded(value, 7)
   return [
     {
-      **place(examined, i),
       'true': number(examined['target'][i]),
       'predicted': number(examined['predicted'][i]),
       'error': number(error[i]),
+      **place(examined, i),
     }
     for i in largest(np.abs(error), shown)
   ]
+
+
+def _ticks(axis: Any, most: int) -> None:
+  """At most so many intervals on an axis, with short labels, which do not run into each other."""
+  from matplotlib.ticker import MaxNLocator
+
+  axis.set_major_locator(MaxNLocator(most))
+  axis.set_major_formatter(lambda value, _: tick(value))
 
 
 def _draw(fig: Any, axes: Any, x: Float[np.ndarray, ' n'], y: Float[np.ndarray, ' n']) -> None:

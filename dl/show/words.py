@@ -1,5 +1,6 @@
 """Numbers, sizes and times in words, for people."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,11 +8,14 @@ _PREFIXES = (('P', 1e15), ('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3))
 
 
 def number(value: float | None) -> str:
-  """A metric: four decimals where they mean something, four digits elsewhere; None is one that was not finite."""
+  """A metric: four decimals where they mean something, four digits elsewhere, and all those before the point up to
+  ten million; None is one that was not finite."""
   if value is None:
     return 'not finite'
   if isinstance(value, int) or float(value).is_integer():
     return f'{int(value):,}' if abs(value) < 1e7 else f'{value:.3g}'
+  if 1e3 <= abs(value) < 1e7:
+    return f'{value:,.0f}'
   return f'{value:.4f}' if 1e-2 <= abs(value) < 10 else f'{value:.4g}'
 
 
@@ -21,8 +25,9 @@ def numbers(values: Mapping[str, Any]) -> list[str]:
 
 
 def rounded(value: float, digits: int) -> float:
-  """A number to so many significant digits, for a table."""
-  return float(f'{value:.{digits}g}')
+  """A number to so many significant digits, for a table; one that has no decimals then is whole."""
+  short = float(f'{value:.{digits}g}')
+  return int(short) if 10 ** (digits - 1) <= abs(short) < math.inf else short
 
 
 def tenths(value: float) -> str:
@@ -32,7 +37,7 @@ def tenths(value: float) -> str:
 
 def difference(value: float) -> str:
   """By how much a number is more than another: '+0.0123'."""
-  return f'{value:+.4g}'
+  return f'{value:+,.0f}' if 1e3 <= abs(value) < 1e7 else f'{value:+.4g}'
 
 
 def spread(value: float) -> str:

@@ -265,6 +265,36 @@ def test_artifacts_are_inside(pair, tmp_path):
   assert 'def sample(n): return [0] * n' in page.text and 'confidence' in page.text
 
 
+def test_artifacts_of_validation_come_first_and_pictures_say_what_they_show(tmp_path):
+  run = make_run(tmp_path / 'run', eval={'test': {'split': 'test'}, 'validation': {'split': 'validation'}})
+  square = np.zeros((8, 8, 1), np.uint8)
+  for split in ('test', 'validation'):
+    artifacts.write(run, 1000, {f'{split}_confusion': square, f'{split}_worst': [{'error': 12345.678, 'file': 'a'}]})
+  page = Page(report.write([run], tmp_path / 'report.html'))
+  assert [a['alt'] for a in page.all('img') if 'confusion' in a['alt']] == [
+    f'{split} confusion at step 1000: the confusion matrix, a row a true class, a column a predicted one'
+    for split in ('validation', 'test')
+  ]
+  assert page.text.index('validation worst') < page.text.index('test worst')
+  assert '12,346' in page.text and page.all('div', class_='artifacts tables')
+
+
+def test_a_number_of_the_best_checkpoint_says_so(tmp_path):
+  test = {'split': 'test', 'of': 'best'}
+  run = make_run(tmp_path / 'run', eval={'test': test}, keep={'metric': 'train/loss', 'best': 1})
+  assert 'of the best checkpoint, step 1,000' in Page(report.write([run], tmp_path / 'report.html')).text
+
+
+def test_a_split_has_the_same_colour_on_every_page(tmp_path):
+  run = make_run(tmp_path / 'run')
+  colour = lambda page: re.search(r'swatch (c\d) s1"></i>test<', page.source)[1]
+  before = colour(Page(report.write([run], tmp_path / 'a.html')))
+  with logs.Logs(run, resume_step=1000, tensorboard=False) as log:
+    log.write(1000, 'validation', {'loss': 0.1})
+  after = Page(report.write([run], tmp_path / 'b.html'))
+  assert colour(after) == before and 'validation' in after.text
+
+
 def test_whatever_a_run_says_is_escaped(tmp_path):
   path = make_run(tmp_path / 'run', model={'name': NASTY, NASTY: [NASTY]}, task={'name': NASTY})
   clean = make_run(tmp_path / 'clean')

@@ -30,6 +30,8 @@ def test_numbers():
   assert words.numbers({'loss': 0.31, 'steps': 20, 'by_class': [1.0], 'rate': 1e-5}) == [
     'loss 0.3100', 'steps 20', 'rate 1e-05',
   ]  # fmt: skip
+  assert [words.number(v) for v in (9937.25, 12820.4, 142499.6, 1.5e7)] == ['9,937', '12,820', '142,500', '1.5e+07']
+  assert [words.difference(v) for v in (0.01234, -12820.4)] == ['+0.01234', '-12,820']
   assert words.number(0.5) + words.spread(0.01234) == '0.5000 ± 0.012'
   assert [words.percent(0.2251), words.percent(0.995, 0)] == ['22.5%', '100%']
   assert [words.rate(v, 'steps') for v in (9.876, 1234.5)] == ['9.88 steps/s', '1,234 steps/s']
@@ -38,6 +40,7 @@ def test_numbers():
 def test_counts_which_need_not_be_whole():
   assert [words.tenths(v) for v in (22.4531, 8.0, 0.0, 1234.56)] == ['22.5', '8', '0', '1,234.6']
   assert words.rounded(0.123456, 3) == 0.123
+  assert [str(words.rounded(v, 5)) for v in (10582.3, 3.0, float('inf'))] == ['10582', '3.0', 'inf']
 
 
 def test_amounts_have_three_digits_and_a_prefix():
