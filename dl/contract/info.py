@@ -22,7 +22,8 @@ class Info:
     target_mean: mean of a regression target over the training split.
     target_std: its standard deviation; never zero.
     vocab_size: number of token ids, for text.
-    vocabulary: one string a token id; None for UTF-8 bytes.
+    vocabulary: one string a token id; None for UTF-8 bytes, or for those of a tokenizer.
+    tokenizer: the JSON of a tokenizer of subwords (`dl.data.tokenizers.subwords`), which a run keeps in a file.
     void_label: label of pixels which have no class.
     image_size: (height, width) which image files are resized to before prediction.
     channels: number of image channels.
@@ -43,6 +44,7 @@ class Info:
   target_std: float | None = None
   vocab_size: int | None = None
   vocabulary: tuple[str, ...] | None = None
+  tokenizer: str | None = None
   void_label: int | None = None
   image_size: tuple[int, int] | None = None
   channels: int | None = None

@@ -9,7 +9,7 @@ from dl.contract.info import Info
 from dl.data.source import stated
 from dl.errors import ConfigError
 
-NAMES = ('class_names', 'feature_names', 'vocabulary')
+NAMES = ('class_names', 'feature_names', 'vocabulary', 'tokenizer')
 """Facts by which numbers of a batch are told apart: an evaluation's have to be those of the training."""
 
 
@@ -29,6 +29,8 @@ def check(info: Info, learned: Any, source: Any) -> str | None:
   for name in NAMES:
     theirs, ours = getattr(own, name), getattr(info, name)
     if theirs is not None and ours is not None and theirs != ours:
+      if name == 'tokenizer':
+        raise ConfigError('its tokenizer is another than that of the training data')
       raise ConfigError(f'its {name} are {_names(theirs)}, those of the training data {_names(ours)}')
   labels, known = _labels(source), _classes(info, learned)
   if labels is None or known is None:

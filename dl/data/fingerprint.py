@@ -120,6 +120,8 @@ def facts_changed(before: Info, now: Info) -> str | None:
     a, b = getattr(before, field.name), getattr(now, field.name)
     if a is None or b is None or field.name in ('kinds', 'more') or a == b:
       continue
+    if field.name == 'tokenizer':
+      return 'the tokenizer is another one'
     several = isinstance(a, tuple) and isinstance(b, tuple)
     if not several:
       a, b = (a,), (b,)

@@ -157,7 +157,7 @@ class Tokens(FileReader):
 
   def __init__(self, info: Info, column: str, kind: Kind):
     super().__init__(info, column, kind)
-    if info.vocabulary is None and info.vocab_size != 256:
+    if info.vocabulary is None and info.tokenizer is None and info.vocab_size != 256:
       raise ConfigError('inputs: the run did not record its vocabulary')
 
   def rows(self, path: pathlib.Path, lines: bool) -> Rows:

@@ -17,13 +17,14 @@ from typing import Any
 import jax
 
 from dl.config import Experiment, differences, resolve
-from dl.errors import ConfigError, TrainingError, nearest
+from dl.errors import ConfigError, TrainingError, first_line, nearest
 from dl.parallel import processes
 from dl.store import atomic, provenance, records
 from dl.store.checkpoint import intact
 
 CONFIG = 'config.json'
 RUN = 'run.json'
+TOKENIZER = 'tokenizer.json'
 LOCK = '.lock'
 VISIBLE = 20.0
 """Seconds in which a file of one host is seen by the others: network file systems remember what was not there."""
@@ -164,8 +165,23 @@ def read_config(workdir: pathlib.Path) -> Experiment:
 
 
 def read_run(workdir: pathlib.Path) -> dict[str, Any]:
-  """`run.json` of a run."""
-  return _read(workdir, RUN)
+  """`run.json` of a run, with its tokenizer, if it has one, which is a file of its own.
+
+  Raises:
+    ConfigError: there is no such file, or it is damaged, or the tokenizer is another than the run began with.
+  """
+  facts = _read(workdir, RUN)
+  info = (facts.get('data') or {}).get('info') or {}
+  if isinstance(info.get('tokenizer'), dict):
+    path = workdir / TOKENIZER
+    try:
+      text = path.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as e:
+      raise ConfigError(f'{path} cannot be read: {first_line(e)}') from e
+    if _sha256(text) != info['tokenizer'].get('sha256'):
+      raise ConfigError(f'{path} is not the tokenizer that this run began with')
+    info['tokenizer'] = text
+  return facts
 
 
 def is_complete(workdir: pathlib.Path) -> bool:
@@ -191,7 +207,22 @@ def begin_session(
   now = session(experiment) | ({'own': own} if own else {})
   first = records.read(workdir / RUN) if (workdir / RUN).exists() else now
   sessions = [*first.get('sessions', []), now]
+  facts = _with_tokenizer_apart(workdir, facts)
   update_run(workdir, **(now | first | facts | {'status': 'running', 'sessions': sessions}))
+
+
+def _with_tokenizer_apart(workdir: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
+  """The facts, with the data's tokenizer, thousands of lines, in a file of its own."""
+  data = facts.get('data') or {}
+  text = data.get('info', {}).get('tokenizer')
+  if text is None:
+    return facts
+  atomic.write(workdir / TOKENIZER, text)
+  return facts | {'data': data | {'info': data['info'] | {'tokenizer': {'sha256': _sha256(text)}}}}
+
+
+def _sha256(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def session(experiment: Experiment) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Text as windows of tokens."""
+"""Text as windows of tokens: bytes, characters, words or subwords."""
 
+import collections
 import gzip
 import hashlib
 import pathlib
 import sys
 import sysconfig
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -15,7 +17,11 @@ from dl.contract.info import Info
 from dl.data import files
 from dl.data.source import Example
 from dl.data.splits import SPLITS
+from dl.data.tokenizers import subwords
+from dl.data.tokenizers.vocabulary import EOS, UNKNOWN, encode, words
 from dl.errors import ConfigError, first_line, nearest
+
+VOCABULARIES = ('bytes', 'characters', 'words')
 
 SUFFIXES = ('.txt', '.text', '.md', '.py', '.tokens', '.gz')
 
@@ -57,7 +63,7 @@ class Windows:
 
 
 class TextFiles(Windows):
-  """Plain text files, as bytes or as characters.
+  """Plain text files, as bytes, characters, words or subwords.
 
   The text is cut by position: its beginning is the training part, then comes the validation part, then the test part.
   This class does so itself, before there are windows, so that no window lies in two parts.
@@ -69,7 +75,7 @@ class TextFiles(Windows):
     length: Size,
     split: str = 'train',
     *,
-    vocabulary: Literal['bytes', 'characters'] = 'bytes',
+    vocabulary: str | Mapping[str, Any] = 'bytes',
     stride: Size | None = None,
     validation: BelowOne = 0.1,
     test: BelowOne = 0.0,
@@ -81,13 +87,16 @@ class TextFiles(Windows):
         dict of split -> such a path, and then nothing is cut.
       length: tokens which a window predicts; it holds one more.
       split: which part: 'train', 'validation', 'test' or 'all'.
-      vocabulary: 'bytes' (256 ids) or 'characters' (those that occur in any part, in order of code point).
+      vocabulary: 'bytes' (256 ids); 'characters' (those that occur in any part, in order of code point); 'words' (what
+        stands between spaces in the training part, the most frequent first, with '<eos>' for the end of a line and
+        '<unk>' for words which that part lacks); dict(name='bpe', size=4096), or 'wordpiece': subwords
+        learned from the training part (`dl.data.tokenizers.subwords`); or the path of a tokenizer.json.
       stride: tokens from one window to the next; None means `length`.
       validation: share of the text.
       test: share of the text.
 
     Raises:
-      ConfigError: unreadable files, or a part too short for one window.
+      ConfigError: unreadable files, a part too short for one window, or no such vocabulary.
     """
     if isinstance(path, dict):
       parts = {name: _read(p) for name, p in files.by_split(path).items()}
@@ -100,13 +109,7 @@ class TextFiles(Windows):
       hint = f'; set {split}=0.1, say' if split != 'train' and not isinstance(path, dict) else ''
       raise ConfigError(f'split: the text has no {split!r} part{hint}')
     content = b''.join(parts[name] for name in wanted)
-    if vocabulary == 'bytes':
-      tokens, info = np.frombuffer(content, np.uint8), Info(vocab_size=256)
-    else:
-      points = np.unique(np.concatenate([np.unique(code_points(p, path)) for p in parts.values()]))
-      dtype = np.uint8 if len(points) <= 2**8 else np.uint16 if len(points) <= 2**16 else np.int32
-      tokens = np.searchsorted(points, code_points(content, path)).astype(dtype)
-      info = Info(vocab_size=len(points), vocabulary=tuple(chr(p) for p in points))
+    tokens, info = _tokens(content, parts, vocabulary, path)
     super().__init__(tokens, length, stride, info)
 
 
@@ -183,6 +186,41 @@ def code_points(content: bytes, path: object) -> Integer[np.ndarray, ' n']:
     return np.frombuffer(content.decode('utf-8').encode('utf-32-le'), np.uint32)
   except UnicodeDecodeError as e:
     raise ConfigError(f"{path} is not UTF-8 text; vocabulary='bytes' takes any file") from e
+
+
+def _tokens(
+  content: bytes, parts: Mapping[str, bytes], vocabulary: str | Mapping[str, Any], path: object
+) -> tuple[Integer[np.ndarray, ' n'], Info]:
+  """(the tokens of a text, what is said of them), where `parts` are what a vocabulary is made of."""
+  if vocabulary == 'bytes':
+    return np.frombuffer(content, np.uint8), Info(vocab_size=256)
+  if vocabulary == 'characters':
+    points = np.unique(np.concatenate([np.unique(code_points(p, path)) for p in parts.values()]))
+    info = Info(vocab_size=len(points), vocabulary=tuple(chr(p) for p in points))
+    return _narrow(np.searchsorted(points, code_points(content, path)), info), info
+  learned = ('train' in parts and parts['train']) or content
+  if vocabulary == 'words':
+    counts = collections.Counter(words(_decoded(learned, path), ends=True))
+    for name in (EOS, UNKNOWN):
+      counts.setdefault(name, 0)
+    named = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
+    info = Info(vocab_size=len(named), vocabulary=named)
+  elif isinstance(vocabulary, str) and not vocabulary.endswith('.json') and not pathlib.Path(vocabulary).exists():
+    raise ConfigError(f'vocabulary: there is no {vocabulary!r}; {nearest(vocabulary, VOCABULARIES)}, or a path of one')
+  else:
+    text = subwords.of_config(vocabulary, _decoded(learned, path).splitlines(keepends=True))
+    info = Info(vocab_size=subwords.size(text), tokenizer=text)
+  return _narrow(encode(_decoded(content, path), info, str(path)), info), info
+
+
+def _decoded(content: bytes, path: object) -> str:
+  return code_points(content, path).tobytes().decode('utf-32-le')
+
+
+def _narrow(tokens: Integer[np.ndarray, ' n'], info: Info) -> Integer[np.ndarray, ' n']:
+  """In the narrowest type that holds every id of the vocabulary."""
+  size = info.vocab_size
+  return tokens.astype(np.uint8 if size <= 2**8 else np.uint16 if size <= 2**16 else np.int32)
 
 
 def _read(path: str) -> bytes:

@@ -1,22 +1,30 @@
-"""Between text and token ids: UTF-8 bytes, or the characters or (between spaces) words of a recorded vocabulary."""
+"""Between text and token ids: UTF-8 bytes, characters or (between spaces) words of a recorded vocabulary, or subwords.
+
+Where a vocabulary of words has an '<eos>', it stands for the end of a line.
+"""
 
 import numpy as np
 from jaxtyping import Int
 
 from dl.contract.info import Info
+from dl.data.tokenizers import subwords
 from dl.errors import ConfigError
+
+EOS, UNKNOWN = '<eos>', '<unk>'
 
 
 def by_character(info: Info) -> bool:
   """Whether each token is one byte or one character."""
-  return info.vocabulary is None or all(len(token) == 1 for token in info.vocabulary)
+  return info.tokenizer is None and (info.vocabulary is None or all(len(token) == 1 for token in info.vocabulary))
 
 
 def beginning(info: Info) -> int:
-  """The token which stands for an empty prompt: the end of a line, or 0 if the vocabulary has none."""
+  """The token which stands for an empty prompt: the end of a line or of a text, or 0 if the vocabulary has none."""
+  if info.tokenizer is not None:
+    return subwords.beginning(info.tokenizer)
   if info.vocabulary is None:
     return ord('\n')
-  return info.vocabulary.index('\n') if '\n' in info.vocabulary else 0
+  return next((info.vocabulary.index(end) for end in ('\n', EOS) if end in info.vocabulary), 0)
 
 
 def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
@@ -26,17 +34,19 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
     ConfigError: bytes which are not UTF-8, or something that the vocabulary does not have; an '<unk>' in it stands
       for any word. The line begins with `where`.
   """
-  if info.vocabulary is None:
+  if info.vocabulary is None and info.tokenizer is None:
     return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int32)
   if isinstance(text, bytes):
     try:
       text = text.decode()
     except UnicodeDecodeError as e:
       raise ConfigError(f'{where}: not UTF-8 text, which this vocabulary is for') from e
+  if info.tokenizer is not None:
+    return subwords.encode(text, info.tokenizer, where)
   index = {token: i for i, token in enumerate(info.vocabulary)}
   letters = by_character(info)
-  pieces = text if letters else text.split()
-  unknown = index.get('<unk>', -1)
+  pieces = text if letters else words(text, EOS in index)
+  unknown = index.get(UNKNOWN, -1)
   ids = np.fromiter((index.get(p, unknown) for p in pieces), np.int32, len(pieces))
   if (ids < 0).any():
     at = int((ids < 0).argmax())
@@ -47,6 +57,19 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
 
 def decode(tokens: Int[np.ndarray, ' n'], info: Info) -> str:
   """The text of token ids; bytes which are no UTF-8 become U+FFFD."""
+  if info.tokenizer is not None:
+    return subwords.decode(tokens, info.tokenizer)
   if info.vocabulary is None:
     return bytes(int(t) for t in tokens if 0 <= t < 256).decode('utf-8', errors='replace')
-  return ('' if by_character(info) else ' ').join(info.vocabulary[t] for t in tokens if t >= 0)
+  if by_character(info):
+    return ''.join(info.vocabulary[t] for t in tokens if t >= 0)
+  return ' '.join(info.vocabulary[t] for t in tokens if t >= 0).replace(f' {EOS} ', '\n').replace(f' {EOS}', '\n')
+
+
+def words(text: str, ends: bool) -> list[str]:
+  """What stands between spaces, and, with `ends`, an '<eos>' at the end of each line."""
+  if not ends:
+    return text.split()
+  lines = text.split('\n')
+  rest = lines.pop()  # after the last end of a line
+  return [word for line in lines for word in (*line.split(), EOS)] + rest.split()
