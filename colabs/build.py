@@ -1,6 +1,6 @@
 """python colabs/build.py [NOTEBOOK ...]
 
-Writes the beginning of each notebook, its badge and the cell which installs dl, runs it from an empty folder, and
+Writes the beginning of each notebook, a badge and the cell which installs dl, runs it from an empty folder, and
 saves what came out, with small pictures. (`tests/test_colabs.py` runs them likewise, and checks that the beginnings are
 these.) Without arguments: all of them.
 """
@@ -10,6 +10,8 @@ import io
 import json
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 import tempfile
 from typing import Any
@@ -17,8 +19,9 @@ from typing import Any
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[1]
-REPOSITORY = 'OWNER/dl'
-"""Where the code is published on GitHub. No place is known yet: whoever publishes it, or a fork, changes this line."""
+REPOSITORY: str | None = None
+"""Where the code is published on GitHub, as 'OWNER/NAME'. Whoever publishes it, or a fork, sets this and runs this file:
+until then there is no badge, and the notebooks install from a clone alone."""
 
 COLOURS, WIDTH = 64, 720
 """Of a saved picture, at most: plots and grids of grey images need no more."""
@@ -27,16 +30,21 @@ BADGE = """\
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]\
 (https://colab.research.google.com/github/{repository}/blob/main/colabs/{name}.ipynb)
 
-The first cell installs `dl` where it is missing: from the clone that this notebook lies in, or else from GitHub, as on
-Colab. Nothing else of a clone is needed. Files go to a temporary folder."""
+"""
+
+ABOUT = """\
+The first cell installs `dl` where it is missing: from the clone that this notebook lies in{elsewhere}. \
+Nothing else of a clone is needed. Files go to a temporary folder."""
 
 INSTALL = """\
-import importlib.util
+import importlib.metadata
 import pathlib
 
-if importlib.util.find_spec('dl') is None:
+try:
+  importlib.metadata.version('dl')
+except importlib.metadata.PackageNotFoundError:
   clone = [str(p) for p in (pathlib.Path.cwd(), pathlib.Path.cwd().parent) if (p / 'dl/__init__.py').exists()]
-  source = clone[0] if clone else 'git+https://github.com/{repository}'
+  {choice}
   %pip install -q {{source}}"""
 
 
@@ -45,10 +53,16 @@ def notebooks() -> list[pathlib.Path]:
   return sorted((ROOT / 'colabs').glob('*.ipynb'))
 
 
-def head(name: str) -> list[dict[str, Any]]:
+def head(name: str, repository: str | None = REPOSITORY) -> list[dict[str, Any]]:
   """The cells that a notebook begins with, after its title."""
-  badge = BADGE.format(repository=REPOSITORY, name=name)
-  code = INSTALL.format(repository=REPOSITORY)
+  badge, elsewhere = '', ''
+  choice = "assert clone, 'dl is not installed: open this notebook in the folder colabs/ of a clone of it'\n"
+  choice += '  source = clone[0]'
+  if repository:
+    badge, elsewhere = BADGE.format(repository=repository, name=name), ', or else from GitHub, as on Colab'
+    choice = f"source = clone[0] if clone else 'git+https://github.com/{repository}'"
+  badge += ABOUT.format(elsewhere=elsewhere)
+  code = INSTALL.format(choice=choice)
   return [
     {'cell_type': 'markdown', 'id': 'badge', 'metadata': {}, 'source': badge.splitlines(keepends=True)},
     {'cell_type': 'code', 'id': 'install', 'metadata': {}, 'execution_count': None, 'outputs': [],
@@ -64,6 +78,16 @@ def with_head(content: dict[str, Any], name: str) -> dict[str, Any]:
     if cell['id'] not in ('badge', 'install'):
       cell['id'] = f'cell-{number}'
   return content | {'cells': cells}
+
+
+def install(place: str | os.PathLike) -> None:
+  """Installs dl into a folder as pip does, without the rest of a clone and without what it needs."""
+  with tempfile.TemporaryDirectory() as clone:
+    for name in ('pyproject.toml', 'README.md', 'LICENSE'):
+      shutil.copy(ROOT / name, clone)
+    shutil.copytree(ROOT / 'dl', f'{clone}/dl', ignore=shutil.ignore_patterns('__pycache__'))
+    command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation']
+    subprocess.run([*command, f'--target={place}', clone], check=True)
 
 
 def execute(path: pathlib.Path, folder: str | os.PathLike) -> Any:
@@ -100,8 +124,9 @@ def main(names: list[str]) -> None:
   for path in [ROOT / 'colabs' / pathlib.Path(name).name for name in names] or notebooks():
     content = with_head(json.loads(path.read_text(encoding='utf-8')), path.stem)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-    os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as folder:
+      install(place)
+      os.environ['PYTHONPATH'] = place
       done = execute(path, folder)
     for cell, ran in zip(content['cells'], done.cells, strict=True):
       if cell['cell_type'] == 'code':

@@ -2,13 +2,11 @@
 
 import ast
 import importlib
-import importlib.util
+import importlib.metadata
 import json
 import pathlib
 import re
 import runpy
-import shutil
-import subprocess
 import sys
 import types
 
@@ -62,6 +60,13 @@ def test_notebooks_begin_alike_and_have_small_outputs():
     assert path.stat().st_size < 250_000 and '/tmp/' not in path.read_text()
 
 
+def test_a_place_on_github_is_a_badge_and_what_is_installed_from_nothing():
+  badge, install = (''.join(cell['source']) for cell in BUILD['head']('digits', 'somebody/dl'))
+  assert '(https://colab.research.google.com/github/somebody/dl/blob/main/colabs/digits.ipynb)' in badge
+  assert "else 'git+https://github.com/somebody/dl'" in install
+  assert 'github' not in ''.join(''.join(cell['source']) for cell in BUILD['head']('digits', None))
+
+
 @pytest.mark.parametrize('place', ['nothing', 'clone', 'clone/colabs'])
 def test_what_the_install_cell_installs(place, tmp_path, monkeypatch):
   (tmp_path / 'nothing').mkdir()
@@ -69,13 +74,17 @@ def test_what_the_install_cell_installs(place, tmp_path, monkeypatch):
     (tmp_path / 'clone' / folder).mkdir(parents=True)
   (tmp_path / 'clone/dl/__init__.py').touch()
   monkeypatch.chdir(tmp_path / place)
-  code = ''.join(BUILD['head']('digits')[1]['source'])
+  code = ''.join(BUILD['head']('digits', 'somebody/dl')[1]['source'])
   asked = re.sub(r'%(pip .*)', r"asked.append(f'\1')", code)
-  with monkeypatch.context() as missing:
-    missing.setattr(importlib.util, 'find_spec', lambda name: None)
-    exec(asked, globals_ := {'asked': []})
-  wanted = 'git+https://github.com/' + BUILD['REPOSITORY'] if place == 'nothing' else tmp_path / 'clone'
+  # A folder dl can be imported from where Python runs, which is not to have it installed.
+  missing = [p for p in sys.path if not list(importlib.metadata.distributions(name='dl', path=[p]))]
+  monkeypatch.setattr(sys, 'path', [str(tmp_path / place), *missing])
+  exec(asked, globals_ := {'asked': []})
+  wanted = 'git+https://github.com/somebody/dl' if place == 'nothing' else tmp_path / 'clone'
   assert globals_['asked'] == [f'pip install -q {wanted}']
+  (tmp_path / 'site/dl-0.1.0.dist-info').mkdir(parents=True)
+  (tmp_path / 'site/dl-0.1.0.dist-info/METADATA').write_text('Metadata-Version: 2.1\nName: dl\nVersion: 0.1.0\n')
+  monkeypatch.setattr(sys, 'path', [str(tmp_path / 'site'), *sys.path])
   exec(asked, globals_ := {'asked': []})
   assert globals_['asked'] == []
 
@@ -83,12 +92,8 @@ def test_what_the_install_cell_installs(place, tmp_path, monkeypatch):
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
   """A folder with dl as pip installs it, without the rest of a clone."""
-  clone, place = tmp_path_factory.mktemp('clone'), tmp_path_factory.mktemp('installed')
-  for name in ('pyproject.toml', 'README.md', 'LICENSE'):
-    shutil.copy(ROOT / name, clone)
-  shutil.copytree(ROOT / 'dl', clone / 'dl', ignore=shutil.ignore_patterns('__pycache__'))
-  command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation']
-  subprocess.run([*command, f'--target={place}', str(clone)], check=True)
+  place = tmp_path_factory.mktemp('installed')
+  BUILD['install'](place)
   return place
 
 

@@ -353,6 +353,26 @@ def test_label_maps_are_pictures_of_the_size_of_their_files(runs, tmp_path):
     write([of('x', label_map=np.full((2, 2), 300))])
   with pytest.raises(ConfigError, match=r'the y of these inputs differ in shape; write a \.jsonl file'):
     answers.writer(tmp_path / 'x.npz')([of('x', y=np.zeros(n)) for n in (1, 2)])
+  with pytest.raises(ConfigError, match=r'label_map has more than one axis.*name a \.npz file'):
+    answers.writer(tmp_path / 'x.csv')(iter(rows))
+  assert answers.writer(tmp_path / 'one.png')(iter(rows[:1])) == 1
+  assert (tmp_path / 'one.png').read_bytes() == (tmp_path / 'masks' / 'x.png').read_bytes()
+  with pytest.raises(ConfigError, match='holds the label map of one input, and there are several; name a folder'):
+    answers.writer(tmp_path / 'two.png')(iter(rows))
+
+
+def test_predictions_bear_the_name_of_their_column_in_every_kind_of_file(tmp_path):
+  outputs = lambda value: {'target': np.float32(value)}
+  house = Info(target_name='price')
+  rows = [prediction.Prediction(f'a.csv:{i}', outputs(v), house) for i, v in enumerate((250_000.5, np.nan))]
+  wine = Info(target_name='cultivar', class_names=('barolo', 'barbera'))
+  bottle = prediction.Prediction('a', {'label': np.int32(1), 'probability': np.array([np.inf, 0.9])}, wine)
+  assert list(rows[0].arrays()) == ['input', 'price']
+  assert list(bottle.arrays()) == ['input', 'cultivar', 'label', 'probability']
+  assert bottle.arrays()['cultivar'] == 'barbera' and bottle.row()['p(barolo)'] is None
+  answers.writer(tmp_path / 'x.jsonl')(iter(rows))
+  strict = lambda line: json.loads(line, parse_constant=pytest.fail)
+  assert [strict(line)['price'] for line in (tmp_path / 'x.jsonl').read_text().splitlines()] == [250000.5, None]
 
 
 def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(runs, scans):

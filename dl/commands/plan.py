@@ -28,7 +28,9 @@ def define_flags() -> None:
   cli.define_config()
   flags.DEFINE_integer('devices', 1, 'How many devices.', lower_bound=1)
   flags.DEFINE_string(
-    'device', None, "Whose data sheet: 'h100', 'l4', 'rtx-4090', 'mi300x', 'tpu-v5e', ..., or FILE.json."
+    'device',
+    None,
+    "Whose data sheet: 'h100', 'l4', 'rtx-4090', ... (a wrong name is told all), or FILE.json.",
   )
   flags.DEFINE_list('batch', [], 'Shapes of an example in place of the data set: image=224x224x3:uint8,label=int32.')
   flags.DEFINE_integer('classes', None, 'With --batch: number of classes.', lower_bound=1)

@@ -2,8 +2,8 @@
 
 Predicts from a checkpoint, without the data set. Inputs are image files or folders, a .csv with the training
 columns, an .npz, or text files; each becomes one row (.csv), one JSON object a line (.jsonl, or standard output), a row
-of arrays (.npz), or, of label maps, a .png in a folder. A file that cannot be read is named and left out, and the exit
-code is 2.
+of arrays (.npz), or, of label maps, a .png (of one input) or one in a folder. A file that cannot be read is named and
+left out, and the exit code is 2.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     'output',
     None,
-    '.csv, .jsonl or .npz file, or a folder for .png label maps; if not given, JSON lines on standard output.',
+    '.csv, .jsonl or .npz file, a .png for one label map, or a folder for those of many; if not given, JSON lines on '
+    'standard output.',
   )
   flags.DEFINE_integer('batch_size', 256, 'Inputs predicted at once.', lower_bound=1)
   flags.DEFINE_bool('lines', False, 'Whether each line of a text file is an input of its own.')

@@ -83,14 +83,25 @@ def of_kind(kind: str) -> Device | None:
 
 
 def device(name: str) -> Device:
-  """The device of a name, or of a file FILE.json; raises ConfigError for one which has no data sheet."""
+  """The device of a name as people write it, 'RTX 4090' or 'v5e', or of a file FILE.json.
+
+  Raises ConfigError for one which has no data sheet.
+  """
   if name.endswith('.json'):
     return _read(pathlib.Path(name))
-  if name not in DEVICES:
-    raise ConfigError(
-      f'--device: no data sheet of {name!r}; {nearest(name, DEVICES)} (FILE.json is a sheet of your own)'
-    )
-  return DEVICES[name]
+  by_name = {_bare(known): found for known, found in DEVICES.items()}
+  if found := by_name.get(_bare(name)) or of_kind(name):
+    return found
+  hint = nearest(_bare(name), [_bare(known) for known in DEVICES])
+  hint = f'{hint} ' if hint.startswith('did') else ''
+  raise ConfigError(
+    f'--device: no data sheet of {name!r}; {hint}there are {", ".join(DEVICES)} (FILE.json is a sheet of your own)'
+  )
+
+
+def _bare(name: str) -> str:
+  """A name without case, signs and the words that people leave out: '4090', 'v5e', 'h100'."""
+  return re.sub(r'nvidia|geforce|rtx|tpu|[^a-z0-9]', '', name.lower())
 
 
 def _read(path: pathlib.Path) -> Device:

@@ -29,18 +29,18 @@ def writer(path: pathlib.Path) -> Callable[[Rows], int]:
 
   Args:
     path: .csv (a list becomes the columns name_0, name_1, ...), .jsonl (one object a line), .npz (each part of the
-      predictions as one array, with the names in `input`), or a folder, without a suffix: for each input a .png of the
-      size of its file, whose pixels are the classes, shown in colours.
+      predictions as one array, with the names in `input`), a .png for the label map of one input, of the size of its
+      file, whose pixels are the classes, shown in colours, or a folder, without a suffix, for one of each input.
 
   Returns:
     A function; a mistake in it leaves an old file as it was.
 
   Raises:
-    ConfigError: another ending, or no folder to write into.
+    ConfigError: another ending, or no folder to write into. The function raises it for what such a file cannot hold.
   """
-  ways = {'.csv': _table, '.jsonl': _json_lines, '.npz': _arrays, '': _maps}
+  ways = {'.csv': _table, '.jsonl': _json_lines, '.npz': _arrays, '.png': _map, '': _maps}
   if path.suffix not in ways:
-    raise ConfigError(f'--output: expected a .csv, .jsonl or .npz file, or a folder for label maps, got {path}')
+    raise ConfigError(f'--output: expected a .csv, .jsonl or .npz file, a .png or a folder for label maps, got {path}')
   if path.suffix and not path.parent.is_dir():
     raise ConfigError(f'--output: no directory {path.parent}')
   if not path.suffix and path.exists() and not path.is_dir():
@@ -80,6 +80,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
   """A row of a table: a list becomes the columns name_0, name_1, ..."""
   flat = {}
   for name, value in row.items():
+    if isinstance(value, list) and value and isinstance(value[0], list):
+      raise ConfigError(f'--output: {name} has more than one axis, which a table has no columns for; name a .npz file')
     flat |= {f'{name}_{i}': v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
   return flat
 
@@ -99,19 +101,24 @@ def _arrays(rows: Rows, path: pathlib.Path) -> int:
 
 
 def _maps(rows: Rows, path: pathlib.Path) -> int:
-  rows, count, taken = iter(rows), 0, set()
+  count, taken = 0, set()
   for row in rows:
-    if MAP not in row.outputs:
-      raise ConfigError(
-        f'--output: a folder is for label maps, and this model predicts {", ".join(row.outputs)}; '
-        'name a .csv, .jsonl or .npz file'
-      )
+    picture = _picture(row, 'a folder')
     path.mkdir(parents=True, exist_ok=True)
     name = _name(row.input, taken)
     taken.add(name)
-    atomic.write(path / f'{name}.png', _picture(row))
+    atomic.write(path / f'{name}.png', picture)
     count += 1
   return count
+
+
+def _map(rows: Rows, path: pathlib.Path) -> int:
+  pictures = [_picture(row, 'a .png') for row in itertools.islice(rows, 2)]
+  if len(pictures) > 1:
+    raise ConfigError(f'--output: {path} holds the label map of one input, and there are several; name a folder')
+  for picture in pictures:
+    atomic.write(path, picture)
+  return len(pictures)
 
 
 def _name(given: str, taken: set[str]) -> str:
@@ -124,7 +131,12 @@ def _name(given: str, taken: set[str]) -> str:
   return name if name not in taken else next(n for i in itertools.count(2) if (n := f'{name}_{i}') not in taken)
 
 
-def _picture(row: Prediction) -> bytes:
+def _picture(row: Prediction, what: str) -> bytes:
+  if MAP not in row.outputs:
+    raise ConfigError(
+      f'--output: {what} is for label maps, and this model predicts {", ".join(row.outputs)}; '
+      'name a .csv, .jsonl or .npz file'
+    )
   try:
     return label_map_png(row.outputs[MAP], size_of(row.input))
   except ValueError as e:

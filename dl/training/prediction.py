@@ -1,6 +1,7 @@
 """Predictions of a trained model for files of a user, without the data set."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -31,11 +32,19 @@ class Prediction:
   info: Info
 
   def arrays(self) -> dict[str, Any]:
-    """`input` and the outputs as they are; a `label` comes with `class`, its name, where the data set has names."""
-    row = {'input': self.input, **self.outputs}
-    if 'label' in row and np.ndim(row['label']) == 0 and self.info.class_names:
-      row['class'] = self.info.class_names[row['label']]
-    return row
+    """`input` and the outputs as they are, by the names and in the order of `row`.
+
+    A `label` stays, as a number, after the name of its class, where the data set has names; other outputs keep theirs.
+    """
+    outputs, row = dict(self.outputs), {'input': self.input}
+    own, names = self._own, self.info.class_names
+    if 'label' in outputs and np.ndim(outputs['label']) == 0 and (own or names):
+      row[own or 'class'] = names[outputs['label']] if names else outputs.pop('label')
+    elif 'target' in outputs and np.ndim(outputs['target']) == 0:
+      row[own or 'target'] = outputs.pop('target')
+    elif targets := self._targets:
+      row |= dict(zip(targets, outputs.pop('target').T, strict=True))
+    return row | {name: value for name, value in outputs.items() if name not in row}
 
   def row(self) -> dict[str, Any]:
     """`input` and what people read, as plain values.
@@ -43,22 +52,35 @@ class Prediction:
     A `label` or `target` comes first, under the name of the column that the model learned to predict, where the data
     set says one; otherwise a label is called `class`. Classes are called by their names, or numbers where they have
     none. A `probability` of each class becomes `p(cat)`, `p(dog)`, ..., in six decimals; other floats have seven
-    digits, which is all that float32 knows. A forecast is a list of steps for each of the series, by its name.
+    digits, which is all that float32 knows. A number that is not finite is None. A forecast is a list of steps for
+    each of the series, by its name.
     """
     outputs, row = dict(self.outputs), {'input': self.input}
-    own, names = self.info.target_name, self.info.class_names
-    own = None if own == 'input' else own
+    own, names = self._own, self.info.class_names
     if 'label' in outputs and outputs['label'].ndim == 0:
       label = int(outputs.pop('label'))
       row[own or 'class'] = names[label] if names else label
       if 'probability' in outputs and outputs['probability'].ndim == 1:
         shares = outputs.pop('probability').tolist()
-        row |= {f'p({name})': round(p, 6) for name, p in zip(names or range(len(shares)), shares, strict=True)}
+        row |= {
+          f'p({name})': round(p, 6) if math.isfinite(p) else None
+          for name, p in zip(names or range(len(shares)), shares, strict=True)
+        }
     elif 'target' in outputs and outputs['target'].ndim == 0:
       row[own or 'target'] = _plain(outputs.pop('target'))
-    elif 'target' in outputs and outputs['target'].ndim == 2 and (targets := self.info.fact('targets')):
+    elif targets := self._targets:
       row |= {name: _plain(steps) for name, steps in zip(targets, outputs.pop('target').T, strict=True)}
     return row | {name: _plain(value) for name, value in outputs.items() if name not in row}
+
+  @property
+  def _own(self) -> str | None:
+    """The name of the column that the model learned to predict, where it has one that can be told from the input's."""
+    return None if self.info.target_name == 'input' else self.info.target_name
+
+  @property
+  def _targets(self) -> Sequence[str] | None:
+    """The names of the series, of a forecast of several."""
+    return self.info.fact('targets') if np.ndim(self.outputs.get('target')) == 2 else None
 
 
 def predict(
@@ -103,8 +125,8 @@ def predict(
 
 
 def _plain(value: np.ndarray) -> Any:
-  """Numbers, or nested lists of them."""
+  """Numbers, or nested lists of them, with None for one that is not finite, which JSON has no word for."""
   if value.dtype.kind != 'f':
     return value.tolist()
-  short = np.frompyfunc(lambda x: rounded(x, 7), 1, 1)(value)
-  return short.tolist() if value.ndim else float(short)
+  short = np.frompyfunc(lambda x: rounded(x, 7) if math.isfinite(x) else None, 1, 1)(value)
+  return short.tolist() if value.ndim else short

@@ -98,4 +98,5 @@ def test_images_are_shown_whatever_their_column_is_called():
   truth = np.zeros((2, 4, 4), np.int32)
   examined = {'counts': np.asarray([[[16, 0], [0, 0]]] * 2), 'middle': truth}
   task = Segment(model=Same(), info=task.info)
-  assert Masks().findings(task, examined, lambda index: inputs(index) | {'label_map': truth[index]})['masks'].ndim == 3
+  drawn = Masks().findings(task, examined, lambda index: inputs(index) | {'label_map': truth[index]})['masks']
+  assert drawn.ndim == 3 and drawn[:30].min() < 50 and (drawn[0] == 255).all()  # titles above the columns

@@ -1,5 +1,7 @@
 """The findings of a regression, against scikit-learn, beside those of the mean; and predictions that are no numbers."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ from dl.contract.state import State
 from dl.errors import ConfigError
 from dl.evaluators.residuals import Residuals
 from dl.models.mlp import MLP
+from dl.show import regression
+from dl.show.pictures import rasterize
 from dl.tasks.classify import Classify
 from dl.tasks.regress import Regress
 
@@ -41,9 +45,21 @@ def test_scores_are_those_of_sklearn_beside_those_of_the_mean(count):
     assert scores['r2'] == pytest.approx(sklearn.metrics.r2_score(rows['target'], predicted), abs=1e-4)
   error = rows['predicted'] - rows['target']
   worst = np.argsort(-np.abs(error))[:25]
+  assert list(found['largest_errors'][0]) == ['true', 'predicted', 'error', 'index']
   assert [row['index'] for row in found['largest_errors']] == (worst + 100).tolist()
   assert found['largest_errors'][0]['error'] == pytest.approx(error[worst[0]], rel=1e-6)
   assert all(found[name].ndim == 3 and found[name].std() > 0 for name in ('predicted', 'residuals'))
+
+
+def test_the_labels_of_large_numbers_do_not_run_into_each_other(monkeypatch):
+  figures = []
+  monkeypatch.setattr(regression, 'rasterize', lambda fig: figures.append(fig) or rasterize(fig))
+  target = np.linspace(75_000, 260_000, 200)
+  regression.residuals(target, target + 9000 * np.sin(np.arange(200)), 'price')
+  regression.against(target, target + 9000, 'price')
+  for axes in (axes for fig in figures for axes in fig.axes):
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    assert len(boxes) > 1 and all(a.x1 + 3 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 def test_without_a_mean_of_the_training_part_it_is_that_of_the_set():

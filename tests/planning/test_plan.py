@@ -378,6 +378,11 @@ def test_shapes_stand_in_for_the_data():
 def test_mistakes_are_one_line():
   with pytest.raises(ConfigError, match="--device: no data sheet of 'h1000'; did you mean 'h100'"):
     datasheet.device('h1000')
+  with pytest.raises(ConfigError, match=r'a10, l4, .*tpu-v6e'):  # all of them
+    datasheet.device('what')
+  for said, known in {'T4': 't4', 'A10': 'a10', 'MI300X': 'mi300x', 'RTX4090': 'rtx-4090', 'rtx 4090': 'rtx-4090',
+                      'v4': 'tpu-v4', 'V6e': 'tpu-v6e', 'NVIDIA H200': 'h200'}.items():  # fmt: skip
+    assert datasheet.device(said) == datasheet.DEVICES[known]
 
 
 @pytest.mark.parametrize(
