@@ -494,6 +494,7 @@ def test_pictures_have_a_folder_of_their_own(command, tmp_path):
   assert file.read_text() == 'precious' and [*tmp_path.iterdir()] == [file]
   code, out, err = inspect(tmp_path / 'looks')
   assert (code, err) == (0, '') and out.endswith(f'{tmp_path}/looks/learning_rate.png\n{tmp_path}/looks/batch.png\n')
+  assert '\n40 epochs: 898 steps, 22.45 an epoch, of 64 examples each\n' in out
 
 
 # -- dl.sample

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from absl import flags
 
 from dl.commands import cli
-from dl.show.words import number
 
 
 def define_flags() -> None:
@@ -26,19 +25,15 @@ def main(argv: Sequence[str]) -> None:
   cli.no_more(argv)
   FLAGS = flags.FLAGS
   from dl import config
-  from dl.training import inspection
+  from dl.training import inspection, overview
   from dl.training.assemble import assemble
 
   folder = pathlib.Path(FLAGS.output)
   cli.check_folder(folder)
   parts = assemble(config.load(cli.required('config'), FLAGS.override))
   print(inspection.table(inspection.rows(parts), FLAGS.depth))
-  print(f'\n{parts.total_steps:,} steps', end='')
-  if parts.steps_per_epoch:
-    epochs = number(parts.total_steps / parts.steps_per_epoch)
-    print(f' of {parts.experiment.data["batch_size"]:,} examples, {epochs} epochs')
-  else:
-    print()
+  batch = f', of {parts.experiment.data["batch_size"]:,} examples each' if parts.steps_per_epoch else ''
+  print(f'\n{overview.length(parts)}{batch}')
   with cli.writing(folder):
     paths = inspection.write_pictures(parts, folder, FLAGS.images)
   for path in paths:

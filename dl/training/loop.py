@@ -99,16 +99,18 @@ def train(
     shown = Progress(plan.total, step, parts.steps_per_epoch) if show_progress and first else Hidden()
     progress = stack.enter_context(shown)
     told_to_stop = processes.agreement(mesh, stack.enter_context(interruption()))
-    if not step:
+    if step < plan.total:
       progress.note(overview.before(run, directory))
-      if run.given():
-        progress.note(given.said(experiment.init_from, given.summary(run.given(), parts)))
-      progress.note(overview.compiling(run))
-      padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
-    else:
-      if extended and first:
-        progress.note(extension.note(directory, run, step))
+    if not step and run.given():
+      progress.note(given.said(experiment.init_from, given.summary(run.given(), parts)))
+    if extended and first:
+      progress.note(extension.note(directory, run, step))
+    if step:
       progress.note(f'resuming at step {step:,} of {plan.total:,}')
+    if step < plan.total:
+      progress.note(overview.compiling(run))
+    if not step:
+      padding.check(parts.task, state, run.evals, run.evaluators, run.measures, mesh)
     meter = Meter(parts, mesh)
     recorder = Recorder(session.log, progress, meter, parts.optimizer, session.not_finite, step, session.seconds)
     stack.enter_context(recorder)

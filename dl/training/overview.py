@@ -9,6 +9,7 @@ import jax
 
 from dl.contract.task import Task
 from dl.show.words import amount, number, numbers, tenths
+from dl.training.assemble import Parts
 from dl.training.prepare import Prepared
 
 
@@ -17,17 +18,17 @@ def before(run: Prepared, directory: pathlib.Path) -> str:
 
   Shapes alone are looked at, and facts that are known already.
   """
-  experiment, plan, parts = run.experiment, run.schedule, run.parts
+  experiment, parts = run.experiment, run.parts
   parameters = sum(x.size for x in jax.tree.leaves(parts.state.params))
   model = experiment.model if 'name' in experiment.model else {'name': ', '.join(experiment.model)}
   rows = {
     'task': f'{experiment.task["name"]} with {model["name"]}, {parameters:,} parameters'
     + (f', {experiment.seeds} seeds at once' if experiment.seeds else ''),
     'data': _data(run),
-    'training': _length(run),
+    'training': length(run.parts),
     'evaluation': _evaluations(run),
     'devices': _devices(run) + f', {experiment.precision}',
-    'writes to': f'{directory}, a checkpoint every {plan.every["checkpoint"]:,} steps',
+    'writes to': f'{directory}, a checkpoint {_when(run, "checkpoint")}',
   }
   width = max(map(len, rows))
   return '\n'.join(f'{name:<{width}}  {text}' for name, text in rows.items() if text)
@@ -80,10 +81,10 @@ def _data(run: Prepared) -> str:
   return f'{data["name"]}: {counts} examples; batches of {data["batch_size"]:,}'
 
 
-def _length(run: Prepared) -> str:
+def length(parts: Parts) -> str:
   """'40 epochs: 898 steps, 22.45 an epoch'."""
-  total, epoch = run.schedule.total, run.parts.steps_per_epoch
-  said = str(run.experiment.train_for)
+  total, epoch = parts.total_steps, parts.steps_per_epoch
+  said = str(parts.experiment.train_for)
   steps = f'{total:,} steps' + (f', {number(epoch)} an epoch' if epoch else '')
   if said.removesuffix(' steps') == str(total):
     return steps + (f' ({tenths(total / epoch)} epochs)' if epoch else '')
@@ -93,10 +94,17 @@ def _length(run: Prepared) -> str:
 def _evaluations(run: Prepared) -> str:
   """'test, judge every 22 steps; test of the best checkpoint at the end'."""
   along = [name for name in run.evals if name not in run.of_best]
-  every = run.schedule.every.get('eval')
-  parts = [f'{", ".join(along)} {f"every {every:,} steps" if every else "at the end"}'] if along else []
+  parts = [f'{", ".join(along)} {_when(run, "eval")}'] if along else []
   parts += [f'{", ".join(run.of_best)} of the best checkpoint at the end'] if run.of_best else []
   return '; '.join(parts)
+
+
+def _when(run: Prepared, kind: str) -> str:
+  """'every 22 steps', of something that is due along the way, or 'at the end', of what comes no sooner."""
+  every = run.schedule.every.get(kind)
+  if every is None or every >= run.schedule.total:
+    return 'at the end'
+  return 'every step' if every == 1 else f'every {every:,} steps'
 
 
 def _devices(run: Prepared) -> str:

@@ -11,6 +11,7 @@ import dl
 from dl.commands import evaluate
 from dl.errors import ConfigError
 from dl.training import loop, overview
+from dl.training.prepare import prepare
 
 CHOSEN = (
   'data.validation=0.2',
@@ -31,6 +32,13 @@ def run(workdir, *overrides):
 def chosen(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('best') / 'run'
   return workdir, run(workdir)
+
+
+def test_what_is_due_no_sooner_than_the_end_is_said_to_be_at_the_end(tmp_path):
+  says = lambda *keys: overview.before(prepare(small('perceptron', 'train_for=20', *keys)), tmp_path)
+  often, seldom = says('eval_every=1', 'checkpoint_every=1'), says('eval_every=2500', 'checkpoint_every=20')
+  assert 'test every step' in often and often.endswith(f'{tmp_path}, a checkpoint every step')
+  assert 'test at the end' in seldom and seldom.endswith(f'{tmp_path}, a checkpoint at the end')
 
 
 def test_the_test_part_is_measured_once_of_the_best_checkpoint(chosen):

@@ -43,6 +43,9 @@ def test_schedules_are_those_of_the_whole_length_and_that_is_said(tmp_path, capf
   said = capfd.readouterr().err
   rate = lambda step, total: 0.005 * (1 + np.cos(np.pi * (step - 1) / total))
   assert f'extended to 40 steps, which all schedules are now of: learning_rate {rate(20, 20):.4g} at step 20, ' in said
+  block, _, rest = said.partition('extended to 40 steps')  # what is about to happen is said as at a start
+  assert 'evaluation  test every 10 steps' in block and 'resuming at step 20 of 40' in rest
+  assert 'compiling the training step' in rest.partition('resuming')[2]
   logged = {r['step']: r['learning_rate'] for r in records(tmp_path / 'a', 'train')}
   assert logged[20] == pytest.approx(rate(20, 20), rel=1e-3) and logged[25] == pytest.approx(rate(25, 40), rel=1e-3)
 
