@@ -7,7 +7,7 @@ file of the repository to which a page links is shown as a page of its own (`lin
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from pages import gallery, links, lists, reference
+from pages import gallery, links, lists, reference, tables
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -36,3 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
   """Links to files outside of docs/ go to the pages that show them."""
   return links.inside(markdown, page.file.src_uri, lists.FOLDERS)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+  """Cells of tables say what column they are of."""
+  return tables.labelled(html)

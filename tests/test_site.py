@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from pages import commands, gallery, links, lists, reference
+from pages import commands, gallery, links, lists, reference, tables
 from references import families
 
 from benchmarks import record
@@ -104,7 +104,7 @@ def test_the_reference_has_every_package_and_command():
   packages = {str(path).replace('/', '.') for path in here}
   assert packages - named == {'dl.commands', 'dl.commands.faces'}
   assert {path.stem for path in (ROOT / 'dl' / 'commands').glob('*.py')} - {*commands.NAMES} == {
-    '__init__', 'cli', 'compilation',
+    '__init__', 'allocator', 'cli', 'compilation',
   }  # fmt: skip
   assert '`--workdir`' in commands.page() and '`--slurm`' in commands.page()
 
@@ -137,6 +137,12 @@ def test_links_to_the_repository_stay_in_the_site():
     '../source/dl/tasks/gan.py.md', '../lists/losses.md', '../scaling.md#x', 'https://x.org/y', '../index.md',
   ]  # fmt: skip
   assert links.outside(text, 'tutorials/task.md') == {'dl/tasks/gan.py'}
+
+
+def test_a_cell_says_what_it_is_of_for_narrow_screens():
+  page = '<p>a</p><table>\n<tr>\n<th>name</th>\n<th style="x"><code>a&lt;b</code></th>\n</tr>\n'
+  page += '<tr>\n<td>x</td>\n<td style="x">1</td>\n</tr>\n</table>'
+  assert '<td data-label="name">x</td>\n<td data-label="a&lt;b" style="x">1</td>' in tables.labelled(page)
 
 
 def test_a_notebook_is_shown_with_what_came_out():

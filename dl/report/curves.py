@@ -55,7 +55,7 @@ def _controls(runs: Sequence[StoredRun]) -> str:
 
 def _looks(splits: Sequence[str]) -> dict[str, int]:
   """A number for the colour and the dashes of each split: of those of every run the same on every page."""
-  usual = {'train': 0, 'test': 1, 'validation': 2}
+  usual = {'test': 0, 'train': 1, 'validation': 2}
   others = itertools.count(3)
   return {split: usual[split] if split in usual else next(others) for split in splits}
 
