@@ -39,5 +39,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-  """Cells of tables say what column they are of."""
-  return tables.labelled(html)
+  """Cells of tables say what column they are of, and the reference names papers."""
+  html = tables.labelled(html)
+  return reference.with_papers(html) if page.file.src_uri in reference.PAGES else html

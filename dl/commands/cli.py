@@ -23,7 +23,7 @@ from dl.parallel import supervisor
 def define_config() -> None:
   """Defines --config and what `--config.a.b=value` is short for."""
   flags.DEFINE_string('config', None, 'Config file, FILE.py or FILE.py:ARGUMENT; --config.a.b=value overrides a key.')
-  flags.DEFINE_multi_string('override', [], 'a.b=value; --config.a.b=value is short for --override=a.b=value.')
+  flags.DEFINE_multi_string('override', [], 'a.b=value; --config.a.b=value is short for --override=a.b=value')
 
 
 def define_distributed() -> None:

@@ -29,13 +29,13 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
   cli.define_distributed()
   flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
-  flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given.')
+  flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given')
   flags.DEFINE_integer('batch_size', None, "Evaluation batch size, if not the config's.", lower_bound=1)
   flags.DEFINE_string('classifier', None, "Work directory of a classifier which judges the model's samples.")
   flags.DEFINE_integer('samples', 1000, 'Number of samples the classifier judges.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of those samples.')
   flags.DEFINE_string('by', None, "Evaluator to ask, as a config's `by`; --by.a=value gives it an argument.")
-  flags.DEFINE_multi_string('argument', [], 'a=value; --by.a=value is short for --argument=a=value.')
+  flags.DEFINE_multi_string('argument', [], 'a=value; --by.a=value is short for --argument=a=value')
   flags.DEFINE_string('output', None, 'Folder, made if needed, for pictures and tables of what --by finds.')
 
 

@@ -23,7 +23,7 @@ def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
   flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
-  flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob; may be given several times.')
+  flags.DEFINE_multi_string('inputs', [], 'File, folder or quoted glob')
   flags.DEFINE_string(
     'output',
     None,

@@ -35,7 +35,7 @@ def define_flags() -> None:
   flags.DEFINE_string('output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given).')
   flags.DEFINE_integer('count', 16, 'Number of samples.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
-  flags.DEFINE_multi_string('option', [], "name=value, an option of the task's samples; --name=value is short for it.")
+  flags.DEFINE_multi_string('option', [], "name=value, an option of the task's samples; --name=value is short for it")
 
 
 def options(task: Task, texts: Sequence[str]) -> dict[str, Any]:

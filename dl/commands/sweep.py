@@ -30,15 +30,15 @@ def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   cli.define_config()
   flags.DEFINE_string('workdir', None, 'Directory of the sweep: each run gets a directory in it, named by its values.')
-  flags.DEFINE_multi_string('grid', [], 'KEY=VALUE,VALUE,...; may be repeated. Brackets and quotes hold commas.')
+  flags.DEFINE_multi_string('grid', [], 'KEY=VALUE,VALUE,..., in which brackets and quotes hold commas')
   flags.DEFINE_multi_string(
-    'random', [], 'KEY=DISTRIBUTION: uniform(a,b), log_uniform(a,b), int_uniform(a,b) or choice(a,b,...); repeatable.'
+    'random', [], 'KEY=DISTRIBUTION: uniform(a,b), log_uniform(a,b), int_uniform(a,b) or choice(a,b,...)'
   )
   flags.DEFINE_integer('samples', None, 'How many points to draw from the --random keys.', lower_bound=1)
   flags.DEFINE_integer('sample_seed', 0, 'Seed of those draws.', lower_bound=0)
   flags.DEFINE_string('file', None, 'FILE.json, a list of {key: value}, or FILE.py with get_sweep() which returns one.')
   flags.DEFINE_integer('parallel', None, 'Runs at once: 1 if not given, and as many as SLURM likes.', lower_bound=1)
-  flags.DEFINE_multi_string('metric', [], "Metrics of the report, 'test/accuracy'; the first one ranks the runs.")
+  flags.DEFINE_multi_string('metric', [], "Metrics of the report, 'test/accuracy'; the first one ranks the runs")
   flags.DEFINE_boolean('vectorize_seeds', False, 'Train seeds which follow one another as one vectorized program.')
   flags.DEFINE_boolean('report', False, 'Only write the report on what there is.')
   flags.DEFINE_boolean('slurm', False, 'Print a SLURM batch script instead of running anything.')

@@ -19,10 +19,14 @@ from dl.show.words import duration, number, tenths
 _BADGES = {'complete': 'good', 'failed': 'bad'}  # the colour of a status; others have a neutral one
 
 
-def render(runs: Sequence[StoredRun]) -> str:
-  """The page of one run, or of several to compare. Nothing in it refers to anything outside it."""
+def render(runs: Sequence[StoredRun], home: str | None = None) -> str:
+  """The page of one run, or of several to compare.
+
+  Nothing in it refers to anything outside it, but for `home`, the address of a page of many such, if there is one.
+  """
   title = runs[0].name if len(runs) == 1 else f'{len(runs)} runs: ' + ', '.join(run.name for run in runs)
   body = [
+    f'<p><a href="{escape(home)}">← all experiments</a></p>' if home else '',
     f'<h1>{escape(title)}</h1>',
     f'<p class="muted">{escape(_subject(runs))}</p>',
     f'<div class="states">{"".join(_state(i, runs) for i in range(len(runs)))}</div>',

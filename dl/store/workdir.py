@@ -228,7 +228,7 @@ def _sha256(text: str) -> str:
 def session(experiment: Experiment) -> dict[str, Any]:
   """What `run.json` says of the command, code, versions and devices that a run (or its latest part) used."""
   return {
-    'command': shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]]),
+    'command': ' '.join(map(_quoted, [pathlib.Path(sys.executable).name, *sys.orig_argv[1:]])),
     'commit': provenance.commit_of_this_code(),
     'versions': {'python': platform.python_version()} | {p: _version(p) for p in ('dl', *_PACKAGES)},
     'devices': {
@@ -242,6 +242,12 @@ def session(experiment: Experiment) -> dict[str, Any]:
     'seed': experiment.seed,
     'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
   }
+
+
+def _quoted(argument: str) -> str:
+  """An argument as a shell takes it, and as people write it: text with single quotes in it goes into double ones."""
+  plain = "'" in argument and not set(argument) & set('"$`\\!')
+  return f'"{argument}"' if plain else shlex.quote(argument)
 
 
 def _read(workdir: pathlib.Path, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -42,7 +43,13 @@ def reports() -> dict[str, str]:
   """Address -> the page of a run, made by the code of today; it names folders of the repository, not of a machine."""
   with contextlib.chdir(record.ROOT):
     folders = {name: path.relative_to(record.ROOT) for name, path in _kept().items()}
-    return {_report(name): report_page.render(runs.load([folder])) for name, folder in folders.items()}
+    stored = {name: runs.load([folder])[0] for name, folder in folders.items()}
+  return {_report(name): report_page.render([_without_copies(run)], 'index.html') for name, run in stored.items()}
+
+
+def _without_copies(run: runs.StoredRun) -> runs.StoredRun:
+  """A run without the name of its folder of copies, which is not kept here: the config is in the repository."""
+  return dataclasses.replace(run, facts={key: value for key, value in run.facts.items() if key != 'own'})
 
 
 def _kept() -> dict[str, pathlib.Path]:
@@ -68,13 +75,20 @@ def _card(name: str, rows: Sequence[dict[str, Any]]) -> str:
   else:
     lines.append('Not yet run.')
   if folder := _kept().get(name):
-    picture = min(folder.glob('artifacts/*.png'), default=None)
-    words = f'{picture.stem.partition("_")[2]} of {title}' if picture else ''
+    picture = min(folder.glob('artifacts/*.png'), key=_liveliness, default=None)
+    words = f'{picture.stem.partition("_")[2].replace("_", " ")} of {title}' if picture else ''
     shown = f'![{words}](runs/{folder.name}/artifacts/{picture.name})' if picture else ''
     if text := min(folder.glob('artifacts/*.txt'), default=None):
       lines.append(links.fenced('\n'.join(text.read_text(encoding='utf-8').splitlines()[:EXCERPT]), 'text'))
     lines.append(f'<a href="{folder.name}.html">{shown}Its report</a>')
+  elif rows:
+    lines.append('Only the numbers of these runs were kept, so there is no report.')
   return '<div class="card" markdown>\n\n' + '\n\n'.join(lines) + '\n\n</div>\n\n'
+
+
+def _liveliness(picture: pathlib.Path) -> tuple[bool, str]:
+  """What pictures are sorted by: a confusion matrix, which looks alike for all good classifiers, comes last."""
+  return picture.stem.endswith('confusion'), picture.name
 
 
 def _subject(file: str) -> str:

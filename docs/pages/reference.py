@@ -1,8 +1,12 @@
 """The reference: a page a package of dl, with what its modules and their docstrings say."""
 
+import html
 import pkgutil
+import re
 
 import dl
+from benchmarks import models
+from dl.config import citations
 from pages import commands
 
 _PACKAGES = (
@@ -36,3 +40,14 @@ def page(path: str) -> str:
 def _read(package: str, *modules: str) -> str:
   here = f'::: {package}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}\n'
   return '\n'.join([here, *(f'::: {module}\n' for module in modules)])
+
+
+def with_papers(page: str) -> str:
+  """HTML in which a docstring's line `Cite: key, key` names the papers, with links."""
+  return re.sub(r'\bCite: ([\w-]+(?:,\s*[\w-]+)*)(?=\s*</p>)', _papers, page)
+
+
+def _papers(match: re.Match) -> str:
+  text = html.escape(models.papers(citations.cited(match[0])))
+  text = re.sub(r'\[([^\]]*)\]\(([^)]*)\)', r'<a href="\2">\1</a>', text)
+  return 'After: ' + re.sub(r'`([^`]*)`', r'<code>\1</code>', text)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import types
@@ -132,6 +133,13 @@ def test_a_script_or_notebook_which_loads_a_config_keeps_both(lab, tmp_path, mon
   copies = [p.relative_to(tmp_path / found['code']).as_posix() for p in (tmp_path / found['code']).rglob('*.py')]
   assert sorted(copies) == ['config-file/mine.py', *([] if notebook else ['script.py'])]
   assert found['repositories'] == {str(lab): git(lab, 'rev-parse', 'HEAD') + '+changes'}
+
+
+def test_the_command_is_said_as_people_write_it(monkeypatch):
+  given = ['-m', 'dl.train', "--config.model={'name': 'mlp.MLP'}", 'a b', 'it\'s "so"']
+  monkeypatch.setattr(sys, 'orig_argv', ['python', *given])
+  said = workdir.session(small('digits'))['command']
+  assert """ -m dl.train "--config.model={'name': 'mlp.MLP'}" 'a b' """ in said and shlex.split(said)[1:] == given
 
 
 def test_code_of_this_project_and_of_installed_packages_is_not_copied(tmp_path):
