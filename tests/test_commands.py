@@ -653,15 +653,27 @@ def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
   assert any(jax.tree.leaves(changed))
 
 
+NOT_HERE = ('tfds.Tfds', 'segmentation.Pairs', 'series.Csv', 'ucr.Ts', 'text.TextFiles', 'texts.Labelled')
+
+
 def mock_record(data):
   """What `run.json` would say of a data set that is not here; None for one that is."""
-  if data is None or data['name'] not in ('tfds.Tfds', 'segmentation.Pairs', 'series.Csv', 'ucr.Ts', 'text.TextFiles'):
+  if data is None or data['name'] not in NOT_HERE:
     return None
   if data['name'] == 'text.TextFiles':
     tokens = [[data['batch_size'], data['length'] + 1], 'int32']
     characters = ['\n', *map(chr, range(33, 97))]
     facts = {'vocab_size': len(characters), 'vocabulary': characters}
     return {'info': facts, 'batch': {'mask': [[data['batch_size']], 'float32'], 'tokens': tokens}, 'steps_per_epoch': 9}
+  if data['name'] == 'texts.Labelled':
+    batch = {
+      'mask': [[data['batch_size']], 'float32'],
+      'tokens': [[data['batch_size'], 30], 'int32'],
+      'label': [[data['batch_size']], 'int32'],
+    }
+    names = [f'intent {i}' for i in range(151)] if 'out_of_scope' in data['path'] else ['ham', 'spam']
+    facts = {'num_classes': len(names), 'class_names': names, 'vocab_size': 4000}
+    return {'info': facts, 'batch': batch, 'steps_per_epoch': 60}
   if data['name'] == 'ucr.Ts':
     batch = {
       'mask': [[data['batch_size']], 'float32'],

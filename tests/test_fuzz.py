@@ -157,12 +157,21 @@ def moves(folder):
   return str(folder)
 
 
+def messages(folder):
+  """Three hundred messages of random words, of two classes."""
+  rng = np.random.default_rng(0)
+  rows = [f'{("ham", "spam")[i % 2]}\t{" ".join(map(str, rng.integers(0, 9, 5)))}' for i in range(300)]
+  (folder / 'messages').write_text('\n'.join(rows))
+  return str(folder / 'messages')
+
+
 @pytest.fixture(scope='session')
 def small_sets(tmp_path_factory):
   """Name of a source -> what its config changes."""
   return {
     'segmentation.Pairs': dict(path=pairs(tmp_path_factory.mktemp('neurons')), tile=32),
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
+    'texts.Labelled': dict(path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1),
     'ucr.Ts': dict(path=moves(tmp_path_factory.mktemp('moves'))),
   }
 

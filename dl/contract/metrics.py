@@ -180,6 +180,42 @@ class Confusion(Metric):
 
 
 @flax.struct.dataclass
+class Precision(Confusion):
+  """Of the examples that are taken for the positive class, the share which is of it; NaN where there are none.
+
+  Attributes:
+    positive: the number of the class.
+  """
+
+  is_number = True
+  positive: int = flax.struct.field(pytree_node=False, default=1)
+
+  def compute(self) -> float:
+    counts = np.asarray(self.counts, np.float64)
+    return self._of(counts[self.positive, self.positive], counts[:, self.positive].sum(), counts[self.positive].sum())
+
+  def _of(self, both: float, found: float, there: float) -> float:
+    """The number, of how many are of the class and taken for it, are taken for it, and are of it."""
+    return float(both / found) if found else float('nan')
+
+
+@flax.struct.dataclass
+class Recall(Precision):
+  """Of the examples of the positive class, the share which is taken for it; NaN where there are none."""
+
+  def _of(self, both: float, found: float, there: float) -> float:
+    return float(both / there) if there else float('nan')
+
+
+@flax.struct.dataclass
+class F1(Precision):
+  """The harmonic mean of precision and recall of the positive class, 2 |A and B| / (|A| + |B|)."""
+
+  def _of(self, both: float, found: float, there: float) -> float:
+    return float(2 * both / (found + there)) if found + there else float('nan')
+
+
+@flax.struct.dataclass
 class Shares(Metric):
   """The fraction of the examples in each class, from their counts [classes]."""
 

@@ -12,7 +12,7 @@ from dl.contract.info import Info
 from dl.contract.kinds import Kind
 from dl.data import tables
 from dl.data.source import standard
-from dl.data.sources import arrays, images, text, ucr
+from dl.data.sources import arrays, images, text, texts, ucr
 from dl.data.tokenizers.vocabulary import encode
 from dl.errors import ConfigError
 
@@ -148,7 +148,10 @@ class Series(FileReader):
 
 
 class Tokens(FileReader):
-  """Text: token ids [n] int32, with -1 after the end of a shorter one in a batch."""
+  """Text: token ids [n] int32, with -1 after the end of a shorter one in a batch.
+
+  Where the run has learned from texts in a column, tables are read for theirs; they are cut as those were.
+  """
 
   reads = 'text'
   suffixes = text.SUFFIXES
@@ -159,16 +162,28 @@ class Tokens(FileReader):
     super().__init__(info, column, kind)
     if info.vocabulary is None and info.tokenizer is None and info.vocab_size != 256:
       raise ConfigError('inputs: the run did not record its vocabulary')
+    column = info.fact('texts')
+    self.texts = None if column is None else texts.Format(**dict(column))
+    self.least, self.length = (2 if column is None else 1), (None if column is None else info.fact('length'))
 
   def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    for name, tokens in self._encoded(path, lines):
+      if len(tokens) < self.least:
+        needed = 'two tokens' if self.least > 1 else 'one token'
+        raise ConfigError(f'{name}: needs at least {needed}, and has {len(tokens)}')
+      yield name, tokens[: self.length]
+
+  def _encoded(self, path: pathlib.Path, lines: bool) -> Rows:
+    """(name, token ids) of each text of a file."""
+    if self.texts is not None and path.suffix.lower() in texts.TABLES:
+      for row in texts.read(path, self.texts):
+        yield f'{path}:{row.place.rpartition(" ")[2]}', encode(row.text, self.info, row.place)
+      return
     content = text.read_bytes(path)
     for number, piece in enumerate(content.splitlines() if lines else [content], 1):
       name = f'{path}:{number}' if lines else str(path)
-      tokens = encode(piece, self.info, name)
-      if len(tokens) > 1:
-        yield name, tokens
-      elif not lines or piece:
-        raise ConfigError(f'{name}: needs at least two tokens, and has {len(tokens)}')
+      if piece or not lines:
+        yield name, encode(piece, self.info, name)
 
   def array(self, values: np.ndarray, where: str) -> Num[np.ndarray, 'n length']:
     if values.ndim != 2 or values.dtype.kind not in 'iu':
@@ -176,8 +191,5 @@ class Tokens(FileReader):
     return super().array(values, where)
 
   def join(self, rows: Sequence[Any]) -> Num[np.ndarray, 'b length']:
-    longest = max(len(row) for row in rows)
-    joined = np.full((len(rows), 1 << (longest - 1).bit_length()), -1, np.int32)  # few sizes, so few compilations
-    for line, row in zip(joined, rows, strict=True):
-      line[: len(row)] = row
-    return joined
+    size = 1 << (max(len(row) for row in rows) - 1).bit_length()  # few sizes, so few compilations
+    return texts.pad(rows, size if self.length is None else min(size, self.length))

@@ -13,6 +13,7 @@ from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Tensors, outputs
 from dl.nn import products, time
 from dl.nn.recurrent import Carry, Cell, Stack
+from dl.nn.tokens import TokenEmbedding
 
 _RULES: Rules = (*outputs('(input|hidden)'), *outputs('^out'), ('(^|/)token/embedding$', ('model', None)))
 
@@ -44,7 +45,7 @@ def _from_torch(tensors: Tensors, model: nn.Module) -> Tensors:
 
 
 class RNN(nn.Module):
-  """A recurrent network of sequences [b, n, f], or of images, each of whose rows of pixels is a position.
+  """A recurrent network of sequences [b, n, f], of texts, or of images, each of whose rows of pixels is a position.
 
   Weights of `torch.nn.RNN`, `LSTM` and `GRU` load with the layout 'torch'. The network is Elman's by default.
 
@@ -62,8 +63,10 @@ class RNN(nn.Module):
     layer_norm: whether the products, and the memory of an LSTM, are normalized (arXiv 1607.06450).
     reset: where a GRU's reset gate acts: 'after' the product with the state, as in cuDNN, or 'before', as in the paper.
     activation: of Elman's network.
-    dropout: rate between layers and before the output.
+    dropout: rate on embeddings, between layers and before the output.
     padded: whether sequences end in positions of NaN where they are shorter than others.
+    vocab_size: number of token ids, of texts [b, n] in which negative ids are padding; None for what is no text.
+    embedding: features of a token.
     dtype: compute type of the products; states and outputs are float32.
   """
 
@@ -79,6 +82,8 @@ class RNN(nn.Module):
   activation: Literal['tanh', 'relu'] = 'tanh'
   dropout: BelowOne = 0.0
   padded: bool = False
+  vocab_size: Size | None = None
+  embedding: Size = 128
   dtype: Any = jnp.float32
 
   sharding_rules: ClassVar[Rules] = _RULES
@@ -86,11 +91,14 @@ class RNN(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b n *f'], train: bool = False, mask: Bool[Array, 'b n'] | None = None
+    self, x: Float[Array, 'b n *f'] | Int[Array, 'b n'], train: bool = False, mask: Bool[Array, 'b n'] | None = None
   ) -> Float[Array, 'b outputs'] | Float[Array, 'b n outputs']:
     """Outputs of each sequence, or of each position; `mask` says which positions are real, None that all are."""
+    if self.vocab_size is not None:
+      x, mask = TokenEmbedding(self.vocab_size, self.embedding, self.dropout, self.dtype, name='token')(x, train)
     if x.ndim < 3:
-      raise ValueError(f'needs sequences [batch, length, features], got {x.shape}')
+      hint = '; of texts, set vocab_size' if jnp.issubdtype(x.dtype, jnp.integer) else ''
+      raise ValueError(f'needs sequences [batch, length, features], got {x.shape}{hint}')
     x = x.reshape(*x.shape[:2], -1)
     if self.padded and mask is None:
       mask = time.real(x)[..., 0]
@@ -106,6 +114,7 @@ class RNN(nn.Module):
       y = y.sum(1) / jnp.maximum(real.sum(1, keepdims=True), 1)
     elif self.pooling == 'max':
       y = jnp.where(real[..., None], y, -jnp.inf).max(1)
+      y = jnp.where(real.any(1, keepdims=True), y, 0)  # of no position at all
     y = nn.Dropout(self.dropout, deterministic=not train)(y) if self.dropout else y
     return nn.Dense(self.num_outputs, dtype=self.dtype, name='out')(y).astype(jnp.float32)
 

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num, PyTree
 
 from dl import losses
-from dl.config.bounds import BelowOne, NotNegative, Size
+from dl.config.bounds import BelowOne, Count, NotNegative, Size
 from dl.contract.info import Info
-from dl.contract.metrics import Confusion, Mean, correct, predicted, rank
+from dl.contract.metrics import F1, Confusion, Mean, Precision, Recall, correct, predicted, rank
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
-from dl.errors import ConfigError
+from dl.errors import ConfigError, nearest
 from dl.losses.categorical import class_logits
 from dl.tasks.supervised import Supervised
 
@@ -32,7 +32,7 @@ class Classify(Supervised):
 
   Metrics: loss (with smoothing and weights, as trained), accuracy, and `top_<k>_accuracy` for each of `top_k`;
   evaluations add class_accuracy, one number a class, and, where the loss has smoothing or weights, cross_entropy, which
-  has neither: nats of the true class.
+  has neither: nats of the true class; with `positive`, they add precision, recall and f1 of that class.
 
   Attributes:
     criterion: 'cross_entropy', 'focal', 'binary', 'binary_focal', or another (`dl.losses.make`).
@@ -40,6 +40,7 @@ class Classify(Supervised):
     class_weights: factors of the classes in the loss; 'balanced' weighs each class by the inverse of its share of
       the training set, so that classes count alike.
     top_k: also count an example as right if its class is among the k likeliest.
+    positive: a class, by its name or number: the one that is looked for, of which precision and recall are.
     test_time_flip: outside of training, average the logits of each image and its mirror image.
   """
 
@@ -49,11 +50,21 @@ class Classify(Supervised):
   label_smoothing: BelowOne = 0.0
   class_weights: str | tuple[NotNegative, ...] | None = None
   top_k: tuple[Size, ...] = ()
+  positive: str | Count | None = None
   test_time_flip: bool = False
 
   def __post_init__(self):
     super().__post_init__()
     self.criterion_function()
+
+  def positive_class(self) -> int | None:
+    """The number of the class that is looked for."""
+    if not isinstance(self.positive, str):
+      return self.positive
+    names = self.info.class_names or ()
+    if self.positive not in names:
+      raise ConfigError(f'config.task.positive: there is no class {self.positive!r}; {nearest(self.positive, names)}')
+    return names.index(self.positive)
 
   def weights(self) -> tuple[float, ...] | None:
     """The factors of the classes in the loss."""
@@ -94,6 +105,9 @@ class Classify(Supervised):
       raise ConfigError(f'config.data: the label of an example is one class, not an array {batch["label"].shape[1:]}')
     if self.info.fact('ragged') and not getattr(self.model, 'padded', True):
       raise ConfigError('config.model.padded: the series of the data differ in length; set it to True')
+    size, known = getattr(self.model, 'vocab_size', None), self.info.vocab_size
+    if 'tokens' in batch and size is not None and known is not None and size < known:
+      raise ConfigError(f'config.model.vocab_size is {size}, but the data has {known} token ids')
     if self.test_time_flip and len(jax.eval_shape(self.inputs, batch).shape) != 4:
       raise ConfigError('config.task.test_time_flip: mirrors images, and the data has none')
     shape, classes = self.outputs_shape(batch), self.info.num_classes
@@ -110,6 +124,9 @@ class Classify(Supervised):
       raise ConfigError(f'config.task.criterion: {name!r} is for two classes, but the data has {classes}')
     if classes is not None and logits != classes and not (logits == 1 and classes == 2 and name not in _SOFTMAX):
       raise ConfigError(f'{where} is {logits}, but the data has {classes} classes')
+    positive = self.positive_class()
+    if positive is not None and positive >= max(logits, 2):
+      raise ConfigError(f'config.task.positive: there is no class {positive}, they go up to {max(logits, 2) - 1}')
     for k in self.top_k:
       if k > max(logits, 2):
         raise ConfigError(f'config.task.top_k: {k} is not between 1 and the number of classes, {max(logits, 2)}')
@@ -139,7 +156,11 @@ class Classify(Supervised):
     if self.label_smoothing or self.class_weights is not None:
       nats = losses.cross_entropy(logits, jnp.where(mask > 0, label, 0))
       metrics['cross_entropy'] = Mean.of(nats, mask, better='min')
-    return metrics | {'class_accuracy': Confusion.of(predicted(logits), label, logits.shape[-1], mask)}
+    confusion = Confusion.of(predicted(logits), label, logits.shape[-1], mask)
+    if (positive := self.positive_class()) is not None:
+      found = {'precision': Precision, 'recall': Recall, 'f1': F1}
+      metrics |= {name: kind(confusion.counts, positive) for name, kind in found.items()}
+    return metrics | {'class_accuracy': confusion}
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:
     """Raw inputs, as the data set has them, to `label` [b] and `probability` [b, classes]."""

@@ -302,3 +302,28 @@ def test_evaluations_have_the_plain_cross_entropy_where_the_loss_is_another(opti
   assert found['loss'] > (0.5 if 'label_smoothing' in options else 2 * found['cross_entropy'])
   trained = metrics.compute(task.loss(params, {'model': {}}, batch, KEY, True)[1][1])
   assert 'cross_entropy' not in trained
+
+
+def test_precision_recall_and_f1_of_the_class_that_is_looked_for():
+  rng = np.random.default_rng(0)
+  label, chosen = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+
+  class Told(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+      return 5 * x
+
+  info = Info(num_classes=3, class_names=('ham', 'spam', 'eggs'))
+  task = Classify(model=Told(), info=info, positive='spam')
+  rows = {'features': np.eye(3, dtype=np.float32)[chosen], 'label': label.astype(np.int32)}
+  batch = {k: np.concatenate([v, v[:3]]) for k, v in rows.items()} | {'mask': np.float32([1] * 200 + [0] * 3)}
+  state = State(step=0, params={'model': {}}, opt={}, extra={'model': {}})
+  found = metrics.compute(task.evaluate(state, batch, KEY))
+  theirs = sklearn.metrics.precision_recall_fscore_support(label == 1, chosen == 1, average='binary')
+  np.testing.assert_allclose([found[name] for name in ('precision', 'recall', 'f1')], theirs[:3], rtol=1e-6)
+  shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()}
+  task.check(shapes)
+  with pytest.raises(ConfigError, match=r"config.task.positive: there is no class 'spum'; did you mean 'spam'"):
+    Classify(model=Told(), info=info, positive='spum').check(shapes)
+  with pytest.raises(ConfigError, match=r'config.task.positive: there is no class 3, they go up to 2'):
+    Classify(model=Told(), info=info, positive=3).check(shapes)

@@ -1,7 +1,12 @@
 """Between text and token ids: UTF-8 bytes, characters or (between spaces) words of a recorded vocabulary, or subwords.
 
-Where a vocabulary of words has an '<eos>', it stands for the end of a line.
+Where a vocabulary of words has an '<eos>', it stands for the end of a line. What was done to the texts that a
+vocabulary was made of is done to all others: see `prepared`.
 """
+
+import functools
+import re
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int
@@ -11,6 +16,11 @@ from dl.data.tokenizers import subwords
 from dl.errors import ConfigError
 
 EOS, UNKNOWN = '<eos>', '<unk>'
+
+UNKNOWN_CHARACTER = '\ufffd'
+"""What stands for any other, in a vocabulary of characters that has it."""
+
+_WORD_OR_SIGN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def by_character(info: Info) -> bool:
@@ -32,8 +42,9 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
 
   Raises:
     ConfigError: bytes which are not UTF-8, or something that the vocabulary does not have; an '<unk>' in it stands
-      for any word. The line begins with `where`.
+      for any word, a U+FFFD for any character. The line begins with `where`.
   """
+  text = prepared(text, info)
   if info.vocabulary is None and info.tokenizer is None:
     return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int32)
   if isinstance(text, bytes):
@@ -43,10 +54,10 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
       raise ConfigError(f'{where}: not UTF-8 text, which this vocabulary is for') from e
   if info.tokenizer is not None:
     return subwords.encode(text, info.tokenizer, where)
-  index = {token: i for i, token in enumerate(info.vocabulary)}
+  index = _index(info.vocabulary)
   letters = by_character(info)
   pieces = text if letters else words(text, EOS in index)
-  unknown = index.get(UNKNOWN, -1)
+  unknown = index.get(UNKNOWN_CHARACTER if letters else UNKNOWN, -1)
   ids = np.fromiter((index.get(p, unknown) for p in pieces), np.int32, len(pieces))
   if (ids < 0).any():
     at = int((ids < 0).argmax())
@@ -64,6 +75,29 @@ def decode(tokens: Int[np.ndarray, ' n'], info: Info) -> str:
   if by_character(info):
     return ''.join(info.vocabulary[t] for t in tokens if t >= 0)
   return ' '.join(info.vocabulary[t] for t in tokens if t >= 0).replace(f' {EOS} ', '\n').replace(f' {EOS}', '\n')
+
+
+def prepared(text: str | bytes, info: Info) -> str | bytes:
+  """A text as those were that the vocabulary was made of, by two facts of the data.
+
+  With `lowercase` it has no capitals; with `punctuation`, signs stand alone, between spaces. Bytes that are no UTF-8
+  are left for others to complain about.
+  """
+  lowercase, apart = info.fact('lowercase'), info.fact('punctuation')
+  if not lowercase and not apart:
+    return text
+  if isinstance(text, bytes):
+    try:
+      text = text.decode()
+    except UnicodeDecodeError:
+      return text
+  text = text.lower() if lowercase else text
+  return ' '.join(_WORD_OR_SIGN.findall(text)) if apart else text
+
+
+@functools.lru_cache(maxsize=8)
+def _index(vocabulary: tuple[str, ...]) -> Mapping[str, int]:
+  return {token: i for i, token in enumerate(vocabulary)}
 
 
 def words(text: str, ends: bool) -> list[str]:
