@@ -472,7 +472,7 @@ def test_mistakes_of_predict_leave_an_old_file_as_it_was(runs, command, scans, t
   assert_mistake(run('digits'), '--inputs is needed')
   given = [f'--workdir={runs("digits")}', f'--inputs={folder}']
   assert_mistake(
-    command('dl.predict', *given, '--output=rows.txt'), 'a .csv, .jsonl or .npz file, or a folder for label maps'
+    command('dl.predict', *given, '--output=rows.txt'), 'a .csv, .jsonl or .npz file, a .png or a folder for label maps'
   )
   assert_mistake(command('dl.predict', *given, f'--output={tmp_path}/nowhere/rows.csv'), 'no directory')
   assert old.read_text() == 'precious'

@@ -1,6 +1,7 @@
 """Whose code a run is of: commits of its repositories, and copies of the config file and of a user's own modules."""
 
 import hashlib
+import os
 import pathlib
 import re
 import subprocess
@@ -79,6 +80,8 @@ def _loaded() -> Iterator[tuple[pathlib.PurePath, pathlib.Path]]:
       name = spec.name if spec else pathlib.Path(file).stem
     if name == '__mp_main__' or name.partition('.')[0] in sys.stdlib_module_names or not str(file).endswith('.py'):
       continue
+    if not os.path.isabs(file):
+      continue  # a module that was made by hand and has no file, such as torch.ops
     path = pathlib.Path(file).resolve()
     if _INSTALLED.isdisjoint(path.parts) and _PACKAGE not in path.parents:
       yield _below(name, path), path

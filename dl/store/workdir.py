@@ -171,8 +171,9 @@ def read_run(workdir: pathlib.Path) -> dict[str, Any]:
     ConfigError: there is no such file, or it is damaged, or the tokenizer is another than the run began with.
   """
   facts = _read(workdir, RUN)
-  info = (facts.get('data') or {}).get('info') or {}
-  if isinstance(info.get('tokenizer'), dict):
+  data = facts.get('data')
+  info = data.get('info') if isinstance(data, dict) else None
+  if isinstance(info, dict) and isinstance(info.get('tokenizer'), dict):
     path = workdir / TOKENIZER
     try:
       text = path.read_text(encoding='utf-8')
