@@ -36,7 +36,7 @@ def get_config():
       clip=dict(name='clip_by_global_norm', max_norm=1.0),
       adam=dict(name='adam', learning_rate=dict(name='cosine_decay_schedule', init_value=1e-3)),
     ),
-    train_for='10 epochs',
+    train_for='4 epochs',
     eval=dict(
       validation=dict(split='validation', batch_size=256),
       test=dict(split='test', batch_size=256, of='best'),

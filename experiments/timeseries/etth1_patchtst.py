@@ -35,7 +35,7 @@ def get_config():
     optim=dict(
       adam=dict(name='adam', learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=1e-3, warmup='10%'))
     ),
-    train_for='8 epochs',
+    train_for='5 epochs',
     eval=dict(
       validation=dict(split='validation', batch_size=256),
       test=dict(split='test', batch_size=256, of='best'),
