@@ -43,6 +43,6 @@ def get_config():
     ),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/mse'),
-    expect={},
-    baselines={},
+    expect={'test/mse': (0.47, 0.04), 'test/mae': (0.465, 0.03)},
+    baselines={'test/mse': {'DLinear': 0.3727}, 'test/mae': {'DLinear': 0.3949}},
   )

@@ -40,6 +40,6 @@ def get_config():
     ),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/mse'),
-    expect={},
-    baselines={},
+    expect={'test/mse': (0.374, 0.005), 'test/mae': (0.395, 0.004)},
+    baselines={'test/mse': {'published': 0.374}, 'test/mae': {'published': 0.394}},
   )

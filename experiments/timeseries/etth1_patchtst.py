@@ -1,4 +1,6 @@
-"""PatchTST on ETTh1, from 336 hours to the next 96 (Nie et al., 2023): published test MSE 0.370 to 0.375, MAE 0.40.
+"""PatchTST on ETTh1, from 336 hours to the next 96 (Nie et al., 2023): published test MSE 0.370, MAE 0.400.
+
+Five epochs with a large learning rate, which two CPU cores have time for, in place of the hundred of the paper.
 
 The temperature of the oil in a power transformer and six of its loads, hourly, over two years, of which 12 months are
 for training and 4 each for validation and test, as published (Zhou et al., 2021). The test part is measured once, of
@@ -42,6 +44,6 @@ def get_config():
     ),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/mse'),
-    expect={},
-    baselines={},
+    expect={'test/mse': (0.381, 0.008), 'test/mae': (0.405, 0.006)},
+    baselines={'test/mse': {'published': 0.37}, 'test/mae': {'published': 0.4}},
   )
