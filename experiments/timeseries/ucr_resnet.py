@@ -18,7 +18,7 @@ def get_config(dataset='GunPoint'):
   """The experiment on one set."""
   classes, expected, published = {
     'GunPoint': (2, (0.98, 0.015), 0.993),
-    'OSULeaf': (6, (0.98, 0.015), 0.979),
+    'OSULeaf': (6, (0.985, 0.015), 0.979),
   }[dataset]
   return config(
     seed=0,
