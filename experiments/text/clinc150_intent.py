@@ -54,4 +54,17 @@ def get_config():
     ),
     eval_every='2 epochs',
     keep=dict(best=1, metric='validation/accuracy', mode='max'),
+    expect={'test/accuracy': (0.924, 0.008), 'out_of_scope/accuracy': (0.168, 0.05)},
+    baselines={
+      'test/accuracy': {
+        'linear SVM on TF-IDF': 0.913,
+        'SVM (Larson and others)': 0.910,
+        'CNN (Larson and others)': 0.912,
+      },
+      'out_of_scope/accuracy': {
+        'linear SVM on TF-IDF': 0.111,
+        'SVM (Larson and others)': 0.145,
+        'CNN (Larson and others)': 0.189,
+      },
+    },
   )

@@ -41,4 +41,6 @@ def get_config(site='yelp'):
     eval=dict(validation=dict(split='validation', batch_size=256), test=dict(split='test', batch_size=256)),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/accuracy', mode='max'),
+    expect={'test/accuracy': (dict(amazon=0.775, imdb=0.718, yelp=0.759)[site], 0.03)},
+    baselines={'test/accuracy': {'linear SVM on TF-IDF': dict(amazon=0.799, imdb=0.727, yelp=0.775)[site]}},
   )
