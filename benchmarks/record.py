@@ -63,6 +63,7 @@ EXPERIMENTS = {
   'text/sentiment_sentences:imdb': [''],
   'text/sentiment_sentences:yelp': [''],
   'text/clinc150_intent': [''],
+  'text/ncbi_ner': [''],
   'timeseries/etth1_dlinear': [''],
   'timeseries/etth1_nlinear': [''],
   'timeseries/etth1_lstm': [''],

@@ -653,7 +653,15 @@ def test_a_recipe_that_was_not_run_yet_takes_two_steps(name):
   assert any(jax.tree.leaves(changed))
 
 
-NOT_HERE = ('tfds.Tfds', 'segmentation.Pairs', 'series.Csv', 'ucr.Ts', 'text.TextFiles', 'texts.Labelled')
+NOT_HERE = (
+  'tfds.Tfds',
+  'segmentation.Pairs',
+  'series.Csv',
+  'ucr.Ts',
+  'text.TextFiles',
+  'texts.Labelled',
+  'conll.Conll',
+)
 
 
 def mock_record(data):
@@ -665,6 +673,14 @@ def mock_record(data):
     characters = ['\n', *map(chr, range(33, 97))]
     facts = {'vocab_size': len(characters), 'vocabulary': characters}
     return {'info': facts, 'batch': {'mask': [[data['batch_size']], 'float32'], 'tokens': tokens}, 'steps_per_epoch': 9}
+  if data['name'] == 'conll.Conll':
+    batch = {
+      'mask': [[data['batch_size']], 'float32'],
+      'words': [[data['batch_size'], 12, 21], 'int32'],
+      'tags': [[data['batch_size'], 12], 'int32'],
+    }
+    facts = {'num_classes': 3, 'class_names': ['O', 'B-Disease', 'I-Disease'], 'vocab_size': 4000}
+    return {'info': facts, 'batch': batch, 'steps_per_epoch': 60}
   if data['name'] == 'texts.Labelled':
     batch = {
       'mask': [[data['batch_size']], 'float32'],

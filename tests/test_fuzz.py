@@ -165,12 +165,19 @@ def messages(folder):
   return str(folder / 'messages')
 
 
+def abstracts(folder):
+  """Forty sentences of two words."""
+  (folder / 'sentences.tsv').write_text('a\tB-Disease\nb\tI-Disease\n\nb\tO\na\tO\n\n' * 20)
+  return dict.fromkeys(('train', 'validation', 'test'), str(folder / 'sentences.tsv'))
+
+
 @pytest.fixture(scope='session')
 def small_sets(tmp_path_factory):
   """Name of a source -> what its config changes."""
   return {
     'segmentation.Pairs': dict(path=pairs(tmp_path_factory.mktemp('neurons')), tile=32),
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
+    'conll.Conll': dict(path=abstracts(tmp_path_factory.mktemp('abstracts'))),
     'texts.Labelled': dict(path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1),
     'ucr.Ts': dict(path=moves(tmp_path_factory.mktemp('moves'))),
   }

@@ -194,6 +194,22 @@ def outside_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | 
   )
 
 
+def no_such_words(words: Num[np.ndarray, 'b n ids'], info: 'Info') -> Wrong | None:
+  """As `outside_vocabulary`, of words and, behind each, its characters."""
+  characters = info.fact('characters')
+  bad = outside_vocabulary(words[..., 0], info)
+  if bad or characters is None or words[..., 1:].size == 0 or words[..., 1:].max() < len(characters):
+    return bad
+  row, value = _first(words[..., 1:], words[..., 1:] >= len(characters))
+  return row, f'a word holds the character {value}; ids go from 0 to {len(characters) - 1}'
+
+
+def outside_tags(tags: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | None:
+  """Classes of words are numbered from 0; -1 is for what pads a shorter sentence."""
+  first = _first_outside(tags, info.num_classes, -1)
+  return first and (first[0], f'the tag is {first[1]}{_classes(first[1], info)}')
+
+
 def not_finite(values: Num[np.ndarray, 'b ...'], info: 'Info', says: str) -> Wrong | None:
   """Numbers are finite; `says` what is wrong otherwise, with {} in the place of the one that is not."""
   if values.dtype.kind != 'f' or (finite := np.isfinite(values)).all():
@@ -309,6 +325,14 @@ SERIES = Kind(
   unfit=no_such_series,
   reader='Series',
 )
+WORDS = Kind(
+  name='words',  # [length, 1 + characters] ids of a word and of its characters, negative ones padding
+  inputs=True,
+  batch=whole,
+  facts=('vocab_size', 'vocabulary'),
+  wrong=no_such_words,
+  reader='Words',
+)
 LABEL = Kind(
   name='label',  # a class index
   batch=whole,
@@ -326,6 +350,12 @@ TARGET = Kind(
     not_finite, says='the target is {}, which cannot be learned; leave out an example without a finite one'
   ),
 )
+TAGS = Kind(
+  name='tags',  # [length] class indices of words, -1 beside them
+  batch=whole,
+  facts=('num_classes', 'class_names'),
+  wrong=outside_tags,
+)
 LABEL_MAP = Kind(
   name='label_map',  # [h, w] class indices, beside one that stands for none
   facts=('num_classes', 'class_names', 'class_counts', 'void_label'),
@@ -334,4 +364,4 @@ LABEL_MAP = Kind(
 OTHER = Kind(name='other')
 """What stands beside an example and is none of these: an id, say."""
 
-KINDS = {kind.name: kind for kind in (IMAGE, FEATURES, TOKENS, SERIES, LABEL, TARGET, LABEL_MAP, OTHER)}
+KINDS = {kind.name: kind for kind in (IMAGE, FEATURES, TOKENS, SERIES, WORDS, LABEL, TAGS, TARGET, LABEL_MAP, OTHER)}

@@ -180,39 +180,44 @@ class Confusion(Metric):
 
 
 @flax.struct.dataclass
-class Precision(Confusion):
-  """Of the examples that are taken for the positive class, the share which is of it; NaN where there are none.
+class Precision(Metric):
+  """Of what is found, the share which is there; NaN where nothing is found.
 
   Attributes:
-    positive: the number of the class.
+    both: how many are found and there.
+    found: how many are found.
+    there: how many are there.
   """
 
-  is_number = True
-  positive: int = flax.struct.field(pytree_node=False, default=1)
+  better = 'max'
+  both: Any
+  found: Any
+  there: Any
+
+  @classmethod
+  def of_class(cls, confusion: Confusion, positive: int) -> Self:
+    """Of the examples of one class."""
+    counts = confusion.counts
+    return cls(counts[positive, positive], counts[:, positive].sum(), counts[positive].sum())
 
   def compute(self) -> float:
-    counts = np.asarray(self.counts, np.float64)
-    return self._of(counts[self.positive, self.positive], counts[:, self.positive].sum(), counts[self.positive].sum())
-
-  def _of(self, both: float, found: float, there: float) -> float:
-    """The number, of how many are of the class and taken for it, are taken for it, and are of it."""
-    return float(both / found) if found else float('nan')
+    return _share(self.both, self.found)
 
 
 @flax.struct.dataclass
 class Recall(Precision):
-  """Of the examples of the positive class, the share which is taken for it; NaN where there are none."""
+  """Of what is there, the share which is found; NaN where nothing is there."""
 
-  def _of(self, both: float, found: float, there: float) -> float:
-    return float(both / there) if there else float('nan')
+  def compute(self) -> float:
+    return _share(self.both, self.there)
 
 
 @flax.struct.dataclass
 class F1(Precision):
-  """The harmonic mean of precision and recall of the positive class, 2 |A and B| / (|A| + |B|)."""
+  """The harmonic mean of precision and recall: 2 |found and there| / (|found| + |there|)."""
 
-  def _of(self, both: float, found: float, there: float) -> float:
-    return float(2 * both / (found + there)) if found + there else float('nan')
+  def compute(self) -> float:
+    return _share(2 * float(self.both), float(self.found) + float(self.there))
 
 
 @flax.struct.dataclass
@@ -324,6 +329,10 @@ def _counts(
   cell = jnp.where(inside(label), label * (num_classes + 1) + column, size)
   counts = jnp.zeros(size, amount.dtype).at[cell.ravel()].add(amount.ravel(), mode='drop')
   return counts.reshape(num_classes, num_classes + 1)
+
+
+def _share(part: Any, whole: Any) -> float:
+  return float(part) / float(whole) if float(whole) else float('nan')
 
 
 def _mean_of_present(values: Float[np.ndarray, ' classes']) -> float:

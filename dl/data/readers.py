@@ -12,8 +12,8 @@ from dl.contract.info import Info
 from dl.contract.kinds import Kind
 from dl.data import tables
 from dl.data.source import standard
-from dl.data.sources import arrays, images, text, texts, ucr
-from dl.data.tokenizers.vocabulary import encode
+from dl.data.sources import arrays, conll, images, text, texts, ucr
+from dl.data.tokenizers.vocabulary import encode, signs_apart
 from dl.errors import ConfigError
 
 Rows = Iterator[tuple[str, np.ndarray]]
@@ -193,3 +193,35 @@ class Tokens(FileReader):
   def join(self, rows: Sequence[Any]) -> Num[np.ndarray, 'b length']:
     size = 1 << (max(len(row) for row in rows) - 1).bit_length()  # few sizes, so few compilations
     return texts.pad(rows, size if self.length is None else min(size, self.length))
+
+
+class Words(FileReader):
+  """Sentences of words and their characters: [n, 1 + characters].
+
+  Of tables of columns, as the training data were, the words are read. Each line of other files is a sentence; signs are
+  words of their own. A sentence is named by itself, its words between spaces.
+  """
+
+  reads = 'sentences'
+  suffixes = (*conll.SUFFIXES, *text.SUFFIXES)
+  any_suffix = True
+  by_lines = True
+
+  def __init__(self, info: Info, column: str, kind: Kind):
+    super().__init__(info, column, kind)
+    if info.vocabulary is None or info.fact('columns_of_words') is None:
+      raise ConfigError('inputs: the run did not record its vocabulary')
+    self.where = conll.Columns(**dict(info.fact('columns_of_words')))
+
+  def rows(self, path: pathlib.Path, lines: bool) -> Rows:
+    if path.suffix.lower() in conll.SUFFIXES:
+      sentences = [sentence.words for sentence in conll.read(path, self.where)]
+    else:
+      content = text.code_points(text.read_bytes(path), path).tobytes().decode('utf-32-le')
+      sentences = [found for line in content.split('\n') if (found := signs_apart(line))]
+    for words in sentences:
+      yield ' '.join('_'.join(word.split()) for word in words), conll.encode(words, self.info, len(words))
+
+  def join(self, rows: Sequence[np.ndarray]) -> Num[np.ndarray, 'b n ids']:
+    size = 1 << (max(map(len, rows)) - 1).bit_length()  # few sizes, so few compilations
+    return np.stack([np.pad(row, ((0, size - len(row)), (0, 0)), constant_values=-1) for row in rows])

@@ -24,7 +24,8 @@ argument `split`. It may also have
     facts        () -> statistics of its examples by name, in place of those of `dl.data.statistics`
 
 Keys are those which tasks read: `image` [h, w, c] (uint8, or floats in [0, 1]), `features` [f], `tokens` [length + 1],
-`series` [steps, channels], `label` (a class index), `target` (a number), or those of kinds of one's own.
+`series` [steps, channels], `words`
+[n, 1 + characters], `label` (a class index), `tags` [n], `target` (a number), or those of kinds of one's own.
 
 A class of an installed package has to inherit from `Source`, or to set `vectorized`, to be taken for one.
 """

@@ -159,7 +159,7 @@ class Classify(Supervised):
     confusion = Confusion.of(predicted(logits), label, logits.shape[-1], mask)
     if (positive := self.positive_class()) is not None:
       found = {'precision': Precision, 'recall': Recall, 'f1': F1}
-      metrics |= {name: kind(confusion.counts, positive) for name, kind in found.items()}
+      metrics |= {name: kind.of_class(confusion, positive) for name, kind in found.items()}
     return metrics | {'class_accuracy': confusion}
 
   def predict(self, state: State, inputs: Num[Array, 'b ...'], key: Key[Array, '']) -> dict[str, Array]:

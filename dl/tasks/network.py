@@ -122,7 +122,7 @@ class Network(Task):
     return jax.tree.map(lambda x: x.astype(jnp.float32), outputs), {**extra, 'model': changed}
 
   def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
-    """The shape of the model's outputs for a batch, without computing anything.
+    """The shape of the model's outputs for a batch, or of its `out` where there are several; nothing is computed.
 
     Raises:
       ConfigError: the model cannot take these inputs.
@@ -133,7 +133,8 @@ class Network(Task):
 
     def outputs(batch):
       params, extra = self.init(jax.random.key(0), batch)
-      return self.apply(params, extra, self.inputs(batch), jax.random.key(0), False)[0]
+      outputs = self.apply(params, extra, self.inputs(batch), jax.random.key(0), False)[0]
+      return outputs['out'] if isinstance(outputs, Mapping) else outputs
 
     try:
       return jax.eval_shape(outputs, batch).shape

@@ -77,9 +77,12 @@ def _text(rows: Rows, path: pathlib.Path, write: Callable[[Prediction, TextIO, b
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-  """A row of a table: a list becomes the columns name_0, name_1, ..."""
+  """A row of a table: a list becomes the columns name_0, name_1, ...; spans and tags are JSON in a cell."""
   flat = {}
   for name, value in row.items():
+    if name in ('spans', 'tags'):
+      flat[name] = json.dumps(value)
+      continue
     if isinstance(value, list) and value and isinstance(value[0], list):
       raise ConfigError(f'--output: {name} has more than one axis, which a table has no columns for; name a .npz file')
     flat |= {f'{name}_{i}': v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}

@@ -12,6 +12,7 @@ import numpy as np
 from dl.contract import keys
 from dl.contract.info import Info
 from dl.data.reading import read_inputs
+from dl.decoding import spans
 from dl.errors import ConfigError, first_line
 from dl.show.words import rounded
 from dl.training import restore
@@ -53,7 +54,8 @@ class Prediction:
     set says one; otherwise a label is called `class`. Classes are called by their names, or numbers where they have
     none. A `probability` of each class becomes `p(cat)`, `p(dog)`, ..., in six decimals; other floats have seven
     digits, which is all that float32 knows. A number that is not finite is None. A forecast is a list of steps for
-    each of the series, by its name.
+    each of the series, by its name. Of `tags`, the spans come first: each with its kind, the numbers of its first and
+    last word, from 0, and its words.
     """
     outputs, row = dict(self.outputs), {'input': self.input}
     own, names = self._own, self.info.class_names
@@ -68,6 +70,11 @@ class Prediction:
         }
     elif 'target' in outputs and outputs['target'].ndim == 0:
       row[own or 'target'] = _plain(outputs.pop('target'))
+    elif 'tags' in outputs and names:
+      tags, words = outputs.pop('tags'), self.input.split(' ')
+      found = [span for span in spans.of(tags, names) if span.last < len(words)]
+      row['spans'] = [span._asdict() | {'words': ' '.join(words[span.first : span.last + 1])} for span in found]
+      row['tags'] = [names[tag] for tag in tags if tag >= 0]
     elif targets := self._targets:
       row |= {name: _plain(steps) for name, steps in zip(targets, outputs.pop('target').T, strict=True)}
     return row | {name: _plain(value) for name, value in outputs.items() if name not in row}

@@ -1,8 +1,8 @@
 """Which of 150 intents a query has, or none of them (Larson et al., 2019), by a convolutional network on words.
 
 Queries out of scope are a class of their own, of 100 examples beside the 100 of each intent, as in the column
-'oos-train' of the paper. The accuracy of the evaluation `test` is that in scope, that of `out_of_scope` the share of the
-queries without an intent which are found to have none.
+'oos-train' of the paper. The accuracy of the evaluation `test` is that in scope, that of `out_of_scope` the share of
+the queries without an intent which are found to have none.
 
 python -m dl.train --config=experiments/text/clinc150_intent.py --workdir=runs/clinc150_intent
 python -m dl.predict --workdir=runs/clinc150_intent --inputs=queries.txt --lines

@@ -54,7 +54,7 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
       raise ConfigError(f'{where}: not UTF-8 text, which this vocabulary is for') from e
   if info.tokenizer is not None:
     return subwords.encode(text, info.tokenizer, where)
-  index = _index(info.vocabulary)
+  index = index_of(info.vocabulary)
   letters = by_character(info)
   pieces = text if letters else words(text, EOS in index)
   unknown = index.get(UNKNOWN_CHARACTER if letters else UNKNOWN, -1)
@@ -92,11 +92,17 @@ def prepared(text: str | bytes, info: Info) -> str | bytes:
     except UnicodeDecodeError:
       return text
   text = text.lower() if lowercase else text
-  return ' '.join(_WORD_OR_SIGN.findall(text)) if apart else text
+  return ' '.join(signs_apart(text)) if apart else text
+
+
+def signs_apart(text: str) -> list[str]:
+  """The words of a text, and its signs, each alone."""
+  return _WORD_OR_SIGN.findall(text)
 
 
 @functools.lru_cache(maxsize=8)
-def _index(vocabulary: tuple[str, ...]) -> Mapping[str, int]:
+def index_of(vocabulary: tuple[str, ...]) -> Mapping[str, int]:
+  """Token -> its id."""
   return {token: i for i, token in enumerate(vocabulary)}
 
 
