@@ -28,7 +28,9 @@ def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
   cli.define_distributed()
-  flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
+  flags.DEFINE_string(
+    'step', None, "Checkpoint to use: a step, or 'best'; the newest if not given, but for evaluations of='best'."
+  )
   flags.DEFINE_multi_string('eval', [], 'Which evaluation of the config; all if not given')
   flags.DEFINE_integer('batch_size', None, "Evaluation batch size, if not the config's.", lower_bound=1)
   flags.DEFINE_string('classifier', None, "Work directory of a classifier which judges the model's samples.")
@@ -48,11 +50,11 @@ def evaluate(
   output: pathlib.Path | None = None,
   where: str = '--by',
 ) -> dict[str, dict[str, Any]]:
-  """Evaluation name -> numbers, for a checkpoint of a run, on all the devices there are.
+  """Evaluation name -> `step` and numbers, for a checkpoint of a run, on all the devices there are.
 
   Args:
     workdir: the work directory.
-    step: a step, or 'best'; None for the newest.
+    step: a step, or 'best'; None for the newest, and for the best where the config says `of='best'`.
     names: which evaluations; none are all.
     batch_size: in place of the config's.
     by: `name` and arguments of an evaluator in place of the config's; one without data is its only evaluation, and
@@ -70,6 +72,10 @@ def evaluate(
   from dl.training.assemble import make_eval_pipelines
 
   experiment = workdirs.read_config(workdir)
+  if step is None and (once := _of_best(experiment, names)):
+    rest = [name for name in names or experiment.eval if name not in once]
+    ask = lambda some, step: evaluate(workdir, step, some, batch_size, by, output, where)
+    return (ask(rest, int(restore.newest(workdir))) if rest else {}) | ask(once, 'best')
   if by is not None:
     experiment = _asked(experiment, names, by, where)
     names = list(experiment.eval)
@@ -102,7 +108,16 @@ def evaluate(
   for name, pipeline in pipelines.items():
     if pipeline is not None and pipeline.skipped:
       print(skipped.summary(name, pipeline), file=sys.stderr)
-  return measured
+  return {name: {'step': int(state.step)} | values for name, values in measured.items()}
+
+
+def _of_best(experiment: Experiment, names: Sequence[str]) -> list[str]:
+  """Those of the evaluations which are of the best checkpoint."""
+  from dl.training import entries
+
+  return [
+    name for name in names or experiment.eval if name in experiment.eval and entries.read(experiment, name).of_best
+  ]
 
 
 def _in_batches(experiment: Experiment, size: int) -> Experiment:

@@ -44,9 +44,10 @@ def main(argv: Sequence[str]) -> int:
   output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   write = answers.writer(output) if output else _print
   unreadable: list[str] = []
+  steps: set[int | None] = set()
   rows = prediction.predict(workdir, inputs, step, FLAGS.batch_size, FLAGS.lines, unreadable.append)
   with cli.writing(output) if output else contextlib.nullcontext():
-    count = write(rows)
+    count = write(_noting(rows, steps))
   if unreadable and not count:
     more = f' (and {len(unreadable) - 1} more)' if len(unreadable) > 1 else ''
     raise ConfigError(unreadable[0] + more)
@@ -54,8 +55,16 @@ def main(argv: Sequence[str]) -> int:
     print(f'error: {line}', file=sys.stderr)
   left_out = f'; {len(unreadable)} of the files could not be read' if unreadable else ''
   if output or unreadable:
-    print(f'{count} predictions: {output or "above"}{left_out}', file=sys.stderr)
+    by = ''.join(f' by the checkpoint of step {made_by}' for made_by in steps)
+    print(f'{count} predictions{by}: {output or "above"}{left_out}', file=sys.stderr)
   return USER_ERROR if unreadable else 0
+
+
+def _noting(rows: Iterable[Any], steps: set[int | None]) -> Iterable[Any]:
+  """The rows, and in `steps` the checkpoint that they are of."""
+  for row in rows:
+    steps.add(row.step)
+    yield row
 
 
 def _print(rows: Iterable[Any]) -> int:

@@ -33,7 +33,7 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
   flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
   flags.DEFINE_string('output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given).')
-  flags.DEFINE_integer('count', 16, 'Number of samples.', lower_bound=1)
+  flags.DEFINE_integer('count', 16, 'Number of samples; with --beams, as many as these if not given.', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
   flags.DEFINE_multi_string('option', [], "name=value, an option of the task's samples; --name=value is short for it")
 
@@ -77,7 +77,10 @@ def main(argv: Sequence[str]) -> None:
     raise ConfigError(f'--output: no directory {output.parent}')
   task, state = restore.load(cli.required('workdir'), cli.step(FLAGS.step))
   try:
-    samples = task.sample(state, keys.samples(FLAGS.seed), FLAGS.count, **options(task, FLAGS.option))
+    given = options(task, FLAGS.option)
+    beams = given.get('beams')
+    count = beams if isinstance(beams, int) and not FLAGS['count'].present else FLAGS.count  # as many as are searched
+    samples = task.sample(state, keys.samples(FLAGS.seed), count, **given)
   except NotImplementedError as e:
     raise ConfigError(str(e)) from e
   except ConfigError as e:

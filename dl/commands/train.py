@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     print(*overview.after(result.metrics, result.best, result.of_best), sep='\n')
     print(f'{result.status} at step {result.step}{why}: {FLAGS.workdir}')
     if result.status == 'complete':
-      print(*overview.where(workdir, result.task), sep='\n')
+      print(*overview.where(workdir, result.task, bool(result.of_best and result.best)), sep='\n')
     else:
       print('the same command goes on from here')
   return 0 if result.status == 'complete' else RESUME

@@ -204,3 +204,6 @@ def _import(module: str, where: str) -> types.ModuleType:
     return importlib.import_module(module)
   except ImportError as e:
     raise ConfigError(f'{where}: cannot import {module!r}: {first_line(e)}') from e
+  except SyntaxError as e:  # in a module of a user's own
+    name = os.path.basename(e.filename or module)
+    raise ConfigError(f'{where}: {name}:{e.lineno}: {type(e).__name__}: {e.msg}') from e

@@ -113,10 +113,13 @@ def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
     return None
   shape = np.shape(images)
   if len(shape) != 4 or shape[-1] != info.channels:
-    return f'expected images [batch, height, width, {info.channels}], got the shape {shape}'
+    first = ': move the channels to the end' if len(shape) == 4 and shape[1] == info.channels else ''
+    return f'expected images [batch, height, width, {info.channels}], got the shape {shape}{first}'
   if shape[1:3] != info.image_size:
     size = lambda hw: f'{hw[0]}x{hw[1]}'
     return f'the model has learned from images of {size(info.image_size)}, got {size(shape[1:3])}; resize them'
+  if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+    return f'expected bytes (uint8), or floats from 0 to 1, got {images.dtype}'
   if isinstance(images, np.ndarray) and images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
     return f'expected bytes, or floats from 0 to 1, got {images.min():g} to {images.max():g}'
   return None
@@ -124,10 +127,10 @@ def no_such_images(images: Num[Array, 'b ...'], info: 'Info') -> str | None:
 
 def no_such_features(values: Num[Array, 'b ...'], info: 'Info') -> str | None:
   """A row has as many features as those of the data, all of them finite."""
-  known = info.mean if info.feature_names is None else info.feature_names
-  shape = np.shape(values)
-  if known is not None and len(known) > 1 and (len(shape) < 2 or shape[-1] != len(known)):
-    return f'the model has learned from {len(known)} features a row, got the shape {shape}'
+  known = info.feature_names or info.mean
+  count, shape = info.fact('feature_count') if known is None or len(known) == 1 else len(known), np.shape(values)
+  if count is not None and (len(shape) < 2 or shape[-1] != count):
+    return f'the model has learned from {count} features a row, got the shape {shape}'
   bad = not_finite(values, info, FINITE) if isinstance(values, np.ndarray) else None
   return bad and f'row {bad[0]}: {bad[1]}'
 

@@ -70,11 +70,16 @@ def _files(path: str | pathlib.Path, reader: FileReader) -> list[tuple[pathlib.P
   if f'{NPZ}:' in str(path) and not pathlib.Path(path).exists():
     path, _, name = str(path).rpartition(':')
   expanded = files.expand(path, (*reader.suffixes, NPZ))
-  for file in expanded:
-    if not reader.any_suffix and file.suffix.lower() not in (*reader.suffixes, NPZ):
-      what = file.suffix or 'a file without a suffix'
-      raise ConfigError(f'{file}: the model reads {reader.reads} or .npz, not {what}')
+  for file in expanded if len(expanded) == 1 else ():  # one of several is named and left out when its turn comes
+    _check_suffix(file, reader)
   return [(file, name) for file in expanded]
+
+
+def _check_suffix(file: pathlib.Path, reader: FileReader) -> None:
+  """Raises ConfigError for a file which is not what the model reads."""
+  if not reader.any_suffix and file.suffix.lower() not in (*reader.suffixes, NPZ):
+    what = file.suffix or 'a file without a suffix'
+    raise ConfigError(f'{file}: the model reads {reader.reads} or .npz, not {what}')
 
 
 def _batches(
@@ -103,6 +108,7 @@ def _rows(
 ) -> Rows:
   for path, array in inputs:
     try:
+      _check_suffix(path, reader)
       yield from _from_npz(path, array, reader) if path.suffix.lower() == NPZ else reader.rows(path, lines)
     except ConfigError as e:
       if unreadable is None:

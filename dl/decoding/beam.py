@@ -64,7 +64,10 @@ def search(
   """
   batch, begin = prompt.shape
   if model.length is not None and begin + length > model.length:
-    raise ValueError(f'a context of {model.length} tokens does not hold {begin} of the prompt and {length} more')
+    most = max(model.length - begin, 0)
+    raise ValueError(
+      f'a context of {model.length} tokens does not hold {begin} of the prompt and {length} more; {most} at most'
+    )
   read = lambda tokens: model.prefill(variables, tokens, **(given or {}))
   logits, cache = read(prompt)
   axes = _axes(read, prompt)

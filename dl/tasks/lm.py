@@ -196,7 +196,7 @@ class LanguageModel(Network):
     if given := [name for name, value in unused.items() if value is not None]:
       raise ConfigError(f'sample.{given[0]}: nothing is drawn with beams; leave one of the two out')
     if len(start) > beams:
-      raise ConfigError(f'sample.beams: {beams} beams find as many texts, fewer than the {len(start)} asked for')
+      raise ConfigError(f'sample.beams: {beams} beams find as many texts, not {len(start)}; ask for fewer (--count)')
     try:
       more |= dict(width=beams, length_penalty=length_penalty)
       return beam.search(self.model, variables, start[:1], **more)[0][0, : len(start)]

@@ -81,6 +81,7 @@ class Supervised(Network):
     Raises:
       ConfigError: none at all, or what their kind calls unfit: images of another size or with other channels, say.
     """
+    raw = raw if isinstance(raw, jax.core.Tracer) else np.asarray(raw)  # whose values can be looked at
     shape, who = np.shape(raw), f'{type(self).__name__}.predict'
     if not shape or not shape[0]:
       raise ConfigError(f'{who}: expected a batch of inputs, got the shape {shape}')
@@ -89,7 +90,8 @@ class Supervised(Network):
     if resize and self.resize:
       info = dataclasses.replace(info, image_size=shape[1:3])
     if wrong := kind.unfit(raw, info):
-      raise ConfigError(f'{who}: {wrong}' + (', or load the run by dl.load(..., resize=True)' if resize else ''))
+      more = ', or load the run by dl.load(..., resize=True)' if wrong.endswith('resize them') else ''
+      raise ConfigError(f'{who}: {wrong}{more}')
     inputs = kind.to_float(jnp.asarray(raw))
     if resize:
       inputs = jax.image.resize(inputs, (shape[0], *size, shape[3]), 'linear', antialias=True)

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,6 +146,8 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
     with reading_record():
       batch = {k: jax.ShapeDtypeStruct(tuple(map(int, s)), jnp.dtype(d)) for k, (s, d) in record['batch'].items()}
       info, steps_per_epoch = Info.from_json(record['info'], find_kind), record['steps_per_epoch']
+    if 'features' in batch:  # of data that say nothing of themselves, what they were
+      info = info.completed({'feature_count': batch['features'].shape[-1]})
     if info.table is None and 'delimiter' in (experiment.data or {}):  # a run of before it was recorded
       info = dataclasses.replace(info, table=(('delimiter', experiment.data['delimiter']),))
   elif experiment.data is not None:
@@ -240,7 +244,7 @@ def abstractly(function: Callable, *arguments: Any, where: str = 'config.model')
   except ConfigError:
     raise
   except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError, FlaxError) as e:
-    if words := own_words(e):
+    if words := own_words(e) or _of_contract(e):
       raise ConfigError(f'{where}: {words}') from e
     trace = traceback.extract_tb(e.__traceback__)
     frames = [f for f in trace if 'site-packages' not in f.filename]
@@ -250,6 +254,19 @@ def abstractly(function: Callable, *arguments: Any, where: str = 'config.model')
     raise ConfigError(
       f'{where}: does not fit the other parts: {type(e).__name__}: {first_line(e)}{at}; --debug shows the traceback'
     ) from e
+
+
+def _of_contract(error: Exception) -> str | None:
+  """What is wrong about a method of a user's own part, where the error says so; None otherwise."""
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  if isinstance(error, NotImplementedError) and last.filename == inspect.getsourcefile(Task):
+    return f'the task has no method `{last.name}`, which dl.contract.task.Task describes'
+  if isinstance(error, TypeError) and (match := re.fullmatch(r'(\w+)\.(\w+)\(\) takes .*', first_line(error))):
+    method = getattr(Task, match[2], None)
+    if method is not None and pathlib.Path(last.filename).is_relative_to(pathlib.Path(__file__).parents[1]):
+      wanted = ', '.join(name for name in inspect.signature(method).parameters if name != 'self')
+      return f'{first_line(error)}; it is called with ({wanted})'
+  return None
 
 
 def _build_task(experiment: Experiment, info: Info) -> Task:

@@ -60,13 +60,14 @@ def after(
   return lines
 
 
-def where(directory: pathlib.Path, task: Task) -> list[str]:
-  """Where to look now, and what to do with the model."""
+def where(directory: pathlib.Path, task: Task, of_best: bool = False) -> list[str]:
+  """Where to look now, and what to do with the model: that of the best checkpoint, where a result is of it."""
+  step = ' --step=best' if of_best else ''
   lines = [f'report: {directory}/report.html']
   if type(task).predict is not Task.predict and task.info.input is not None:
-    lines.append(f'predict: python -m dl.predict --workdir={directory} --inputs=FILES')
+    lines.append(f'predict: python -m dl.predict --workdir={directory}{step} --inputs=FILES')
   if type(task).sample is not Task.sample:
-    lines.append(f'sample: python -m dl.sample --workdir={directory}')
+    lines.append(f'sample: python -m dl.sample --workdir={directory}{step}')
   return lines
 
 

@@ -64,6 +64,11 @@ def check(
         )
     nothing = measure(batch | {'mask': np.zeros_like(batch['mask'])})
     for metric, sums in nothing.items():
+      if _same(sums, first[metric]):
+        raise ConfigError(
+          f'{who} gives {metric!r} the same sums for any rows, so also for batches of none; weigh it by the mask, as '
+          "Mean.of(jnp.full(len(batch['mask']), value), batch['mask']) does"
+        )
       if any(np.any(np.nan_to_num(leaf, posinf=0, neginf=0)) for leaf in jax.tree.leaves(sums)):
         raise ConfigError(f'{who} counts rows that only pad a batch in {metric!r}; {advice}')
 

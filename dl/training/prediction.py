@@ -26,11 +26,13 @@ class Prediction:
     input: its name: the file, or the place in one.
     outputs: the arrays that the task predicts, without the axis of the batch.
     info: what the run knows about its data.
+    step: of the checkpoint that predicts.
   """
 
   input: str
   outputs: Mapping[str, np.ndarray]
   info: Info
+  step: int | None = None
 
   def arrays(self) -> dict[str, Any]:
     """`input` and the outputs as they are, by the names and in the order of `row`.
@@ -112,6 +114,7 @@ def predict(
     ConfigError: no such run or checkpoint, a task without predictions, or inputs which the model cannot take.
   """
   task, state = restore.load(workdir, step)
+  made_by = int(state.step)
   predict_batch = jax.jit(task.predict)
   key = keys.prediction()
   column = restore.input_column(workdir, task.info)
@@ -127,8 +130,19 @@ def predict(
       outputs = jax.device_get(predict_batch(state, padded, key))
     except NotImplementedError as e:
       raise ConfigError(first_line(e)) from e
+    _check(outputs, size, f'{type(task).__name__}.predict')
     for i, name in enumerate(names):
-      yield Prediction(name, {k: np.asarray(v[i]) for k, v in outputs.items()}, task.info)
+      yield Prediction(name, {k: np.asarray(v[i]) for k, v in outputs.items()}, task.info, made_by)
+
+
+def _check(outputs: Any, rows: int, who: str) -> None:
+  """Raises ConfigError unless a task has predicted named arrays, one row an input."""
+  if not isinstance(outputs, Mapping):
+    got = f'{outputs.dtype} {outputs.shape}' if isinstance(outputs, np.ndarray) else type(outputs).__name__
+    raise ConfigError(f"{who}: must return a dict of arrays [batch, ...], as {{'image': images}}, got {got}")
+  for name, value in outputs.items():
+    if np.ndim(value) == 0 or len(value) != rows:
+      raise ConfigError(f'{who}: {name!r} must have a row for each of the {rows} inputs, got {np.shape(value)}')
 
 
 def _plain(value: np.ndarray) -> Any:

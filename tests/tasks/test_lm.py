@@ -142,7 +142,7 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   assert [best, second] == ['cat ' + decode(row, words) for row in np.asarray(tokens[0, :2])]
   for options, line in (
     (dict(beams=3, top_k=2), 'sample.top_k: nothing is drawn with beams'),
-    (dict(beams=1), 'sample.beams: 1 beams find as many texts, fewer than the 2 asked for'),
+    (dict(beams=1), 'sample.beams: 1 beams find as many texts, not 2; ask for fewer'),
     (dict(beams=2, length=9), 'sample.length: a context of 8 tokens does not hold 1 of the prompt and 9 more'),
   ):
     with pytest.raises(ConfigError, match=line):

@@ -49,7 +49,12 @@ def test_the_test_part_is_measured_once_of_the_best_checkpoint(chosen):
   (line,) = records(workdir, 'test')
   assert line['step'] == best
   task, state = dl.load(workdir, step='best')
-  assert line == {'step': 20, 'split': 'test'} | evaluate.evaluate(workdir, step='best', names=['test'])['test']
+  assert line == {'split': 'test'} | evaluate.evaluate(workdir, step='best', names=['test'])['test']
+  again = evaluate.evaluate(workdir)  # without being asked for that step
+  assert {'split': 'test'} | again['test'] == line and again['validation']['step'] == 40
+  assert list(again) == ['validation', 'test']
+  assert 'predict: python -m dl.predict' in overview.where(workdir, task, True)[1]
+  assert f'--workdir={workdir} --step=best' in overview.where(workdir, task, True)[1]
   assert result.best == {
     'step': 20, 'metric': 'validation/loss', 'value': losses[20],
     'metrics': {k: {n: v for n, v in r.items() if n not in ('step', 'split')} for k, r in (

@@ -3,11 +3,12 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 from small import small
 
 from dl.errors import ConfigError
-from dl.training import padding
+from dl.training import padding, prediction
 from dl.training.loop import train
 
 OWN = """
@@ -68,6 +69,12 @@ ADVICE = "leave out rows whose batch['mask'] is 0, as Mean.of(values, batch['mas
     (LOSS, "return average(loss), (extra, {'loss': average(loss)})", "loss gives as metric 'loss' no sums .* a number"),
     (LOSS, "return average(loss), (extra, {'loss': errors})", "as metric 'loss' no sums .*, but an array [64]: take"),
     (LOSS, 'return average(loss), (extra, loss)', 'Guess.loss gives no metrics by name, but a Mean'),
+    ('def loss(', 'def los(', 'the task has no method `loss`, which dl.contract.task.Task describes'),
+    (
+      'params, extra, batch, key, train)',
+      'params, batch, key, train)',
+      'called with (params, extra, batch, key, train)',
+    ),
     (LOSS, "return average(loss), ({'n': 1}, {'loss': loss})", 'another state than it took: extra/n was not there'),
   ],
 )
@@ -77,6 +84,34 @@ def test_a_task_which_breaks_its_contract_is_one_line(own, tmp_path, old, new, s
   pattern = re.escape(says).replace(r'\.\*', '.*')
   assert re.search(f'^config.task: .*{pattern}|^config.task: {pattern}', str(e.value)), str(e.value)
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_number_of_no_rows_is_told_how_to_be_one(own, tmp_path):
+  norm = "{'loss': loss, 'norm': Mean(jnp.float32(3), jnp.float32(1))}"
+  with pytest.raises(ConfigError, match=r"gives 'norm' the same sums for any rows.*; weigh it by the mask, as Mean.of"):
+    train(own("{'loss': loss}", norm), tmp_path / 'run', show_progress=False)
+
+
+def test_predictions_are_named_arrays_of_all_rows(own, tmp_path):
+  predict = """
+  def predict(self, state, inputs, key):
+    return {}
+"""
+  np.savez(tmp_path / 'x.npz', x=np.zeros((3, 8, 8, 1), np.uint8))
+  for given, says in (
+    ('inputs[:, 0]', "must return a dict of arrays [batch, ...], as {'image': images}, got uint8"),
+    ("{'sum': inputs.sum()}", "'sum' must have a row for each of the 4 inputs, got ()"),
+  ):
+    workdir = tmp_path / str(len(given))
+    train(own(LOSS, LOSS + '\n' + predict.format(given)), workdir, show_progress=False)
+    with pytest.raises(ConfigError) as e:
+      list(prediction.predict(workdir, [str(tmp_path / 'x.npz')]))
+    assert str(e.value).startswith('Guess.predict: ') and says in str(e.value), str(e.value)
+
+
+def test_a_mistake_of_syntax_in_a_module_is_one_line(own, tmp_path):
+  with pytest.raises(ConfigError, match=r'^config.task: own_guess.py:16: IndentationError: '):
+    train(own('    errors = jnp', '     errors = jnp'), tmp_path / 'run', show_progress=False)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """A trained model from its work directory: what its `predict` takes, which is what `dl.predict` takes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import dl
+from dl.contract.info import Info
+from dl.contract.kinds import no_such_features
 from dl.data.sources.images import read_image
 from dl.errors import ConfigError
 from dl.training import prediction
@@ -50,6 +53,29 @@ def test_images_are_resized_on_request_as_dl_predict_resizes_files(runs, wide):
   np.testing.assert_allclose(row.outputs['probability'], exact[0], atol=1e-6)
   with pytest.raises(ConfigError, match=r'\[batch, height, width, 1\], got the shape'):
     task.predict(state, np.repeat(images, 3, -1), KEY)
+
+
+@pytest.mark.parametrize('of', [jnp.asarray, np.ndarray.tolist])
+@pytest.mark.parametrize(
+  ('images', 'says'),
+  [
+    (np.full((1, 8, 8, 1), 255.0, np.float32), 'got 255 to 255'),
+    (np.full((1, 8, 8, 1), np.nan, np.float32), 'got nan to nan'),
+    (np.full((1, 8, 8, 1), 200, np.int32), 'got int'),
+    (np.zeros((1, 1, 8, 8), np.float32), 'got the shape (1, 1, 8, 8): move the channels to the end'),
+  ],
+)
+def test_values_are_looked_at_whatever_they_come_in(runs, of, images, says):
+  """JAX's arrays and lists as NumPy's."""
+  task, state = dl.load(runs('perceptron'), resize=True)
+  with pytest.raises(ConfigError) as e:
+    task.predict(state, of(images), KEY)
+  assert says in str(e.value) and 'resize=True' not in str(e.value)
+
+
+def test_features_of_data_that_name_none_are_counted():
+  says = no_such_features(np.zeros((2, 7)), Info(more=(('feature_count', 8),)))
+  assert says == 'the model has learned from 8 features a row, got the shape (2, 7)'
 
 
 def test_nothing_but_images_is_resized(runs):
