@@ -319,7 +319,10 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(runs, 
   given = [f'--workdir={runs("digits")}', f'--inputs={tmp_path}']
   code, out, err = command('dl.predict', *given, f'--inputs={folder}', f'--output={tmp_path}/rows.csv')
   gone, torn, count = err.splitlines()
-  assert (code, out) == (2, '') and count == f'12 predictions by the checkpoint of step 60: {tmp_path}/rows.csv; 2 of the files could not be read'
+  assert (code, out) == (
+    2,
+    '',
+  ) and count == f'12 predictions by the checkpoint of step 60: {tmp_path}/rows.csv; 2 of the files could not be read'
   assert gone.endswith('gone.png cannot be read as an image: a link to nowhere.png, which is not there')
   assert torn.startswith(f'error: {tmp_path}/torn.png cannot be read')
   assert len((tmp_path / 'rows.csv').read_text().splitlines()) == 13

@@ -178,9 +178,16 @@ def small_sets(tmp_path_factory):
     'segmentation.Pairs': dict(path=pairs(tmp_path_factory.mktemp('neurons')), tile=32),
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
     'conll.Conll': dict(path=abstracts(tmp_path_factory.mktemp('abstracts'))),
+    'text.TextFiles': dict(path=verses(tmp_path_factory.mktemp('verses'))),
     'texts.Labelled': dict(path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1),
     'ucr.Ts': dict(path=moves(tmp_path_factory.mktemp('moves'))),
   }
+
+
+def verses(folder):
+  """A text of few characters, long enough for windows in each part."""
+  (folder / 'verses.txt').write_text('To be, or not to be: that is the question.\n' * 1000)
+  return str(folder / 'verses.txt')
 
 
 def shortened(spec, small_sets):
