@@ -179,7 +179,9 @@ def small_sets(tmp_path_factory):
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
     'conll.Conll': dict(path=abstracts(tmp_path_factory.mktemp('abstracts'))),
     'text.TextFiles': dict(path=verses(tmp_path_factory.mktemp('verses'))),
-    'texts.Labelled': dict(path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1),
+    'texts.Labelled': dict(
+      path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1, validation=0.2, test=0.2
+    ),
     'ucr.Ts': dict(path=moves(tmp_path_factory.mktemp('moves'))),
   }
 
@@ -199,6 +201,10 @@ def shortened(spec, small_sets):
     for evaluation in experiment.eval.values():
       evaluation['batch_size'] = 16
   data |= small_sets.get(data.get('name'), {})
+  if data.get('name') == 'texts.Labelled':
+    experiment.model['num_classes'] = 2  # as the messages above, whose parts are the usual ones
+    for evaluation in experiment.eval.values():
+      evaluation['split'] = evaluation['split'].replace('out_of_scope', 'test')
   return experiment
 
 
