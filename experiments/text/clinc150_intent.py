@@ -30,7 +30,7 @@ def get_config():
       features=150,
       embedding_dropout=0.3,
       dropout=0.5,
-    ),  # fmt: skip
+    ),
     data=dict(
       name='texts.Labelled',
       path=dict(

@@ -1,7 +1,8 @@
 """Names of diseases in the NCBI disease corpus (Dogan et al., 2014), by an LSTM in both directions and a CRF.
 
-They are in the abstracts of articles. Words and characters are learned from the 5,424 sentences of the training part alone, without vectors from elsewhere. The
-parts are those of the corpus; that of development chooses the checkpoint. The metric is the F1 of whole spans.
+They are in the abstracts of articles. Words and characters are learned from the 5,424 sentences of the training part
+alone, without vectors from elsewhere. The parts are those of the corpus; that of development chooses the checkpoint.
+The metric is the F1 of whole spans.
 
 python -m dl.train --config=experiments/text/ncbi_ner.py --workdir=runs/ncbi_ner
 python -m dl.predict --workdir=runs/ncbi_ner --inputs=sentences.txt

@@ -1,7 +1,7 @@
 """Whether a sentence of a review is positive (Kotzias et al., 2015): two sites to learn from, the third to test on.
 
 The argument is the site that is held out: amazon (products), imdb (films) or yelp (restaurants), 1,000 sentences each.
-A tenth of the other two chooses the checkpoint. What tells one site's words from another's is what such a test is about.
+A tenth of the other two chooses the checkpoint. Such a test is about what tells one site's words from another's.
 
 python -m dl.train --config=experiments/text/sentiment_sentences.py:yelp --workdir=runs/sentiment_sentences_yelp
 

@@ -35,9 +35,7 @@ def get_config():
         b2=0.99,
         weight_decay=0.1,
         mask='(kernel|embedding)$',
-        learning_rate=dict(
-          name='warmup_cosine_decay_schedule', peak_value=3e-3, end_value=1e-4, warmup='100 steps'
-        ),
+        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=3e-3, end_value=1e-4, warmup='100 steps'),
       ),
     ),
     train_for='2000 steps',

@@ -3,7 +3,8 @@
 python -m dl.train --config=experiments/text/shakespeare_lstm.py --workdir=runs/shakespeare_lstm
 python -m dl.sample --workdir=runs/shakespeare_lstm --prompt='ROMEO:' --length=400
 
-It has as many parameters, batches and steps as shakespeare_rnn.py, _gru.py and _mamba.py, so that the four can be compared.
+It has as many parameters, batches and steps as
+shakespeare_rnn.py, _gru.py and _mamba.py: the four can be compared.
 The text is tiny_shakespeare, the first 90 % to train on (https://github.com/karpathy/char-rnn, data/tinyshakespeare):
 input.txt goes into data/tiny_shakespeare, or --config.data.path=... names another place.
 Cite: hochreiter1997long
@@ -38,4 +39,5 @@ def get_config():
     train_for='2000 steps',
     eval=dict(validation=dict(split='validation', stride=None, batch_size=128)),
     eval_every='25%',
+    expect={'validation/loss': (1.687, 0.03)},
   )
