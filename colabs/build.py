@@ -20,7 +20,7 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[1]
 REPOSITORY: str | None = None
-"""Where the code is published on GitHub, as 'OWNER/NAME'. Whoever publishes it, or a fork, sets this and runs this file:
+"""Where the code is published on GitHub, 'OWNER/NAME'. Whoever publishes it, or a fork, sets this and runs this file:
 until then there is no badge, and the notebooks install from a clone alone."""
 
 COLOURS, WIDTH = 64, 720

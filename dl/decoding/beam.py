@@ -52,7 +52,7 @@ def search(
     model: what is searched.
     variables: the model's variables.
     prompt: one token or more a row; with `length` more they fit its context.
-    given: what `model.prefill` takes besides; None for nothing.
+    given: what `model.prefill` takes besides, arrays with a row a text; None for nothing.
     length: most tokens to add.
     width: beams.
     stop: the token that ends a text; what comes after it is -1. None: all have `length` tokens.
@@ -68,9 +68,10 @@ def search(
     raise ValueError(
       f'a context of {model.length} tokens does not hold {begin} of the prompt and {length} more; {most} at most'
     )
-  read = lambda tokens: model.prefill(variables, tokens, **(given or {}))
-  logits, cache = read(prompt)
-  axes = _axes(read, prompt)
+  given = given or {}
+  read = lambda tokens, given: model.prefill(variables, tokens, **given)
+  logits, cache = read(prompt, given)
+  axes = _axes(read, prompt, given)
   cache = _by_rows(lambda x, axis: jnp.repeat(x, width, axis), cache, axes)
   logits = jnp.repeat(logits, width, 0)
   blank = jnp.full((batch, width, length), -1, jnp.int32)
@@ -116,9 +117,13 @@ def _grow(
   return Beams(tokens, scores, ended, ended_scores, still), jnp.take_along_axis(parents, kept, 1)
 
 
-def _axes(read: Any, prompt: Int[Array, 'b p']) -> list[int | None]:
-  """Which axis of each leaf of a cache is that of the texts: the one that grows with them."""
-  shapes = lambda rows: jax.tree.leaves(jax.eval_shape(lambda t: read(t)[1], jnp.zeros((rows, prompt.shape[1]), int)))
+def _axes(read: Any, prompt: Int[Array, 'b p'], given: Mapping[str, Any]) -> list[int | None]:
+  """Which axis of each leaf of a cache is that of the texts: the one that grows with them, and with what is given."""
+
+  def shapes(rows: int) -> list[Any]:
+    of_rows = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
+    return jax.tree.leaves(jax.eval_shape(lambda *texts: read(*texts)[1], *jax.tree.map(of_rows, (prompt, given))))
+
   grown = lambda a, b: next((i for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n), None)
   return [grown(a, b) for a, b in zip(shapes(2), shapes(3), strict=True)]
 

@@ -1,15 +1,21 @@
-"""Learned embeddings of positions on a grid, brought to another grid."""
+"""Positions: waves of them, and learned embeddings on a grid, brought to another grid."""
 
 import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Grid = tuple[int, int]
 """(rows, columns)."""
 
 _MOST_PREFIX = 8  # tokens before the grid: a class token, a distillation token, registers
+
+
+def sinusoidal(positions: Int[Array, ' n'], width: int) -> Float[Array, 'n width']:
+  """Sines (even features) and cosines (odd ones) of positions, of wavelengths from 2 pi to 20,000 pi (1706.03762)."""
+  angles = positions[:, None] * 10_000.0 ** (-jnp.arange(0, width, 2) / width)
+  return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(positions), width)
 
 
 def resample(embedding: Float[Array, '1 n d'], source: Grid, target: Grid, prefix: int = 0) -> Float[Array, '1 m d']:
