@@ -21,7 +21,9 @@ def variables(scale=0.3):
   params = MODEL.init(jax.random.key(0), TEXTS)
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
-  return jax.tree.unflatten(tree, [x + scale * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+  return jax.tree.unflatten(
+    tree, [x + scale * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+  )
 
 
 @pytest.mark.parametrize(
