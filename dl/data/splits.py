@@ -159,7 +159,9 @@ def _carve(
   if not count:
     return index, index[:0]
   if count >= len(index):
-    raise ConfigError(f'{name}: {count} of the {len(index)} examples which are left leaves nothing to train on')
+    raise ConfigError(
+      f'{name}: {count:,} examples of {len(index):,}, which the other part leaves, leave nothing to train on'
+    )
   rest, held = cutter.cut(index, count, name)
   return np.sort(rest), np.sort(held)
 

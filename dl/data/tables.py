@@ -171,7 +171,8 @@ class Table:
       return EMPTY
     said = f'{cell!r} is not a finite number'
     if self.format.decimal != '.':
-      return f'{said} with decimal={self.format.decimal!r}'
+      thousands = re.fullmatch(r'[-+]?\d{1,3}(\.\d{3})+(,\d*)?', cell)
+      return f'{said} with decimal={self.format.decimal!r}' + ('; leave out the dots of thousands' if thousands else '')
     if re.fullmatch(r'[-+]?\d{1,3}(,\d{3})+', cell):
       return f'{said}; {self.format.set("decimal", ",")} if that is the decimal sign, or leave out the commas'
     return f'{said}; {self.format.set("decimal", ",")}' if comma_number(cell) else said
@@ -233,7 +234,9 @@ def read_table(path: str | pathlib.Path, read: Format = Format()) -> Table:
         rows.append(cells)
         places.append(f'{path}, row {number}')
   except UnicodeDecodeError as e:
-    raise ConfigError(f'{path} is not UTF-8 text') from e
+    raise ConfigError(
+      f'{path} is not UTF-8 text; save it so (iconv -f LATIN1 -t UTF-8, if it is of Western Europe)'
+    ) from e
   except csv.Error as e:
     raise ConfigError(f'{path}: {e}') from e
   if not rows:

@@ -71,7 +71,7 @@ def test_folds_test_each_example_once(labels, folds):
     ('train', dict(test=True), 'test: expected'),
     ('train', dict(test='many'), "got 'many'"),
     ('train', dict(test=10), 'leaves nothing to train on'),
-    ('train', dict(test=5, validation=5), 'leaves nothing to train on'),
+    ('train', dict(test=5, validation=5), '5 examples of 5, which the other part leaves, leave nothing to train on'),
     ('train', dict(folds=1), 'folds: expected a number from 2'),
     ('train', dict(folds=3, fold=3), 'fold: expected a number from 0 to 2'),
     ('train', dict(stratify='yes'), 'stratify: expected True or False'),

@@ -106,6 +106,12 @@ def test_parts_in_files_columns_in_any_order_and_chosen_features(tmp_path):
     ([*ROWS, ('"3,5"', 'red', 'yes')], None, {}, "row 6, column 'size': '3,5' is not a finite number; set decimal=','"),
     ([('"3,500"', 'red', 'yes')], None, {}, "set decimal=',' if that is the decimal sign, or leave out the commas"),
     (ROWS, None, dict(decimal=','), "row 2, column 'size': '1.5' is not a finite number with decimal=','"),
+    (
+      [('"2,5"', 'red', 'yes'), ('"3,5"', 'red', 'no'), ('"1.020,5"', 'red', 'no')],
+      None,
+      dict(decimal=','),
+      "'1.020,5' is not a finite number with decimal=','; leave out the dots of thousands",
+    ),
   ],
 )
 def test_mistakes_are_one_line(tmp_path, rows, header, options, says):
