@@ -171,14 +171,16 @@ def no_such_series(values: Num[Array, 'b n c'], info: 'Info') -> str | None:
 def outside_classes(labels: Num[np.ndarray, 'b ...'], info: 'Info') -> Wrong | None:
   """Classes are numbered from 0; how many there are is known where the data set says so, or else the model."""
   first = _first_outside(labels, info.num_classes)
-  return first and (first[0], f'the label is {first[1]}{_classes(first[1], info)}')
+  if first is None:
+    return _no_whole_numbers(labels, 'the label is')
+  return first[0], f'the label is {first[1]}{_classes(first[1], info)}'
 
 
 def outside_classes_or_void(labels: Num[np.ndarray, 'b h w'], info: 'Info') -> Wrong | None:
   """As `outside_classes`, but for pixels which have no class."""
   first = _first_outside(labels, info.num_classes, info.void_label)
   if first is None:
-    return None
+    return _no_whole_numbers(labels, 'the label_map holds')
   row, value = first
   void = '' if info.void_label is None else f', beside {info.void_label} for pixels without one'
   may_be_void = info.void_label is None and not value % 1
@@ -239,6 +241,13 @@ def _first_outside(labels: np.ndarray, classes: int | None, void: int | None = N
   if void is not None:
     bad &= labels != void
   return _first(labels, bad) if bad.any() else None
+
+
+def _no_whole_numbers(labels: np.ndarray, says: str) -> Wrong | None:
+  """Classes are stored as whole numbers: an index cannot be a float, even one without a fraction."""
+  if labels.dtype.kind != 'f' or not labels.size:
+    return None
+  return 0, f'{says} {labels.flat[0]}, a {labels.dtype}; store classes as whole numbers (int32), or predict a target'
 
 
 def _classes(value: Any, info: 'Info', beside: str = '') -> str:

@@ -177,11 +177,10 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
     raise ConfigError('config.train_for: must be at least one step')
   float_batch = jax.eval_shape(lambda b: to_float(b, info), batch)
   key = keys.shape()
-  abstractly(lambda: task.check(float_batch))
+  params = _params(task, key, float_batch)
   limits = task.limits(float_batch)
   if pipeline is not None:
     pipeline = pipeline.expecting(limits)
-  params, _ = promises.initial(task, abstractly(task.init, key, float_batch))
   length = optim.Length(total, steps_per_epoch, examples)
   optimizer = optim.make(experiment.optim, params, length, task.updates_per_step)
   state = abstractly(lambda: initial_state(task, optimizer.chains, experiment.seed, float_batch))
@@ -196,6 +195,19 @@ def reading_record() -> Iterator[None]:
     yield
   except (TypeError, ValueError, AttributeError, LookupError) as e:
     raise ConfigError(f'run.json: what it says about the data is damaged: {first_line(e)}') from e
+
+
+def _params(task: Task, key: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+  """Shapes of the initial parameters of a task which has nothing against the batch."""
+  check = lambda: abstractly(lambda: task.check(batch))
+  try:
+    made = abstractly(task.init, key, batch)
+  except ConfigError:
+    check()  # says better what does not fit
+    raise
+  params, _ = promises.initial(task, made)  # before the check, which may use what `init` gives
+  check()
+  return params
 
 
 def _check_step(task: Task, chains: Mapping[str, Any], state: State, batch: Mapping[str, Any], key: Any) -> None:

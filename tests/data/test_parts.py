@@ -178,6 +178,11 @@ def test_a_label_between_classes_and_features_which_are_no_numbers_are_refused()
     part(Arrays({'label': np.asarray([0, 1, 3.0])}, Info(num_classes=3)))
   with pytest.raises(ConfigError, match=r'example 1: the label_map holds 0.5, which is no class'):
     part(Arrays({'label_map': np.asarray([[[0.0]], [[0.5]]])}, Info(num_classes=3)))
+  for column, values in (('label', np.asarray([0.0, 1.0])), ('label_map', np.asarray([[[0.0]], [[1.0]]]))):
+    with pytest.raises(
+      ConfigError, match=rf'example 0: the {column} .* 0.0, a float32; store classes as whole numbers'
+    ):
+      part(Arrays({column: values}))
   for spec, says in (
     (dict(name='Holed'), 'example 1: the features hold nan'),
     (dict(name='Blank'), 'example 4: the image holds nan'),

@@ -114,6 +114,23 @@ def test_a_mistake_of_syntax_in_a_module_is_one_line(own, tmp_path):
     train(own('    errors = jnp', '     errors = jnp'), tmp_path / 'run', show_progress=False)
 
 
+PARAMETERS_ALONE = """
+import jax
+from dl.tasks.classify import Classify
+
+class Guess(Classify):
+  def init(self, key, batch):
+    return self.model.init(key, self.inputs(batch), train=False)['params']
+"""
+
+
+def test_what_init_gives_is_looked_at_before_a_check_that_uses_it(own, tmp_path):
+  with pytest.raises(
+    ConfigError, match=r'^config.task: Guess.init gives a dict of out, but must give \(params, extra\)'
+  ):
+    train(own(OWN, PARAMETERS_ALONE), tmp_path / 'run', show_progress=False)
+
+
 @pytest.mark.parametrize(
   ('mean', 'says'),
   [
