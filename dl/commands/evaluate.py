@@ -108,7 +108,8 @@ def evaluate(
   for name, pipeline in pipelines.items():
     if pipeline is not None and pipeline.skipped:
       print(skipped.summary(name, pipeline), file=sys.stderr)
-  return {name: {'step': int(state.step)} | values for name, values in measured.items()}
+  made_by = int(state.step.ravel()[0])  # several seeds have one step
+  return {name: {'step': made_by} | values for name, values in measured.items()}
 
 
 def _of_best(experiment: Experiment, names: Sequence[str]) -> list[str]:

@@ -81,6 +81,12 @@ def of(pipeline: Pipeline) -> Fingerprint:
       stretches = zip(places, places + np.maximum((ends - places) * BYTES // size, 1), strict=True)
     hashes = {int(a): _hash({k: v[a:b] for k, v in table.columns.items()}) for a, b in stretches}
     return Fingerprint(count, whole, hashes)
+  contents = getattr(table, 'contents', {})
+  if contents and sum(array.nbytes for array in contents.values()) <= BYTES:
+    ends = np.append(places[1:], count)
+    share = lambda array, a, b: array[len(array) * a // count : len(array) * b // count]
+    stretch = lambda a, b: {name: share(array, int(a), int(b)) for name, array in contents.items()}
+    return Fingerprint(count, True, {int(a): _hash(stretch(a, b)) for a, b in zip(places, ends, strict=True)})
   one_by_one = lambda index: dict(_examples(source, index, pipeline.timeout))
   hashes = one_by_one(places)
   again = one_by_one(places[:1])

@@ -136,6 +136,11 @@ class Classify(Supervised):
       jax.ShapeDtypeStruct(batch['label'].shape, batch['label'].dtype),
     )
 
+  def _plain(self) -> bool:
+    """Whether the criterion is the cross entropy itself, without arguments."""
+    given = dict(self.criterion) if isinstance(self.criterion, Mapping) else {'name': self.criterion}
+    return given in ({'name': 'cross_entropy'}, {'name': 'binary'})
+
   def limits(self, batch: PyTree) -> dict[str, int]:
     if self.info.num_classes is not None:
       return {}
@@ -153,7 +158,7 @@ class Classify(Supervised):
   def evaluate(self, state: State, batch: Batch, key: Key[Array, '']) -> Metrics:
     outputs, _, _, metrics = self.forward(state.params, state.extra, batch, key, False)
     logits, label, mask = class_logits(outputs), batch['label'], batch['mask']
-    if self.label_smoothing or self.class_weights is not None:
+    if self.label_smoothing or self.class_weights is not None or not self._plain():
       nats = losses.cross_entropy(logits, jnp.where(mask > 0, label, 0))
       metrics['cross_entropy'] = Mean.of(nats, mask, better='min')
     confusion = Confusion.of(predicted(logits), label, logits.shape[-1], mask)

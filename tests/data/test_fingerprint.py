@@ -12,6 +12,8 @@ from dl.data.fingerprint import Fingerprint, facts_changed
 from dl.data.parts import part
 from dl.data.pipeline import Pipeline
 from dl.data.source import Arrays
+from dl.data.sources.series import Windows
+from dl.data.sources.text import TextFiles
 
 
 def columns(n=200):
@@ -57,7 +59,7 @@ def test_other_data_are_told_apart(kind):
   whose = 'examples from 0 on' if kind is Arrays else 'example 0'
   assert before.changed(of(kind(inverted))) == f'other values ({whose}, and 63 more of 64 places)'
   assert before.changed(of(kind(columns(199)))) == '199 examples, not 200'
-  shape = columns() | {'label': columns()['label'].astype(np.float32)}
+  shape = columns() | {'image': columns()['image'].reshape(200, 2, 8, 1)}
   assert before.changed(of(kind(shape)))
   renamed = columns()
   renamed['other'] = renamed.pop('image')
@@ -102,3 +104,18 @@ def test_statistics_are_compared_but_for_their_last_digits():
   assert facts_changed(before, Info(class_counts=(3, 5))) == 'class_counts is 5, was 4 (number 1)'
   assert facts_changed(before, Info(class_counts=(3, 4, 1))) == '3 class_counts, not 2'
   assert facts_changed(before, Info(num_classes=3)) == 'num_classes is 3, was 2'
+
+
+def test_one_character_of_a_text_is_seen(tmp_path):
+  """Windows in memory are hashed whole, and not in 64 places."""
+  text = 'to be or not to be\n' * 1000
+  for name, content in (('a', text), ('b', text[:9001] + '?' + text[9002:])):
+    (tmp_path / f'{name}.txt').write_text(content)
+  before, same, other = (of(TextFiles(str(tmp_path / f'{name}.txt'), 16)) for name in 'aab')
+  assert before.whole and before.changed(same) is None
+  assert 'other values (examples from' in before.changed(other) and '0 more of 64' in before.changed(other)
+  values = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+  window = lambda v: of(Windows(v, 8, 4, (0, 500), 1, (0, 1), Info()))
+  moved = values.copy()
+  moved[250, 1] += 1
+  assert window(values).changed(window(values.copy())) is None and window(values).changed(window(moved))

@@ -68,6 +68,11 @@ class Windows:
   def __len__(self) -> int:
     return len(self._starts)
 
+  @property
+  def contents(self) -> dict[str, Float[np.ndarray, 'n channels']]:
+    """What the windows are of, by which a run knows its data."""
+    return {'values': self.values}
+
   def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
     start = self._starts[index]
     series = self.values.take(np.add.outer(start, np.arange(-self.length, 0)), axis=0)

@@ -58,6 +58,11 @@ class Windows:
   def __len__(self) -> int:
     return len(self._windows)
 
+  @property
+  def contents(self) -> dict[str, Integer[np.ndarray, ' n']]:
+    """What the windows are of, by which a run knows its data."""
+    return {'tokens': self.tokens}
+
   def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
     return {'tokens': self._windows[index].astype(np.int32)}
 
