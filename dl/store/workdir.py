@@ -115,7 +115,9 @@ def claim(workdir: pathlib.Path, experiment: Experiment, extension: Mapping[str,
   with locked(workdir):
     try:
       if extension is not None:
-        update_run(workdir, extended=[*read_run(workdir).get('extended', []), dict(extension)])
+        earlier = read_run(workdir).get('extended', [])
+        if earlier[-1:] != [dict(extension)]:  # else it was killed before it could write the config
+          update_run(workdir, extended=[*earlier, dict(extension)])
       if not (workdir / CONFIG).exists() or read_config(workdir) != experiment:
         atomic.write(workdir / CONFIG, json.dumps(experiment.to_json(), indent=2) + '\n')
     except OSError as e:

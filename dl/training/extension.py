@@ -3,11 +3,16 @@
 import pathlib
 from typing import Any
 
+import numpy as np
+
+from dl import optim
 from dl.errors import ConfigError
 from dl.show.words import number
-from dl.store import logs, workdir
+from dl.store import workdir
 from dl.store.checkpoint import finished
 from dl.training.prepare import Prepared
+
+_LOOKS = 9  # steps at which learning rates are looked at
 
 
 def record(directory: pathlib.Path, run: Prepared) -> dict[str, Any] | None:
@@ -33,13 +38,22 @@ def record(directory: pathlib.Path, run: Prepared) -> dict[str, Any] | None:
 
 
 def note(directory: pathlib.Path, run: Prepared, step: int) -> str:
-  """What changes for a run which is extended at a step: what schedules are of, and the learning rates."""
-  rates = run.parts.optimizer.rates
-  names = rates(step)
-  last = next((r for r in reversed(logs.read(directory)) if r['split'] == 'train' and names.keys() <= r.keys()), {})
-  changes = [
-    f'{name} {number(last[name])} at step {last["step"]:,}, {number(value)} at step {step + 1:,}'
-    for name, value in rates(step + 1).items()
-    if name in last
-  ]
-  return f'extended to {run.schedule.total:,} steps, which all schedules are now of: {"; ".join(changes) or "none"}'
+  """What changes for a run which is extended at a step: the learning rates, before by its former length and after."""
+  parts, total = run.parts, run.schedule.total
+  before = workdir.read_run(directory)['extended'][-1]['from_steps']
+  length = optim.Length(before, parts.steps_per_epoch, parts.examples_per_step)
+  old = optim.make(parts.experiment.optim, parts.state.params, length, parts.task.updates_per_step).rates(step)
+  new = parts.optimizer.rates
+  changes = ''.join(
+    f'; {name} {number(old[name])} at step {step:,} of {before:,}, {number(rate)} at step {step + 1:,} of {total:,}'
+    for name, rate in new(step + 1).items()
+  )
+  ahead = [rate for at in np.linspace(step + 1, total, _LOOKS).astype(int) for rate in new(int(at)).values()]
+  ended = '; from here on every learning rate is 0, so that nothing more is learned' if not any(ahead) and ahead else ''
+  measured = (
+    f'; {", ".join(run.of_best)} will be measured once more, of the best checkpoint then' if run.of_best else ''
+  )
+  return (
+    f'extended to {total:,} steps, which schedules in shares of the run, or without a length, are now of'
+    f'{changes}{ended}{measured}'
+  )

@@ -42,12 +42,35 @@ def test_schedules_are_those_of_the_whole_length_and_that_is_said(tmp_path, capf
   train(experiment, tmp_path / 'a', extend=True)
   said = capfd.readouterr().err
   rate = lambda step, total: 0.005 * (1 + np.cos(np.pi * (step - 1) / total))
-  assert f'extended to 40 steps, which all schedules are now of: learning_rate {rate(20, 20):.4g} at step 20, ' in said
+  assert 'extended to 40 steps, which schedules in shares of the run, or without a length, are now of; ' in said
+  assert f'; learning_rate {rate(20, 20):.4g} at step 20 of 20, {rate(21, 40):.4g} at step 21 of 40\n' in said
   block, _, rest = said.partition('extended to 40 steps')  # what is about to happen is said as at a start
   assert 'evaluation  test every 10 steps' in block and 'resuming at step 20 of 40' in rest
   assert 'compiling the training step' in rest.partition('resuming')[2]
   logged = {r['step']: r['learning_rate'] for r in records(tmp_path / 'a', 'train')}
   assert logged[20] == pytest.approx(rate(20, 20), rel=1e-3) and logged[25] == pytest.approx(rate(25, 40), rel=1e-3)
+
+
+def test_a_schedule_of_so_many_steps_which_has_ended_is_said(tmp_path, capfd):
+  linear = (
+    "optim={'sgd': {'name': 'sgd', 'learning_rate': {'name': 'linear_schedule', 'init_value': 0.1, 'end_value': 0"
+  )
+  ended = linear + ", 'transition_steps': 10}}}"
+  train(small('perceptron', *EVERY, ended, "train_for='10 steps'"), tmp_path / 'a', show_progress=False)
+  train(small('perceptron', *EVERY, ended, "train_for='20 steps'"), tmp_path / 'a', extend=True)
+  said = capfd.readouterr().err
+  assert 'learning_rate 0.0100 at step 10 of 10, 0 at step 11 of 20; from here on every learning rate is 0, so' in said
+
+
+def test_an_extension_killed_between_its_writes_is_recorded_once(tmp_path):
+  run(tmp_path / 'a', 20)
+  config = (tmp_path / 'a' / workdir.CONFIG).read_text()
+  run(tmp_path / 'a', 30, extend=True)
+  said = workdir.read_run(tmp_path / 'a')['extended']
+  (tmp_path / 'a' / workdir.CONFIG).write_text(config)
+  with workdir.claim(tmp_path / 'a', small('perceptron', *EVERY, "train_for='30 steps'"), said[0]):
+    pass
+  assert workdir.read_run(tmp_path / 'a')['extended'] == said and len(said) == 1
 
 
 def test_an_extension_which_was_interrupted_goes_on_by_the_same_command_or_without_the_flag(tmp_path):
