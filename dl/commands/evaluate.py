@@ -75,7 +75,7 @@ def evaluate(
   if step is None and (once := _of_best(experiment, names)):
     rest = [name for name in names or experiment.eval if name not in once]
     ask = lambda some, step: evaluate(workdir, step, some, batch_size, by, output, where)
-    return (ask(rest, int(restore.newest(workdir))) if rest else {}) | ask(once, 'best')
+    return (ask(rest, None) if rest else {}) | ask(once, 'best')
   if by is not None:
     experiment = _asked(experiment, names, by, where)
     names = list(experiment.eval)

@@ -217,7 +217,7 @@ class Words(FileReader):
     if path.suffix.lower() in conll.SUFFIXES:
       sentences = [sentence.words for sentence in conll.read(path, self.where)]
     else:
-      content = text.code_points(text.read_bytes(path), path).tobytes().decode('utf-32-le')
+      content = text.decoded(text.read_bytes(path), path)
       sentences = [found for line in content.split('\n') if (found := signs_apart(line))]
     for words in sentences:
       yield ' '.join('_'.join(word.split()) for word in words), conll.encode(words, self.info, len(words))

@@ -74,13 +74,6 @@ def load_parts(
     return parts, saved.restore(chosen, {'state': abstract(state, shardings)})['state']
 
 
-def newest(workdir: str | os.PathLike) -> int:
-  """The step of the newest checkpoint of a run; raises ConfigError if there is none."""
-  folder = pathlib.Path(workdir) / 'checkpoints'
-  with Checkpoints(folder, read_only=True) as saved:
-    return saved.find(None, str(folder))
-
-
 def input_column(workdir: str | os.PathLike, info: Info) -> str:
   """The column which a run's model reads: 'image', 'features', 'tokens'; raises ConfigError where there is no data."""
   if info.input is not None:

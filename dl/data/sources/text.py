@@ -187,8 +187,13 @@ def read_bytes(path: pathlib.Path) -> bytes:
 
 def code_points(content: bytes, path: object) -> Integer[np.ndarray, ' n']:
   """The characters of UTF-8 text, as numbers; raises ConfigError if it is not UTF-8."""
+  return np.frombuffer(decoded(content, path).encode('utf-32-le'), np.uint32)
+
+
+def decoded(content: bytes, path: object) -> str:
+  """UTF-8 text; raises ConfigError if it is not."""
   try:
-    return np.frombuffer(content.decode('utf-8').encode('utf-32-le'), np.uint32)
+    return content.decode('utf-8')
   except UnicodeDecodeError as e:
     raise ConfigError(f"{path} is not UTF-8 text; vocabulary='bytes' takes any file") from e
 
@@ -205,7 +210,7 @@ def _tokens(
     return _narrow(np.searchsorted(points, code_points(content, path)), info), info
   learned = ('train' in parts and parts['train']) or content
   if vocabulary == 'words':
-    counts = collections.Counter(words(_decoded(learned, path), ends=True))
+    counts = collections.Counter(words(decoded(learned, path), ends=True))
     for name in (EOS, UNKNOWN):
       counts.setdefault(name, 0)
     named = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
@@ -213,13 +218,9 @@ def _tokens(
   elif isinstance(vocabulary, str) and not vocabulary.endswith('.json') and not pathlib.Path(vocabulary).exists():
     raise ConfigError(f'vocabulary: there is no {vocabulary!r}; {nearest(vocabulary, VOCABULARIES)}, or a path of one')
   else:
-    text = subwords.of_config(vocabulary, _decoded(learned, path).splitlines(keepends=True))
+    text = subwords.of_config(vocabulary, decoded(learned, path).splitlines(keepends=True))
     info = Info(vocab_size=subwords.size(text), tokenizer=text)
-  return _narrow(encode(_decoded(content, path), info, str(path)), info), info
-
-
-def _decoded(content: bytes, path: object) -> str:
-  return code_points(content, path).tobytes().decode('utf-32-le')
+  return _narrow(encode(decoded(content, path), info, str(path)), info), info
 
 
 def _narrow(tokens: Integer[np.ndarray, ' n'], info: Info) -> Integer[np.ndarray, ' n']:
