@@ -215,11 +215,8 @@ def _tokens(
       counts.setdefault(name, 0)
     named = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
     info = Info(vocab_size=len(named), vocabulary=named)
-  elif isinstance(vocabulary, str) and not vocabulary.endswith('.json') and not pathlib.Path(vocabulary).exists():
-    raise ConfigError(f'vocabulary: there is no {vocabulary!r}; {nearest(vocabulary, VOCABULARIES)}, or a path of one')
   else:
-    text = subwords.of_config(vocabulary, decoded(learned, path).splitlines(keepends=True))
-    info = Info(vocab_size=subwords.size(text), tokenizer=text)
+    info = Info(**subwords.of_config(vocabulary, decoded(learned, path).splitlines(keepends=True), VOCABULARIES))
   return _narrow(encode(decoded(content, path), info, str(path)), info), info
 
 

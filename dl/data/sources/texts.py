@@ -200,10 +200,7 @@ def _with_vocabulary(
     counts = collections.Counter(token for text in texts for token in (text.split() if of_words else text))
     named = frequent(counts, UNKNOWN if of_words else UNKNOWN_CHARACTER, min_count, size)
     return info.completed({'vocab_size': len(named), 'vocabulary': named})
-  if isinstance(vocabulary, str) and not vocabulary.endswith('.json') and not pathlib.Path(vocabulary).exists():
-    raise ConfigError(f'vocabulary: there is no {vocabulary!r}; {nearest(vocabulary, VOCABULARIES)}, or a path of one')
-  made = subwords.of_config(vocabulary, texts)
-  return info.completed({'vocab_size': subwords.size(made), 'tokenizer': made})
+  return info.completed(subwords.of_config(vocabulary, texts, VOCABULARIES))
 
 
 def _by_split(path: str | Mapping[str, Any]) -> dict[str, list[str]]:

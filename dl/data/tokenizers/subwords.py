@@ -88,10 +88,21 @@ def read(path: str) -> str:
   return text
 
 
-def of_config(vocabulary: str | Mapping[str, Any], texts: Sequence[str]) -> str:
-  """The JSON of the tokenizer that a config asks for: dict(name=..., **arguments of `learn`), or the path of one."""
+def of_config(vocabulary: str | Mapping[str, Any], texts: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+  """`vocab_size` and `tokenizer`, facts of the data, of what a config asks for.
+
+  Args:
+    vocabulary: dict(name=..., **arguments of `learn`), or the path of a tokenizer.
+    texts: what to learn from.
+    others: names of vocabularies that the source has besides.
+
+  Raises:
+    ConfigError: no such vocabulary, or one that cannot be learned or read.
+  """
   if isinstance(vocabulary, str):
-    return read(vocabulary)
+    if not vocabulary.endswith('.json') and not pathlib.Path(vocabulary).exists():
+      raise ConfigError(f'vocabulary: there is no {vocabulary!r}; {nearest(vocabulary, others)}, or a path of one')
+    return _facts(read(vocabulary))
   arguments = dict(vocabulary)
   kind = arguments.pop('name', None)
   if unknown := sorted(arguments.keys() - {'size', 'lowercase'}):
@@ -101,7 +112,11 @@ def of_config(vocabulary: str | Mapping[str, Any], texts: Sequence[str]) -> str:
       "vocabulary.name: the library learns 'unigram' a little differently each time, so that a run could not go on; "
       'write the JSON of dl.data.tokenizers.subwords.learn to a file once, and name that'
     )
-  return learn(texts, str(kind), **arguments)
+  return _facts(learn(texts, str(kind), **arguments))
+
+
+def _facts(text: str) -> dict[str, Any]:
+  return {'vocab_size': size(text), 'tokenizer': text}
 
 
 def size(text: str) -> int:
