@@ -64,6 +64,7 @@ EXPERIMENTS = {
   'text/sentiment_sentences:yelp': [''],
   'text/clinc150_intent': [''],
   'text/ncbi_ner': [''],
+  'music/jsb_lstm': [''],
   'timeseries/etth1_dlinear': [''],
   'timeseries/etth1_nlinear': [''],
   'timeseries/etth1_lstm': [''],

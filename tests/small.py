@@ -101,6 +101,15 @@ SMALL = {
       'checkpoint_every=6', 'expect={}', 'baselines={}',
     ],
   ),
+  'music': (
+    'music/jsb_lstm.py',
+    [
+      "model={'name': 'rnn.RNN', 'num_outputs': 8, 'cell': 'lstm', 'width': 8, 'pooling': 'none', 'dropout': 0.2}",
+      "data={'name': 'small.Tunes', 'batch_size': 8}", 'task.sample_length=8',
+      "eval={'test': {'split': 'test'}}", 'keep={}', 'train_for=12', 'log_every=4', 'eval_every=6',
+      'checkpoint_every=6', 'expect={}', 'baselines={}',
+    ],
+  ),
 }  # fmt: skip
 
 
@@ -127,6 +136,20 @@ class Waves(Windows):
     mean, std = (tuple(x.tolist()) for x in (values[:120].mean(0), values[:120].std(0)))
     info = Info(feature_names=('fast', 'slow'), mean=mean, std=std, more=facts)
     super().__init__(values, 12, 4, {'train': (0, 120), 'test': (120, 160)}[split], 1, [1], info)
+
+
+class Tunes(Arrays):
+  """28 pieces of 6 to 12 frames, in which a key of 8 moves up by one in each frame, below its octave."""
+
+  def __init__(self):
+    rng = np.random.default_rng(0)
+    series = np.full((28, 12, 8), np.nan, np.float32)
+    for row, frames, first in zip(series, rng.integers(6, 13, 28), rng.integers(0, 4, 28), strict=True):
+      keys = (first + np.arange(frames)) % 4
+      row[:frames] = np.eye(8)[keys] + np.eye(8)[keys + 4]
+    names = ('C4', 'D4', 'E4', 'F4', 'G4', 'A4', 'B4', 'C5')
+    super().__init__({'series': series}, Info(feature_names=names, more=(('lowest_pitch', 60),)))
+    self.parts = {'train': np.arange(16), 'validation': np.arange(16, 22), 'test': np.arange(22, 28)}
 
 
 INPUTS = {'PPO': np.zeros((2, 4), np.float32)}

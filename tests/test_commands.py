@@ -542,6 +542,18 @@ def test_sample_writes_texts(runs, command, tmp_path):
   assert_mistake(command('dl.sample', '--wrokdir=x'), '--wrokdir: ', "did you mean 'workdir'")
 
 
+def test_sample_writes_music(runs, command, tmp_path):
+  given = [f'--workdir={runs("music")}', '--length=6', '--prompt=C4 G4']
+  assert command('dl.sample', *given, f'--output={tmp_path}/tune.mid') == (0, f'1 piece: {tmp_path}/tune.mid\n', '')
+  content = (tmp_path / 'tune.mid').read_bytes()
+  assert content.startswith(b'MThd') and content.endswith(b'\xff\x2f\x00')
+  several = command('dl.sample', *given, f'--output={tmp_path}/tune.mid', '--count=2')
+  assert several == (0, f'2 pieces: {tmp_path}/tune_0.mid\n', '')
+  assert (tmp_path / 'tune_1.mid').read_bytes() != (tmp_path / 'tune_0.mid').read_bytes()
+  assert_mistake(command('dl.sample', *given, f'--output={tmp_path}/x.wav'), '--output: music goes to a .mid file')
+  assert_mistake(command('dl.sample', *given, '--prompt=H4', f'--output={tmp_path}/x.mid'), "no key 'H4'")
+
+
 # -- dl.report and dl.cite
 
 
@@ -664,6 +676,7 @@ NOT_HERE = (
   'text.TextFiles',
   'texts.Labelled',
   'conll.Conll',
+  'music.PianoRolls',
 )
 
 
@@ -676,6 +689,10 @@ def mock_record(data):
     characters = ['\n', *map(chr, range(33, 97))]
     facts = {'vocab_size': len(characters), 'vocabulary': characters}
     return {'info': facts, 'batch': {'mask': [[data['batch_size']], 'float32'], 'tokens': tokens}, 'steps_per_epoch': 9}
+  if data['name'] == 'music.PianoRolls':
+    batch = {'mask': [[data['batch_size']], 'float32'], 'series': [[data['batch_size'], 129, 88], 'float32']}
+    facts = {'feature_names': [f'key {i}' for i in range(88)], 'mean': [0.0] * 88, 'std': [1.0] * 88}
+    return {'info': facts | {'more': [['lowest_pitch', 21]]}, 'batch': batch, 'steps_per_epoch': 28}
   if data['name'] == 'conll.Conll':
     batch = {
       'mask': [[data['batch_size']], 'float32'],

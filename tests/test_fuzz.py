@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from mutations import mutations, source
 from PIL import Image
+from scipy import io
 from small import ROOT
 
 from dl import config
@@ -171,6 +172,15 @@ def abstracts(folder):
   return dict.fromkeys(('train', 'validation', 'test'), str(folder / 'sentences.tsv'))
 
 
+def chorales(folder):
+  """Twenty pieces of eight frames of 88 keys in each part."""
+  pieces = np.empty((1, 20), object)
+  for i in range(20):
+    pieces[0, i] = (np.random.default_rng(i).random((8, 88)) < 0.05).astype(np.uint8)
+  io.savemat(folder / 'tunes.mat', dict.fromkeys(('traindata', 'validdata', 'testdata'), pieces))
+  return str(folder / 'tunes.mat')
+
+
 @pytest.fixture(scope='session')
 def small_sets(tmp_path_factory):
   """Name of a source -> what its config changes."""
@@ -178,6 +188,7 @@ def small_sets(tmp_path_factory):
     'segmentation.Pairs': dict(path=pairs(tmp_path_factory.mktemp('neurons')), tile=32),
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
     'conll.Conll': dict(path=abstracts(tmp_path_factory.mktemp('abstracts'))),
+    'music.PianoRolls': dict(path=chorales(tmp_path_factory.mktemp('chorales'))),
     'text.TextFiles': dict(path=verses(tmp_path_factory.mktemp('verses'))),
     'texts.Labelled': dict(
       path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1, validation=0.2, test=0.2

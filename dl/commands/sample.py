@@ -1,6 +1,7 @@
 """python -m dl.sample --workdir=/tmp/gan --count=64 --output=samples.png
 
-Samples a generative model: a grid of images, an .npz of images, or texts (printed, or to a .txt file).
+Samples a generative model: a grid of images, an .npz of images, texts (printed, or to a .txt file), or pieces of music:
+a .mid file, or several with a number behind their name.
 
 Other flags are options of the task's own samples, with the types, bounds and defaults of its `sample`: of a language
 model --prompt='def ' --length=400 --temperature=0.7 --top_k=40. One that the task has not is refused with those it has.
@@ -24,6 +25,8 @@ from dl.errors import ConfigError, nearest, printable
 _OWN = 'workdir', 'step', 'output', 'count', 'seed'
 """Flags of the command itself."""
 
+_MIDI = '.mid', '.midi'
+
 _GIVEN = 'state', 'key', 'count'
 """Arguments of a task's `sample` which are no options."""
 
@@ -32,8 +35,12 @@ def define_flags() -> None:
   """The flags of the command: not defined on import, so that a program may import several commands."""
   flags.DEFINE_string('workdir', None, 'Work directory of a run.')
   flags.DEFINE_string('step', None, "Checkpoint to use: a step, or 'best'; the newest if not given.")
-  flags.DEFINE_string('output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given).')
-  flags.DEFINE_integer('count', 16, 'Number of samples; with --beams, as many as these if not given.', lower_bound=1)
+  flags.DEFINE_string(
+    'output', None, 'File to write: .png or .npz for images, .txt for texts (printed if not given), .mid for music.'
+  )
+  flags.DEFINE_integer(
+    'count', 16, 'Number of samples; if not given, as many as --beams, or one .mid file.', lower_bound=1
+  )
   flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
   flags.DEFINE_multi_string('option', [], "name=value, an option of the task's samples; --name=value is short for it")
 
@@ -78,13 +85,24 @@ def main(argv: Sequence[str]) -> None:
   task, state = restore.load(cli.required('workdir'), cli.step(FLAGS.step))
   try:
     given = options(task, FLAGS.option)
-    beams = given.get('beams')
-    count = beams if isinstance(beams, int) and not FLAGS['count'].present else FLAGS.count  # as many as are searched
+    count, beams = FLAGS.count, given.get('beams')
+    if not FLAGS['count'].present and isinstance(beams, int):
+      count = beams  # as many as are searched
+    elif not FLAGS['count'].present and output and output.suffix in _MIDI:
+      count = 1  # file
     samples = task.sample(state, keys.samples(FLAGS.seed), count, **given)
   except NotImplementedError as e:
     raise ConfigError(str(e)) from e
   except ConfigError as e:
     raise ConfigError(re.sub(r'^sample\.', '--', str(e))) from e  # an option
+  if isinstance(samples, list) and samples and isinstance(samples[0], bytes):
+    if output is None or output.suffix not in _MIDI:
+      raise ConfigError(f'--output: music goes to a .mid file, got {output}')
+    numbered = lambda i: output if len(samples) == 1 else output.with_stem(f'{output.stem}_{i}')
+    for i, content in enumerate(samples):
+      numbered(i).write_bytes(content)
+    print(f'{len(samples)} {"piece" if len(samples) == 1 else "pieces"}: {numbered(0)}')
+    return
   if isinstance(samples, list):
     if output and output.suffix != '.txt':
       raise ConfigError(f'--output: texts go to a .txt file, got {output}')

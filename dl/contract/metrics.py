@@ -221,6 +221,14 @@ class F1(Precision):
 
 
 @flax.struct.dataclass
+class Overlap(Precision):
+  """|found and there| / |found or there|, the index of Jaccard."""
+
+  def compute(self) -> float:
+    return _share(self.both, float(self.found) + float(self.there) - float(self.both))
+
+
+@flax.struct.dataclass
 class Shares(Metric):
   """The fraction of the examples in each class, from their counts [classes]."""
 

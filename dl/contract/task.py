@@ -97,7 +97,10 @@ class Task:
     raise NotImplementedError(f'{type(self).__name__} has nothing to predict; see dl.sample')
 
   def sample(self, state: State, key: Key[Array, ''], count: int, **options: Any) -> Any:
-    """`count` samples of a generative task: images `[count, height, width, channels]` in [0, 1], or a list of texts."""
+    """`count` samples of a generative task.
+
+    Images `[count, height, width, channels]` in [0, 1], a list of texts, or a list of bytes: MIDI files.
+    """
     raise NotImplementedError(f'{type(self).__name__} draws no samples; see dl.predict')
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class RNN(nn.Module):
   """A recurrent network of sequences [b, n, f], of texts, or of images, each of whose rows of pixels is a position.
 
   Weights of `torch.nn.RNN`, `LSTM` and `GRU` load with the layout 'torch'. The network is Elman's by default.
+  With pooling 'none' and in one direction it can go on where it stopped: it is a `dl.decoding.decoder.Decoder`.
 
   Cite: elman1990finding, hochreiter1997long, cho2014learning
 
@@ -86,14 +87,28 @@ class RNN(nn.Module):
   embedding: Size = 128
   dtype: Any = jnp.float32
 
+  length: ClassVar[int | None] = None
   sharding_rules: ClassVar[Rules] = _RULES
   layouts: ClassVar[Layouts] = {'torch': _from_torch}
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b n *f'] | Int[Array, 'b n'], train: bool = False, mask: Bool[Array, 'b n'] | None = None
-  ) -> Float[Array, 'b outputs'] | Float[Array, 'b n outputs']:
-    """Outputs of each sequence, or of each position; `mask` says which positions are real, None that all are."""
+    self,
+    x: Float[Array, 'b n *f'] | Int[Array, 'b n'],
+    train: bool = False,
+    mask: Bool[Array, 'b n'] | None = None,
+    carry: tuple[Carry, ...] | None = None,
+    state: bool = False,
+  ) -> Float[Array, 'b outputs'] | Float[Array, 'b n outputs'] | tuple[Array, tuple[Carry, ...]]:
+    """Outputs of each sequence, or of each position; with `state`, (outputs, the states after the last position).
+
+    Args:
+      x: sequences.
+      train: whether things are dropped out.
+      mask: which positions are real; None for all.
+      carry: the states before the first position; None for zeros.
+      state: whether to return states.
+    """
     if self.vocab_size is not None:
       x, mask = TokenEmbedding(self.vocab_size, self.embedding, self.dropout, self.dtype, name='token')(x, train)
     if x.ndim < 3:
@@ -106,7 +121,7 @@ class RNN(nn.Module):
       self.cell, self.width, self.layers, self.bidirectional, self.projection, self.layer_norm, self.reset,
       self.activation, self.dropout, self.dtype, name='rnn',
     )  # fmt: skip
-    y, last = rnn(x, mask=mask, train=train)
+    y, last = rnn(x, carry, mask, train)
     real = jnp.ones(x.shape[:2], bool) if mask is None else mask
     if self.pooling == 'last':
       y = jnp.concatenate([state[0] for state in last[-1 - self.bidirectional :]], -1)
@@ -116,7 +131,22 @@ class RNN(nn.Module):
       y = jnp.where(real[..., None], y, -jnp.inf).max(1)
       y = jnp.where(real.any(1, keepdims=True), y, 0)  # of no position at all
     y = nn.Dropout(self.dropout, deterministic=not train)(y) if self.dropout else y
-    return nn.Dense(self.num_outputs, dtype=self.dtype, name='out')(y).astype(jnp.float32)
+    y = nn.Dense(self.num_outputs, dtype=self.dtype, name='out')(y).astype(jnp.float32)
+    return (y, last) if state else y
+
+  @nn.nowrap
+  def prefill(self, variables: PyTree, x: Float[Array, 'b n f'] | Int[Array, 'b n']) -> tuple[Array, PyTree]:
+    """(outputs of the last position, states); see `dl.decoding.decoder.Decoder`."""
+    if self.pooling != 'none' or self.bidirectional:
+      raise ValueError("pooling: what is to go on reads forward alone, and has outputs of each position: 'none'")
+    y, carry = self.apply(variables, x, state=True)
+    return y[:, -1], carry
+
+  @nn.nowrap
+  def step(self, variables: PyTree, cache: PyTree, x: Float[Array, 'b f'] | Int[Array, ' b']) -> tuple[Array, PyTree]:
+    """(outputs of one more position a row, states)."""
+    y, carry = self.apply(variables, x[:, None], carry=cache, state=True)
+    return y[:, -1], carry
 
 
 class RecurrentForecaster(nn.Module):
