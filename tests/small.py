@@ -75,6 +75,17 @@ SMALL = {
       'checkpoint_every=6',
     ],
   ),
+  'carry': (
+    'text/shakespeare_lstm.py',
+    [
+      f"data={{'name': 'text.TextFiles', 'path': {str(TEXT)!r}, 'length': 16, 'streams': 8, 'batch_size': 8}}",
+      "model={'name': 'rnn.RecurrentLanguageModel', 'vocab_size': 256, 'width': 16, 'layers': 2, 'dropout': 0.2}",
+      "optim={'adam': {'name': 'adamw', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 0.01}}}",
+      "task={'name': 'lm.LanguageModel', 'carry': True, 'sample_length': 24}",
+      "eval={'validation': {'streams': 4, 'length': None, 'batch_size': 4}}", 'train_for=12', 'log_every=4',
+      'eval_every=6', 'checkpoint_every=6', 'expect={}',
+    ],
+  ),
   'ppo': (
     'rl/cartpole_ppo.py',
     [

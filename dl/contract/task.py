@@ -35,6 +35,9 @@ class Task:
   needs_data: ClassVar[bool] = True
   """False for a task which makes its own data inside `step`; its batches are then empty dicts."""
 
+  by_row: ClassVar[tuple[str, ...]] = ()
+  """Keys of `State.extra` whose arrays have a row for each of a batch, and are split over devices as the batch is."""
+
   examined_by: ClassVar[str | None] = None
   """The evaluator (a name below `dl.evaluators`) whose findings a run ends with, where the config names none."""
 

@@ -14,7 +14,7 @@ from dl.contract.info import to_float
 from dl.data import augment, statistics, transforms
 from dl.data.parts import RULES, STATED, Part, part
 from dl.data.pipeline import Pipeline
-from dl.data.source import Arrays, Source, stated
+from dl.data.source import Arrays, Source, stated, title
 from dl.errors import ConfigError, first_line, nearest
 
 RESERVED = ('batch_size', 'augment', 'transform', 'prefetch', 'shuffle', 'num_threads', 'on_error', 'timeout')
@@ -68,8 +68,13 @@ def make(
   function = augment.make(options.pop('augment', ()), f'{where}.augment')
   augmented = train and bool(spec.get('augment'))
   transform = transforms.make(options.pop('transform', ()), f'{where}.transform')
+  source = _source(spec, spec.get('split', 'train') if split is None else split, where, own_data, facts)
+  if getattr(source, 'ordered', False):
+    if options.get('shuffle'):
+      raise ConfigError(f'{where}.shuffle: batches of {title(source)} follow each other here; leave it out')
+    options['shuffle'] = False
   pipeline = Pipeline(
-    _source(spec, spec.get('split', 'train') if split is None else split, where, own_data, facts),
+    source,
     **options,
     seed=seed,
     train=train,

@@ -19,6 +19,7 @@ argument `split`. It may also have
     labels       [n] classes of all its examples, to stratify by
     times        [n] when its examples were, numbers or numpy dates: then it is cut by time, in place of at random
     paths        [n] files of its examples, for error lines
+    ordered      whether training reads its examples in their own order, each epoch again, and not in a random one
     take         (indices) -> a source of these examples alone, to be used in its place; where there are neither labels
                  nor paths, it may cut each into several
     facts        () -> statistics of its examples by name, in place of those of `dl.data.statistics`

@@ -30,3 +30,15 @@ class Decoder(Protocol):
 
   def step(self, variables: PyTree, cache: PyTree, tokens: Int[Array, ' b']) -> tuple[Float[Array, 'b v'], PyTree]:
     """Reads one more token a row: (logits of the token after it, cache)."""
+
+
+@runtime_checkable
+class Continuing(Protocol):
+  """A model of the next token which goes on from any state that it has left.
+
+  `model.apply(variables, tokens, train=train, carry=carry, state=True)` gives (logits [b, n, v], the state after the
+  last token), which is the carry of the tokens that follow.
+  """
+
+  def begin(self, rows: int) -> PyTree:
+    """The state before anything was read, arrays [rows, ...]."""

@@ -245,11 +245,7 @@ class RecurrentLanguageModel(nn.Module):
       raise ValueError(f'tie_embeddings: embeddings have {size} features, and the last layer gives {top}')
     drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x) if self.dropout else x
     embed = nn.Embed(self.vocab_size, size, dtype=self.dtype, name='token')
-    rnn = Stack(
-      self.cell, self.width, self.layers, False, self.projection, self.layer_norm, self.reset, self.activation,
-      self.dropout, self.dtype, name='rnn',
-    )  # fmt: skip
-    y, last = rnn(drop(embed(tokens)), carry, train=train)
+    y, last = self._stack('rnn')(drop(embed(tokens)), carry, train=train)
     y = drop(y).astype(self.dtype)
     if self.tie_embeddings:
       logits = products.unembed(y, embed.embedding)
@@ -257,6 +253,18 @@ class RecurrentLanguageModel(nn.Module):
       logits = nn.Dense(self.vocab_size, dtype=self.dtype, name='out')(y).astype(jnp.float32)
     logits = Axes(('batch', 'query', 'vocab'))(logits)
     return (logits, last) if state else logits
+
+  @nn.nowrap
+  def _stack(self, name: str | None = None) -> Stack:
+    return Stack(
+      self.cell, self.width, self.layers, False, self.projection, self.layer_norm, self.reset, self.activation,
+      self.dropout, self.dtype, name=name,
+    )  # fmt: skip
+
+  @nn.nowrap
+  def begin(self, rows: int) -> tuple[Carry, ...]:
+    """The states before anything was read."""
+    return self._stack().begin(rows)
 
   @nn.nowrap
   def prefill(self, variables: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b vocab'], PyTree]:

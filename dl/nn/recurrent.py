@@ -316,6 +316,11 @@ class Stack(nn.Module):
     return x, tuple(last)
 
   @nn.nowrap
+  def begin(self, rows: int) -> tuple[Carry, ...]:
+    """The state of each layer and direction before anything was read."""
+    return tuple(layer.begin(rows) for number in range(self.layers) for layer in self._layer(number))
+
+  @nn.nowrap
   def _layer(self, number: int) -> list[Recurrent]:
     name = lambda reverse: f'layer_{number}' + ('_reverse' if reverse else '')
     return [

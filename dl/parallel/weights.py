@@ -14,7 +14,7 @@ from dl.config.patterns import assign, compile_pattern
 from dl.contract.state import ParamsEmaState, State
 from dl.contract.weights import Rules
 from dl.errors import ConfigError, nearest
-from dl.parallel.meshes import batch_axes, replicated
+from dl.parallel.meshes import batch_axes, batch_sharding, replicated
 from dl.parallel.strategy import NEEDS, Strategy, divides, strategy
 
 Model = nn.Module | Mapping[str, nn.Module]
@@ -26,7 +26,9 @@ _BY_RULES = ('tensor', 'expert')  # strategies that follow the rules of a networ
 _RULED = [NEEDS[name][0] for name in _BY_RULES]  # the axes that these may name
 
 
-def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, model: Model) -> State:
+def state_shardings(
+  rule: str | Sequence[Any], mesh: Mesh, state: State, model: Model, by_row: Sequence[str] = ()
+) -> State:
   """A sharding for each array of the (abstract) state. Optimizer states follow the parameters they belong to.
 
   Args:
@@ -34,6 +36,7 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, model: 
     mesh: the device mesh.
     state: shapes of the state.
     model: the network(s), whose classes have the rules that 'tensor' and 'expert' mean (`dl.contract.weights`).
+    by_row: keys of `extra` which are split as a batch is (`dl.contract.task.Task.by_row`).
 
   Raises:
     ConfigError: an unknown axis, axes which do not fit a parameter, a parameter that no pair covers, or a strategy
@@ -72,7 +75,10 @@ def state_shardings(rule: str | Sequence[Any], mesh: Mesh, state: State, model: 
     kind = {'memory_kind': _host_memory(mesh)} if away else {}
     return NamedSharding(mesh, spec, **kind)
 
-  return jax.tree.map(lambda _: whole, state).replace(
+  result = jax.tree.map(lambda _: whole, state)
+  rows = {key: jax.tree.map(lambda _: batch_sharding(mesh), state.extra[key]) for key in by_row if key in state.extra}
+  return result.replace(
+    extra={**result.extra, **rows} if rows else result.extra,
     params=jax.tree_util.tree_map_with_path(lambda p, _: NamedSharding(mesh, specs[_keys(p)][1]), state.params),
     opt=jax.tree_util.tree_map_with_path(of_optimizer, state.opt),
   )

@@ -18,12 +18,16 @@ from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
 from dl.decoding import beam
 from dl.decoding.choice import Choice
-from dl.decoding.decoder import Decoder
+from dl.decoding.decoder import Continuing, Decoder
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.losses import cross_entropy
+from dl.tasks import network
 from dl.tasks.network import Network
 from dl.tasks.supervised import without_padding
+
+PIECE = 128
+"""Tokens of a row that an evaluation reads at once, where the state is carried."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,13 +36,23 @@ class LanguageModel(Network):
 
   Metrics: loss (nats a token), perplexity, accuracy, and, where a token is a byte or a character, bits_per_character.
 
+  With `carry`, training is truncated backpropagation through time (arXiv 1211.5063, section 1): each row of a batch
+  goes on from the state that this row of the batch before has left, `State.extra['carry']`, through which no gradient
+  flows back; at the beginning of a stream it begins anew. The data is cut into streams: `streams` of
+  `dl.data.sources.text.TextFiles`. An evaluation reads each row from its beginning to its end, a piece at a time, with
+  the state in between: a row is a whole stream where the data of the evaluation has `length=None`.
+
   Attributes:
+    carry: whether the states of a recurrent network go on from batch to batch.
     balance_weight: factor of the load-balancing loss of a network with experts (arXiv 2101.03961).
     prompt: what the samples among the artifacts continue.
     sample_length: tokens of each such sample.
     temperature: softmax temperature of such samples.
   """
 
+  by_row = ('carry',)
+
+  carry: bool = False
   balance_weight: NotNegative = 0.01
   prompt: str = ''
   sample_length: Size = 256
@@ -54,7 +68,24 @@ class LanguageModel(Network):
       raise ConfigError(f'config.data: LanguageModel needs tokens in a batch, got {", ".join(sorted(batch))}')
     return jnp.maximum(batch['tokens'][:, :-1], 0)
 
+  def init(self, key: Key[Array, ''], batch: Batch) -> tuple[dict[str, PyTree], Any]:
+    if self.carry and not isinstance(self.model, Continuing):
+      name = type(self.model).__name__
+      raise ConfigError(
+        f'config.task.carry: {name} goes on from no state; take rnn.RecurrentLanguageModel, or no carry'
+      )
+    if self.carry and ('first' not in batch or self.info.fact('streams') is None):
+      raise ConfigError('config.data.streams: is needed by config.task.carry; as many as config.data.batch_size')
+    params, extra = super().init(key, batch)
+    return params, {**extra, 'carry': self.model.begin(self.info.fact('streams'))} if self.carry else extra
+
   def check(self, batch: PyTree) -> None:
+    streams = self.info.fact('streams')
+    if self.carry and streams is not None and 'tokens' in batch and batch['tokens'].shape[0] != streams:
+      raise ConfigError(
+        f'config.data.batch_size: is {batch["tokens"].shape[0]}, and the text is cut into {streams} streams; with '
+        'config.task.carry a batch has a row of each'
+      )
     if 'tokens' in batch and (len(batch['tokens'].shape) != 2 or batch['tokens'].shape[1] < 2):
       raise ConfigError(f'config.data: tokens must be [batch, length + 1], got {batch["tokens"].shape}')
     length, context = jax.eval_shape(self.inputs, batch).shape[1], getattr(self.model, 'length', None)
@@ -73,13 +104,29 @@ class LanguageModel(Network):
     self, params: dict[str, PyTree], extra: Any, batch: Batch, key: Key[Array, ''], train: bool
   ) -> tuple[Float[Array, ''], tuple[Any, Metrics]]:
     batch = without_padding(batch)
+    if self.carry and not train:
+      metrics = self._read(params, extra, batch)
+      return average(metrics['loss']), (extra, metrics)
+    if self.carry:
+      anew = batch['first'] > 0
+      begin = lambda new, old: jnp.where(anew.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+      carry = jax.tree.map(begin, self.model.begin(len(anew)), extra['carry'])
+      outputs, carry, extra = self._go_on(params, extra, self.inputs(batch), carry, key, not self.frozen_statistics)
+      extra = {**extra, 'carry': carry}
+    else:
+      outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
+    balanced = isinstance(outputs, dict)
+    metrics = self._measure(outputs['out'] if balanced else outputs, batch)
+    loss = average(metrics['loss'])
+    if balanced:
+      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()), better='min')
+      loss += self.balance_weight * outputs['balance']
+    return loss, (extra, metrics)
+
+  def _measure(self, logits: Float[Array, 'b n v'], batch: Batch) -> Metrics:
     targets = batch['tokens'][:, 1:]
     weight = batch['mask'][:, None] * (targets >= 0)
-    outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
-    balanced = isinstance(outputs, dict)
-    logits = outputs['out'] if balanced else outputs
-    nats = cross_entropy(logits, jnp.maximum(targets, 0))
-    loss = Mean.of(nats, weight, better='min')
+    loss = Mean.of(cross_entropy(logits, jnp.maximum(targets, 0)), weight, better='min')
     metrics = {
       'loss': loss,
       'perplexity': ExpMean(loss.total, loss.weight),
@@ -87,10 +134,30 @@ class LanguageModel(Network):
     }
     if by_character(self.info):
       metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight, better='min')
-    if balanced:
-      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()), better='min')
-      return average(loss) + self.balance_weight * outputs['balance'], (extra, metrics)
-    return average(loss), (extra, metrics)
+    return metrics
+
+  def _go_on(
+    self, params: dict[str, PyTree], extra: Any, inputs: Array, carry: PyTree, key: Any, train: bool
+  ) -> tuple[Float[Array, 'b n v'], PyTree, Any]:
+    """(logits, state after the last token, new extra) from a state before the first."""
+    given = dict(carry=carry, state=True)
+    (logits, carry), changed = network.apply(self.model, params['model'], extra['model'], inputs, train, key, **given)
+    return logits.astype(jnp.float32), carry, {**extra, 'model': changed}
+
+  def _read(self, params: dict[str, PyTree], extra: Any, batch: Batch) -> Metrics:
+    """Metrics of rows which are read from beginning to end, a piece at a time: their logits would fill the memory."""
+    rows, predicted = batch['tokens'].shape[0], batch['tokens'].shape[1] - 1
+    size = min(PIECE, predicted)
+    count = -(-predicted // size)
+    tokens = jnp.pad(batch['tokens'], ((0, 0), (0, count * size - predicted)), constant_values=-1)
+
+    def read(carry, i):
+      piece = batch | {'tokens': jax.lax.dynamic_slice(tokens, (0, i * size), (rows, size + 1))}
+      logits, carry, _ = self._go_on(params, extra, self.inputs(piece), carry, None, False)
+      return carry, self._measure(logits, piece)
+
+    _, parts = jax.lax.scan(read, self.model.begin(rows), jnp.arange(count))
+    return jax.tree.map(lambda x: x.sum(0), parts)
 
   def predict(self, state: State, inputs: Int[Array, 'b n'], key: Key[Array, '']) -> dict[str, Array]:
     """How likely texts are.

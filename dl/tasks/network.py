@@ -50,8 +50,11 @@ def apply(
   train: bool,
   key: Key[Array, ''] | None = None,
   player: str = 'model',
+  **more: Any,
 ) -> tuple[Any, Collections]:
   """(outputs of one network, its new collections); they change while training alone, as dropout draws by `key`.
+
+  What is given besides goes to the network as it is.
 
   Raises:
     ConfigError: what the network says of its arguments or of these inputs, behind the path of the player.
@@ -59,9 +62,9 @@ def apply(
   values = {'params': params, **collections}
   with _speaking(model, player):
     if not train:
-      return model.apply(values, inputs, train=False), collections
+      return model.apply(values, inputs, train=False, **more), collections
     rngs = {} if key is None else {'dropout': key}
-    outputs, changed = model.apply(values, inputs, train=True, rngs=rngs, mutable=list(collections))
+    outputs, changed = model.apply(values, inputs, train=True, rngs=rngs, mutable=list(collections), **more)
   return outputs, {**collections, **changed}
 
 

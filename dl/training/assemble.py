@@ -100,6 +100,11 @@ class Parts:
     return _examples_per_step(self.task, self.experiment)
 
   @property
+  def by_row(self) -> tuple[str, ...]:
+    """Keys of `State.extra` that are split as a batch is; with several seeds, whose axis comes first, none."""
+    return self.task.by_row if self.experiment.seeds is None else ()
+
+  @property
   def note(self) -> str | None:
     """What is not as the config may promise, if anything."""
     return None if getattr(self.task, 'frozen_statistics', False) else self.optimizer.note(self.state.extra)

@@ -66,7 +66,8 @@ def load_parts(
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: here, parts.state)
   else:
-    shardings = weights.state_shardings(parts.experiment.sharding, mesh, parts.state, parts.task.model)
+    rule = parts.experiment.sharding
+    shardings = weights.state_shardings(rule, mesh, parts.state, parts.task.model, parts.by_row)
   state = seeds.shapes(parts.state, parts.experiment.seeds)
   mode = mode_of_run(parts.experiment, facts)
   with Checkpoints(workdir / 'checkpoints', mode=mode, read_only=True) as saved:

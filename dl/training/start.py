@@ -85,8 +85,9 @@ def run(
     averaged: whether to take the running averages of the parameters, where there are any.
   """
   _, state = restore.load(path, step, averaged)
+  kept = lambda state: {k: v for k, v in state.extra.items() if k not in parts.task.by_row}  # which is of its batches
   flat = lambda state: {
-    state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': state.extra})
+    state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': kept(state)})
   }
   mine, theirs = flat(parts.state), flat(state)
   # As `tensors` and `mask` of an optimizer have it: without the collection, and without the only network's name.

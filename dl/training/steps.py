@@ -64,7 +64,7 @@ def compiled(parts: Parts, mesh: Mesh) -> Compiled:
     meshes.check_batch(rows, mesh, f'config.task.{key}')
   whole = meshes.replicated(mesh)
   rule, count = parts.experiment.sharding, parts.experiment.seeds
-  shardings = weights.state_shardings(rule, mesh, parts.state, parts.task.model)
+  shardings = weights.state_shardings(rule, mesh, parts.state, parts.task.model, parts.by_row)
   train = activations.split(make_train_step(parts), mesh, 2, rule)
   train = weights.onto_devices(train, rule, shardings)
   new_sums = lambda: zero_sums(parts)

@@ -1,6 +1,7 @@
 """Text as windows of tokens: bytes, characters, words or subwords."""
 
 import collections
+import dataclasses
 import gzip
 import hashlib
 import pathlib
@@ -32,20 +33,40 @@ class Windows:
   With the default stride, the windows overlap by one token, so that each token but the first is a target once; fewer
   than `length` tokens at the very end are left out.
 
+  With `streams`, the tokens are cut into so many streams of equal length, and window number k * streams + i is the k-th
+  of stream i. In batches of as many rows, in this order, each row goes on where that row of the batch before ended. An
+  example then also holds `first`, 1 of the first window of a stream; what does not fill windows of all is left out.
+
   Attributes:
     tokens: all the tokens of this part, in one array.
-    info: facts about the data.
+    info: facts about the data, among them the number of `streams`, where there are some.
+    ordered: whether the order of the windows has to stay, as that of streams.
     vectorized: a batch is one gather.
   """
 
   vectorized: ClassVar[bool] = True
 
-  def __init__(self, tokens: Integer[np.ndarray, ' n'], length: Size, stride: Size | None, info: Info):
+  def __init__(
+    self,
+    tokens: Integer[np.ndarray, ' n'],
+    length: Size | None,
+    stride: Size | None,
+    info: Info,
+    streams: Size | None = None,
+  ):
     """Takes the tokens as they are.
 
     Raises:
-      ConfigError: a length or stride below 1, or fewer tokens than one window takes.
+      ConfigError: a length, stride or number of streams that cannot be, or fewer tokens than one window takes.
     """
+    if streams is not None and (isinstance(streams, bool) or not isinstance(streams, int) or streams < 1):
+      raise ConfigError(f'streams: expected how many there are, got {streams!r}')
+    if length is None:
+      if streams is None:
+        raise ConfigError('length: expected a number of tokens, got None, which is for a whole stream; give streams')
+      length = max((len(tokens) - 1) // streams, 1)
+    if streams is not None and stride not in (None, length):
+      raise ConfigError(f'stride: windows of a stream follow each other, so leave it out, got {stride!r}')
     stride = length if stride is None else stride
     for name, value in (('length', length), ('stride', stride)):
       if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -53,7 +74,16 @@ class Windows:
     if len(tokens) < length + 1:
       raise ConfigError(f'length: a window takes {length + 1} tokens, and this part of the text has {len(tokens)}')
     self.tokens, self.length, self.stride, self.info = tokens, length, stride, info
-    self._windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::stride]
+    self.ordered, self._streams = streams is not None, streams
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)
+    if streams is None:
+      self._windows = windows[::stride]
+      return
+    each = (len(tokens) - 1) // streams
+    if each < length:
+      raise ConfigError(f'streams: each of {streams} streams has {each} tokens to predict, and a window has {length}')
+    self._windows = windows[np.add.outer(np.arange(each // length) * length, np.arange(streams) * each).ravel()]
+    self.info = dataclasses.replace(info, more=(*(info.more or ()), ('streams', streams)))
 
   def __len__(self) -> int:
     return len(self._windows)
@@ -64,7 +94,8 @@ class Windows:
     return {'tokens': self.tokens}
 
   def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
-    return {'tokens': self._windows[index].astype(np.int32)}
+    example = {'tokens': self._windows[index].astype(np.int32)}
+    return example if self._streams is None else example | {'first': np.asarray(index < self._streams, np.uint8)}
 
 
 class TextFiles(Windows):
@@ -77,11 +108,12 @@ class TextFiles(Windows):
   def __init__(
     self,
     path: str | dict,
-    length: Size,
+    length: Size | None,
     split: str = 'train',
     *,
     vocabulary: str | Mapping[str, Any] = 'bytes',
     stride: Size | None = None,
+    streams: Size | None = None,
     validation: BelowOne = 0.1,
     test: BelowOne = 0.0,
   ):
@@ -90,13 +122,15 @@ class TextFiles(Windows):
     Args:
       path: a text file, a folder or a glob, whose files are joined in order of their names (.gz is unpacked); or a
         dict of split -> such a path, and then nothing is cut.
-      length: tokens which a window predicts; it holds one more.
+      length: tokens which a window predicts; it holds one more. None for those of a whole stream.
       split: which part: 'train', 'validation', 'test' or 'all'.
       vocabulary: 'bytes' (256 ids); 'characters' (those that occur in any part, in order of code point); 'words' (what
         stands between spaces in the training part, the most frequent first, with '<eos>' for the end of a line and
         '<unk>' for words which that part lacks); dict(name='bpe', size=4096), or 'wordpiece': subwords
         learned from the training part (`dl.data.tokenizers.subwords`); or the path of a tokenizer.json.
       stride: tokens from one window to the next; None means `length`.
+      streams: cut the text into so many streams, whose windows follow each other from batch to batch: for a network
+        which goes on from them (`carry` of `dl.tasks.lm.LanguageModel`), in batches of as many rows.
       validation: share of the text.
       test: share of the text.
 
@@ -115,7 +149,7 @@ class TextFiles(Windows):
       raise ConfigError(f'split: the text has no {split!r} part{hint}')
     content = b''.join(parts[name] for name in wanted)
     tokens, info = _tokens(content, parts, vocabulary, path)
-    super().__init__(tokens, length, stride, info)
+    super().__init__(tokens, length, stride, info, streams)
 
 
 class StandardLibrary(Windows):
