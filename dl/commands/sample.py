@@ -22,12 +22,12 @@ from dl.config.hints import to_tuples, type_hints
 from dl.contract.task import Task
 from dl.errors import ConfigError, nearest, printable
 
-_OWN = 'workdir', 'step', 'output', 'count', 'seed'
+_OWN = 'workdir', 'step', 'output', 'count', 'seed', 'stream', 'draft'
 """Flags of the command itself."""
 
 _MIDI = '.mid', '.midi'
 
-_GIVEN = 'state', 'key', 'count'
+_GIVEN = 'state', 'key', 'count', 'draft'
 """Arguments of a task's `sample` which are no options."""
 
 
@@ -42,29 +42,33 @@ def define_flags() -> None:
     'count', 16, 'Number of samples; if not given, as many as --beams, or one .mid file.', lower_bound=1
   )
   flags.DEFINE_integer('seed', 0, 'Seed of the samples.')
+  flags.DEFINE_boolean('stream', False, 'Print one text as it is written.')
+  flags.DEFINE_string('draft', None, 'Work directory of a smaller language model, which proposes what this one reads.')
   flags.DEFINE_multi_string('option', [], "name=value, an option of the task's samples; --name=value is short for it")
 
 
-def options(task: Task, texts: Sequence[str]) -> dict[str, Any]:
-  """Options of a task's `sample`, from texts 'name=value'.
+def options(task: Task, texts: Sequence[str], streamed: bool = False) -> dict[str, Any]:
+  """Options of a task's `sample`, or of its `stream`, from texts 'name=value'.
 
   Raises:
     ConfigError: an option that it has not, or a value of a wrong type or out of bounds.
   """
-  parameters = inspect.signature(task.sample).parameters.values()
+  draw = task.stream if streamed else task.sample
+  parameters = inspect.signature(draw).parameters.values()
   own = [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name not in _GIVEN]
-  values = cli.values(texts, task.sample)
+  values = cli.values(texts, draw)
   for name in values if all(p.kind != p.VAR_KEYWORD for p in parameters) else ():
     if name not in own:
       has = f'; it has {", ".join(map("--{}".format, own))}' if own else ''
       hint = nearest(name, [*own, *_OWN])
       hint = f'; {hint}' if hint.startswith('did') else ''
-      raise ConfigError(f'--{name}: {type(task).__name__} draws samples without it{has}{hint}')
+      how = 'with --stream ' if streamed else ''
+      raise ConfigError(f'--{name}: {how}{type(task).__name__} draws samples without it{has}{hint}')
   try:
-    build.check_arguments(task.sample, values, 'sample', given=_GIVEN)
+    build.check_arguments(draw, values, 'sample', given=_GIVEN)
   except ConfigError as e:
     raise ConfigError(str(e).replace('sample.', '--', 1)) from e
-  hints = type_hints(task.sample)
+  hints = type_hints(draw)
   return {name: to_tuples(value, hints.get(name)) for name, value in values.items()}
 
 
@@ -82,9 +86,21 @@ def main(argv: Sequence[str]) -> None:
   output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   if output and not output.parent.is_dir():
     raise ConfigError(f'--output: no directory {output.parent}')
+  for name in ('output', 'draft'):
+    if FLAGS.stream and FLAGS[name].present:
+      raise ConfigError(f'--{name}: has no use beside --stream; leave one of the two out')
+  if FLAGS.stream and FLAGS.count != 1 and FLAGS['count'].present:
+    raise ConfigError(f'--count: one text is shown with --stream, not {FLAGS.count}')
   task, state = restore.load(cli.required('workdir'), cli.step(FLAGS.step))
   try:
-    given = options(task, FLAGS.option)
+    given = options(task, FLAGS.option, FLAGS.stream)
+    if FLAGS.stream:
+      for piece in task.stream(state, keys.samples(FLAGS.seed), **given):
+        print(printable(piece), end='', flush=True)
+      print()
+      return
+    if FLAGS.draft is not None:
+      given['draft'] = _draft(task, FLAGS.draft)
     count, beams = FLAGS.count, given.get('beams')
     if not FLAGS['count'].present and isinstance(beams, int):
       count = beams  # as many as are searched
@@ -117,3 +133,16 @@ def main(argv: Sequence[str]) -> None:
   else:
     output.write_bytes(pictures.png(pictures.grid(images)))
   print(f'{len(images)} samples: {output}')
+
+
+def _draft(task: Task, workdir: str) -> Any:
+  """The language model of another run, to draft for this one."""
+  from dl.tasks.writing import Draft
+  from dl.training import restore
+
+  if 'draft' not in inspect.signature(task.sample).parameters:
+    raise ConfigError(f'--draft: {type(task).__name__} draws samples without it')
+  other, state = restore.load(workdir)
+  if not isinstance(other, type(task)):
+    raise ConfigError(f'--draft: {workdir} is of {type(other).__name__}, and the run of {type(task).__name__}')
+  return Draft(other.model, {'params': state.params['model'], **state.extra['model']}, other.info)

@@ -1,7 +1,7 @@
 """The Task contract: a learning problem as pure functions, which is all that the loop knows of it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -105,6 +105,10 @@ class Task:
     Images `[count, height, width, channels]` in [0, 1], a list of texts, or a list of bytes: MIDI files.
     """
     raise NotImplementedError(f'{type(self).__name__} draws no samples; see dl.predict')
+
+  def stream(self, state: State, key: Key[Array, ''], **options: Any) -> Iterator[str]:
+    """A sample of a task whose samples are texts, piece by piece, as it is made."""
+    raise NotImplementedError(f'{type(self).__name__} has no samples that can be shown as they are made')
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """What people would rather look at: name -> image `[h, w, c]` in [0, 1] | text (str) | table (list of dicts)."""

@@ -29,18 +29,28 @@ class Choice:
     self, logits: Float[Array, 'b v'], key: Key[Array, ''], seen: Bool[Array, 'b v'] | None = None
   ) -> Int[Array, ' b']:
     """One token a row; `seen` are those of the text so far, which a penalty needs."""
+    logits = self.filtered(logits, seen)
+    greedy = jnp.asarray(self.temperature, jnp.float32) <= 0
+    return jnp.where(greedy, jnp.argmax(logits, -1), jax.random.categorical(key, logits)).astype(jnp.int32)
+
+  def filtered(self, logits: Float[Array, 'b v'], seen: Bool[Array, 'b v'] | None = None) -> Float[Array, 'b v']:
+    """Logits whose softmax is what tokens are drawn from, unless the temperature is 0."""
     if self.repetition_penalty is not None:
       logits = penalized(logits, seen, self.repetition_penalty)
-    temperature = jnp.asarray(self.temperature, jnp.float32)
-    best = jnp.argmax(logits, -1).astype(jnp.int32)
-    logits = logits / jnp.maximum(temperature, 1e-6)
+    logits = logits / jnp.maximum(jnp.asarray(self.temperature, jnp.float32), 1e-6)
     if self.top_k is not None:
       logits = likeliest(logits, self.top_k)
     if self.top_p is not None:
       logits = nucleus(logits, self.top_p)
     if self.min_p is not None:
       logits = not_unlikely(logits, self.min_p)
-    return jnp.where(temperature > 0, jax.random.categorical(key, logits).astype(jnp.int32), best)
+    return logits
+
+  def probabilities(self, logits: Float[Array, 'b v'], seen: Bool[Array, 'b v'] | None = None) -> Float[Array, 'b v']:
+    """What tokens are drawn from; all of it is the likeliest one's where the temperature is 0."""
+    filtered = self.filtered(logits, seen)
+    best = jax.nn.one_hot(jnp.argmax(filtered, -1), logits.shape[-1])
+    return jnp.where(jnp.asarray(self.temperature, jnp.float32) <= 0, best, jax.nn.softmax(filtered))
 
 
 def penalized(

@@ -42,3 +42,14 @@ class Continuing(Protocol):
 
   def begin(self, rows: int) -> PyTree:
     """The state before anything was read, arrays [rows, ...]."""
+
+
+@runtime_checkable
+class Rewindable(Decoder, Protocol):
+  """A decoder which reads several tokens at once, and can forget the last of them: `dl.decoding.speculative`."""
+
+  def read(self, variables: PyTree, cache: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b n v'], PyTree]:
+    """Reads more tokens a row: (logits of the token after each of them, cache)."""
+
+  def forget(self, cache: PyTree, count: Int[Array, '']) -> PyTree:
+    """The cache without the last `count` tokens a row; ValueError where it cannot go back."""

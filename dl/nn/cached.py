@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import flax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from dl.nn.context import Context
+
+_FORGETS = {'index', 'key', 'value', 'real'}
+"""Variables of a cache with a place for each token."""
 
 
 class Cached:
@@ -37,3 +41,22 @@ class Cached:
   def step(self, variables: PyTree, cache: PyTree, tokens: Int[Array, ' b']) -> tuple[Float[Array, 'b vocab'], PyTree]:
     """(logits of the token after one more a row, cache)."""
     return self.prefill({**variables, 'cache': cache}, tokens[:, None])
+
+  def read(
+    self, variables: PyTree, cache: PyTree, tokens: Int[Array, 'b n']
+  ) -> tuple[Float[Array, 'b n vocab'], PyTree]:
+    """(logits of the token after each one of several more a row, cache)."""
+    logits, changed = self.apply({**variables, 'cache': cache}, tokens, decode=True, mutable=['cache'])
+    return logits, changed['cache']
+
+  def forget(self, cache: PyTree, count: Int[Array, '']) -> PyTree:
+    """The cache without the last `count` tokens.
+
+    Raises:
+      ValueError: a cache of more than keys and values, which cannot go back: a recurrent state, counts of experts.
+    """
+    flat = flax.traverse_util.flatten_dict(cache)
+    if other := sorted({path[-1] for path in flat} - _FORGETS):
+      raise ValueError(f'{type(self).__name__} cannot go back to an earlier token: it remembers its {other[0]!r}')
+    # What stands behind the index is seen by no query, and is written over.
+    return {**cache, 'index': cache['index'] - count}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,16 +15,16 @@ from dl.config.build import check_bounds
 from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
-from dl.data.tokenizers.vocabulary import beginning, by_character, decode, encode
+from dl.data.tokenizers.vocabulary import by_character, encode
 from dl.decoding import beam
 from dl.decoding.choice import Choice
 from dl.decoding.decoder import Continuing, Decoder
-from dl.decoding.sampling import generate
-from dl.errors import ConfigError
+from dl.errors import ConfigError, own_words
 from dl.losses import cross_entropy
-from dl.tasks import network
+from dl.tasks import network, writing
 from dl.tasks.network import Network
 from dl.tasks.supervised import without_padding
+from dl.tasks.writing import Draft
 
 PIECE = 128
 """Tokens of a row that an evaluation reads at once, where the state is carried."""
@@ -207,6 +207,9 @@ class LanguageModel(Network):
     stop: str = '',
     beams: Size | None = None,
     length_penalty: Number = 1.0,
+    prompts: tuple[str, ...] = (),
+    drafted: Size = 4,
+    draft: Draft | None = None,
   ) -> list[str]:
     """`count` texts which begin with the prompt and go on for `length` tokens, of a model which is a `Decoder`.
 
@@ -224,51 +227,82 @@ class LanguageModel(Network):
       stop: a text ends after this.
       beams: in place of drawing, search the likeliest texts with so many beams (`dl.decoding.beam`).
       length_penalty: of such a search.
+      prompts: texts to continue in place of one prompt, each `count` times; they may differ in length.
+      drafted: tokens which a draft model proposes at a time.
+      draft: a smaller model of the same vocabulary, which drafts what this one reads (`dl.decoding.speculative`): texts
+        are drawn as without it, in fewer calls of the larger model.
 
     Raises:
-      ConfigError: a prompt which the vocabulary does not have, an option out of range, or a model without the methods
-        of a `dl.decoding.decoder.Decoder`.
+      ConfigError: a prompt which the vocabulary does not have or, where prompts differ in length, the context; an
+        option out of range, or without a use beside another; a model without the methods of a
+        `dl.decoding.decoder.Decoder`.
     """
-    if not isinstance(self.model, Decoder):
-      name = type(self.model).__name__
-      raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
+    writing.check(self.model, draft, self.info)
     filters = dict(top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty)
     values = dict(length=length, temperature=temperature, beams=beams, length_penalty=length_penalty, **filters)
-    check_bounds(self.sample, values, 'sample')
-    tokens = encode(prompt, self.info, 'prompt') if prompt else [beginning(self.info)]
-    start = jnp.tile(jnp.asarray(tokens, jnp.int32), (count, 1))
-    variables = {'params': state.params['model'], **state.extra['model']}
+    check_bounds(self.sample, values | {'drafted': drafted}, 'sample')
+    whole = dict(prompts=prompts, prompt=prompt, beams=beams, draft=draft)
+    for one, other in (('prompts', 'prompt'), ('prompts', 'beams'), ('prompts', 'draft'), ('draft', 'beams')):
+      if whole[one] and whole[other]:
+        raise ConfigError(f'sample.{one}: has no use beside {other}; leave one of the two out')
+    texts = [writing.prompt_tokens(text, self.info, f'prompts[{i}]') for i, text in enumerate(prompts)]
+    texts = texts or [writing.prompt_tokens(prompt, self.info, 'prompt')]
+    rows = [row for row in range(len(texts)) for _ in range(count)]
     common = dict(length=length, vocab_size=self.info.vocab_size)
-    if beams is None:
-      new = generate(self.model, variables, start, key, Choice(temperature, **filters), **common)
-    else:
-      new = self._likeliest(variables, start, beams, length_penalty, filters, **common)
-    prefix = np.asarray(start)[:, : len(tokens) if prompt else 0]
-    texts = [decode(row, self.info) for row in np.concatenate([prefix, np.asarray(new)], axis=1)]
-    if not stop:
-      return texts
-    begin = len(decode(prefix[0], self.info))
-    return [text[: at + len(stop)] if (at := text.find(stop, begin)) >= 0 else text for text in texts]
+    variables = {'params': state.params['model'], **state.extra['model']}
+    try:
+      if beams is not None:
+        new = self._likeliest(variables, jnp.asarray(texts), count, beams, length_penalty, filters, **common)
+      else:
+        more = dict(draft=draft, drafted=drafted, **common)
+        new = writing.write(
+          self.model, variables, [texts[row] for row in rows], key, Choice(temperature, **filters), **more
+        )
+    except ValueError as e:
+      if isinstance(e, ConfigError) or (words := own_words(e)) is None:
+        raise
+      raise ConfigError(f'sample.{"prompts" if prompts else "draft" if draft else "length"}: {words}') from e
+    given = [tokens if text else tokens[:0] for text, tokens in zip(prompts or (prompt,), texts, strict=True)]
+    return [writing.until(stop, given[row], added, self.info)[0] for row, added in zip(rows, new, strict=True)]
+
+  def stream(
+    self,
+    state: State,
+    key: Key[Array, ''],
+    prompt: str = '',
+    length: Size = 256,
+    temperature: NotNegative = 1.0,
+    top_k: Size | None = None,
+    top_p: PositiveShare | None = None,
+    min_p: PositiveShare | None = None,
+    repetition_penalty: Positive | None = None,
+    stop: str = '',
+  ) -> Iterator[str]:
+    """The text of `sample(state, key, 1, ...)`, piece by piece, as it is written."""
+    writing.check(self.model)
+    filters = dict(top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty)
+    check_bounds(self.stream, dict(length=length, temperature=temperature, **filters), 'sample')
+    variables = {'params': state.params['model'], **state.extra['model']}
+    choice = Choice(temperature, **filters)
+    return writing.pieces(self.model, variables, prompt, self.info, key, choice, length, stop)
 
   def _likeliest(
     self,
     variables: PyTree,
-    start: Int[Array, 'b p'],
+    start: Int[Array, '1 p'],
+    count: int,
     beams: int,
     length_penalty: float,
     unused: Mapping[str, Any],
     **more: Any,
-  ) -> Int[Array, 'b length']:
+  ) -> Int[np.ndarray, 'count length']:
     """The likeliest texts of a search, best first; raises ConfigError for options that it has no use for."""
     if given := [name for name, value in unused.items() if value is not None]:
       raise ConfigError(f'sample.{given[0]}: nothing is drawn with beams; leave one of the two out')
-    if len(start) > beams:
-      raise ConfigError(f'sample.beams: {beams} beams find as many texts, not {len(start)}; ask for fewer (--count)')
-    try:
-      more |= dict(width=beams, length_penalty=length_penalty)
-      return beam.search(self.model, variables, start[:1], **more)[0][0, : len(start)]
-    except ValueError as e:
-      raise ConfigError(f'sample.length: {e}') from e
+    if count > beams:
+      raise ConfigError(f'sample.beams: {beams} beams find as many texts, not {count}; ask for fewer (--count)')
+    more |= dict(width=beams, length_penalty=length_penalty)
+    return np.asarray(beam.search(self.model, variables, start, **more)[0][0, :count])
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """Samples, of a model which is a `Decoder`; nothing of another one, which can be trained all the same."""
