@@ -86,6 +86,17 @@ SMALL = {
       'eval_every=6', 'checkpoint_every=6', 'expect={}',
     ],
   ),
+  'masked': (
+    'text/mlm_pretrain.py',
+    [
+      f"data={{'name': 'text.TextFiles', 'path': {str(TEXT)!r}, 'length': 31, 'batch_size': 8}}",
+      "model={'name': 'bert.BERT', 'vocab_size': 257, 'layers': 1, 'heads': 2, 'width': 16, 'hidden': 9, 'length': 32}",
+      "task={'name': 'masked_lm.MaskedLanguageModel', 'sentences': ('def [MASK][MASK](self):',), 'guesses': 3}",
+      "optim={'adam': {'name': 'adamw', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 3e-3}}}",
+      "eval={'validation': {'batch_size': 32}}", 'keep={}', 'train_for=12', 'log_every=4', 'eval_every=6',
+      'artifacts_every=6', 'checkpoint_every=6', 'expect={}', 'baselines={}',
+    ],
+  ),
   'ppo': (
     'rl/cartpole_ppo.py',
     [

@@ -707,8 +707,10 @@ def mock_record(data):
       'tokens': [[data['batch_size'], 30], 'int32'],
       'label': [[data['batch_size']], 'int32'],
     }
-    names = [f'intent {i}' for i in range(151)] if 'out_of_scope' in data['path'] else ['ham', 'spam']
-    facts = {'num_classes': len(names), 'class_names': names, 'vocab_size': 4000}
+    intents = 150 + ('out_of_scope' in data['path']) if 'clinc150' in str(data['path']) else 0
+    names = [f'intent {i}' for i in range(intents)] or ['ham', 'spam']
+    facts = {'num_classes': len(names), 'class_names': names, 'vocab_size': 3000}
+    facts['vocabulary'] = ['<unk>', *map(str, range(2998)), '[MASK]']
     return {'info': facts, 'batch': batch, 'steps_per_epoch': 60}
   if data['name'] == 'ucr.Ts':
     batch = {

@@ -213,9 +213,13 @@ def shortened(spec, small_sets):
       evaluation['batch_size'] = 16
   data |= small_sets.get(data.get('name'), {})
   if data.get('name') == 'texts.Labelled':
-    experiment.model['num_classes'] = 2  # as the messages above, whose parts are the usual ones
+    for argument in {'num_classes', 'num_outputs'} & experiment.model.keys():
+      experiment.model[argument] = 2  # as the messages above, whose parts are the usual ones
+    data.pop('vocabulary', None)  # a tokenizer's, of another run or of more words than there are here
     for evaluation in experiment.eval.values():
       evaluation['split'] = evaluation['split'].replace('out_of_scope', 'test')
+  if 'exclude' in (experiment.init_from or {}):
+    experiment.init_from['exclude'] = ('^out',)  # the run that is there is one of this model
   return experiment
 
 

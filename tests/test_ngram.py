@@ -1,10 +1,11 @@
-"""The n-gram models that language models are compared with."""
+"""The n-gram models that language models, and masked ones, are compared with."""
 
 import collections
 
 import numpy as np
 import pytest
 
+from benchmarks.masked import count, fill_in
 from benchmarks.ngram import Table, bits_per_character, interpolate, ngrams
 
 RNG = np.random.default_rng(0)
@@ -51,3 +52,22 @@ def test_a_higher_order_predicts_a_periodic_text():
   for smoothing in ('witten_bell', 'kneser_ney'):
     one, two, three = bits_per_character(text, text[:60], 3, smoothing)
     assert one > two > three and three < 0.6
+
+
+def test_pairs_on_both_sides_fill_in_blanks():
+  texts = np.array([[0, 1, 2, -1], [0, 1, 3, 1], [2, 1, 2, -1]])
+  found = count(texts, 4)
+  assert found.single.sum() == pytest.approx(1.0) and found.after.sum(1) == pytest.approx(np.ones(5))
+  # Behind a 1, which stands there four times, were 2 (twice), 3 and an end: three kinds.
+  assert found.after[1, 2] == pytest.approx((2 + 3 * found.single[2]) / (4 + 3))
+  chosen = np.array([[False, True, False, False], [False, False, True, True], [True, False, False, False]])
+  seen = fill_in(found, texts, chosen)
+  shares = []
+  for row, place, truth, left, right in ((0, 1, 1, 0, 2), (1, 2, 3, 1, None), (1, 3, 1, None, 4), (2, 0, 2, 4, 1)):
+    assert texts[row, place] == truth
+    share = found.single[:4] if left is None else found.after[left, :4]
+    share = share if right is None else share * found.after[:4, right]
+    shares.append((share / share.sum(), truth))
+  assert seen.nats == pytest.approx(-np.mean([np.log(share[truth]) for share, truth in shares]))
+  assert seen.bigram == np.mean([share.argmax() == truth for share, truth in shares])
+  assert seen.unigram == 0.5  # the most frequent is 1

@@ -38,6 +38,9 @@ class Task:
   by_row: ClassVar[tuple[str, ...]] = ()
   """Keys of `State.extra` whose arrays have a row for each of a batch, and are split over devices as the batch is."""
 
+  says: ClassVar[Mapping[str, Any]] = {}
+  """Facts that the task adds to those of the data (`Info`), where these do not state them."""
+
   examined_by: ClassVar[str | None] = None
   """The evaluator (a name below `dl.evaluators`) whose findings a run ends with, where the config names none."""
 

@@ -296,6 +296,8 @@ def _build_task(experiment: Experiment, info: Info) -> Task:
     model = make(spec, where='config.model')
   else:
     model = {player: make(s, where=f'config.model.{player}') for player, s in spec.items()}
+  if isinstance(experiment.task, Mapping) and 'name' in experiment.task:
+    info = info.completed(getattr(build.resolve(experiment.task['name'], 'dl.tasks', 'config.task'), 'says', {}))
   return build.build(experiment.task, 'dl.tasks', 'config.task', Task, model=model, info=info)
 
 

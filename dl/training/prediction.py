@@ -12,6 +12,7 @@ import numpy as np
 from dl.contract import keys
 from dl.contract.info import Info
 from dl.data.reading import read_inputs
+from dl.data.tokenizers.vocabulary import decode
 from dl.decoding import spans
 from dl.errors import ConfigError, first_line
 from dl.show.words import rounded
@@ -57,7 +58,8 @@ class Prediction:
     none. A `probability` of each class becomes `p(cat)`, `p(dog)`, ..., in six decimals; other floats have seven
     digits, which is all that float32 knows. A number that is not finite is None. A forecast is a list of steps for
     each of the series, by its name. Of `tags`, the spans come first: each with its kind, the numbers of its first and
-    last word, from 0, and its words.
+    last word, from 0, and its words. Of a text with blanks, there is the `text` with what is filled in, and for each of
+    its `blanks` the likeliest tokens, each with its probability.
     """
     outputs, row = dict(self.outputs), {'input': self.input}
     own, names = self._own, self.info.class_names
@@ -77,6 +79,14 @@ class Prediction:
       found = [span for span in spans.of(tags, names) if span.last < len(words)]
       row['spans'] = [span._asdict() | {'words': ' '.join(words[span.first : span.last + 1])} for span in found]
       row['tags'] = [names[tag] for tag in tags if tag >= 0]
+    elif 'guesses' in outputs and 'tokens' in outputs:
+      filled, guesses, shares = (outputs.pop(name) for name in ('tokens', 'guesses', 'probability'))
+      row['text'] = decode(filled, self.info)
+      row['blanks'] = [
+        [[decode([token], self.info), _plain(share)] for token, share in zip(*blank, strict=True)]
+        for blank in zip(guesses, shares, strict=True)
+        if blank[0][0] >= 0
+      ]
     elif targets := self._targets:
       row |= {name: _plain(steps) for name, steps in zip(targets, outputs.pop('target').T, strict=True)}
     return row | {name: _plain(value) for name, value in outputs.items() if name not in row}

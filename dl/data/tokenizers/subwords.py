@@ -146,6 +146,12 @@ def beginning(text: str) -> int:
   return (ends or tokenizer.encode('\n', add_special_tokens=False).ids or [0])[0]
 
 
+def blank(text: str) -> int | None:
+  """The token that hides another, as BERT's or RoBERTa's; None where there is none."""
+  ids = map(parse(text).token_to_id, ('[MASK]', '<mask>'))
+  return next((i for i in ids if i is not None), None)
+
+
 @functools.lru_cache(maxsize=8)
 def parse(text: str, where: str = 'tokenizer') -> Any:
   """The library's tokenizer; raises ConfigError if the text is none."""

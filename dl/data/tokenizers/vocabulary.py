@@ -20,6 +20,9 @@ EOS, UNKNOWN = '<eos>', '<unk>'
 UNKNOWN_CHARACTER = '\ufffd'
 """What stands for any other, in a vocabulary of characters that has it."""
 
+BLANK = '[MASK]'
+"""What a token that is to be found stands as in a text, where the data are for a task which finds them."""
+
 _WORD_OR_SIGN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
@@ -37,13 +40,33 @@ def beginning(info: Info) -> int:
   return next((info.vocabulary.index(end) for end in ('\n', EOS) if end in info.vocabulary), 0)
 
 
+def blank(info: Info) -> int | None:
+  """The token that hides another: the vocabulary's own, or one id more than it has; None if its size is not known."""
+  if info.tokenizer is not None:
+    own = subwords.blank(info.tokenizer)
+    return info.vocab_size if own is None else own
+  if BLANK in (info.vocabulary or ()):
+    return info.vocabulary.index(BLANK)
+  return info.vocab_size
+
+
 def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
   """Token ids (int32) of a text, or of one in UTF-8; where tokens are bytes, of any bytes.
 
   Raises:
     ConfigError: bytes which are not UTF-8, or something that the vocabulary does not have; an '<unk>' in it stands
-      for any word, a U+FFFD for any character. The line begins with `where`.
+      for any word, a U+FFFD for any character, and what the data call a 'blank' (`BLANK`) for a token that is hidden.
+      The line begins with `where`.
   """
+  mark, ids = info.fact('blank'), []
+  for piece in [text] if mark is None else text.split(mark if isinstance(text, str) else mark.encode()):
+    ids += [[blank(info)]] if ids else []
+    ids.append(_encode(piece, info, where, sum(map(len, ids))))
+  return np.concatenate(ids).astype(np.int32)
+
+
+def _encode(text: str | bytes, info: Info, where: str, before: int) -> Int[np.ndarray, ' n']:
+  """`encode` of a text without blanks, behind `before` tokens of its own."""
   text = prepared(text, info)
   if info.vocabulary is None and info.tokenizer is None:
     return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int32)
@@ -62,7 +85,9 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
   if (ids < 0).any():
     at = int((ids < 0).argmax())
     kind = 'character' if letters else 'word'
-    raise ConfigError(f'{where}: {kind} {at + 1}, {pieces[at]!r}, is not in the vocabulary of {len(index)} tokens')
+    raise ConfigError(
+      f'{where}: {kind} {before + at + 1}, {pieces[at]!r}, is not in the vocabulary of {len(index)} tokens'
+    )
   return ids
 
 
