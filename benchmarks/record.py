@@ -58,6 +58,7 @@ EXPERIMENTS = {
   'text/shakespeare_gru': [''],
   'text/shakespeare_lstm': [''],
   'text/shakespeare_mamba': [''],
+  'text/wikitext2_lstm_cpu': [''],
   'text/sms_spam': [''],
   'text/sentiment_sentences:amazon': [''],
   'text/sentiment_sentences:imdb': [''],

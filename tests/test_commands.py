@@ -688,7 +688,11 @@ def mock_record(data):
     tokens = [[data['batch_size'], data['length'] + 1], 'int32']
     characters = ['\n', *map(chr, range(33, 97))]
     facts = {'vocab_size': len(characters), 'vocabulary': characters}
-    return {'info': facts, 'batch': {'mask': [[data['batch_size']], 'float32'], 'tokens': tokens}, 'steps_per_epoch': 9}
+    batch = {'mask': [[data['batch_size']], 'float32'], 'tokens': tokens}
+    if 'streams' in data:
+      facts['more'] = [['streams', data['streams']]]
+      batch['first'] = [[data['batch_size']], 'uint8']
+    return {'info': facts, 'batch': batch, 'steps_per_epoch': 9}
   if data['name'] == 'music.PianoRolls':
     batch = {'mask': [[data['batch_size']], 'float32'], 'series': [[data['batch_size'], 129, 88], 'float32']}
     facts = {'feature_names': [f'key {i}' for i in range(88)], 'mean': [0.0] * 88, 'std': [1.0] * 88}

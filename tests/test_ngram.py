@@ -1,12 +1,13 @@
 """The n-gram models that language models, and masked ones, are compared with."""
 
 import collections
+import itertools
 
 import numpy as np
 import pytest
 
 from benchmarks.masked import count, fill_in
-from benchmarks.ngram import Table, bits_per_character, interpolate, ngrams
+from benchmarks.ngram import WORD, Table, bits_per_token, discounts, interpolate, ngrams
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.choice(np.frombuffer(b'abcd', np.uint8), 400, p=[0.6, 0.2, 0.15, 0.05])
@@ -44,13 +45,44 @@ def test_witten_bell_equals_a_plain_one():
   expected = [
     -np.mean([np.log2(p(bytes(heldout[i - k + 1 : i]), heldout[i])) for i in range(2, 100)]) for k in (1, 2, 3)
   ]
-  np.testing.assert_allclose(bits_per_character(TRAIN, heldout, 3, 'witten_bell'), expected)
+  np.testing.assert_allclose(bits_per_token(TRAIN, heldout, 3, 'witten_bell'), expected)
+
+
+def test_kneser_ney_of_words_equals_a_plain_one():
+  """By the formulas of Chen and Goodman (1998, section 4.4.1), in dictionaries; ids do not fit a byte."""
+  rng = np.random.default_rng(1)
+  share = 1 / np.arange(1, 41)
+  train, heldout = (rng.choice(np.arange(40) * 1000, n, p=share / share.sum()) for n in (3000, 200))
+  counts = {3: collections.Counter(zip(train, train[1:], train[2:]))}
+  before = {2: collections.defaultdict(set), 1: collections.defaultdict(set)}
+  for gram in counts[3]:
+    before[2][gram[1:]].add(gram[0])
+  for gram in set(itertools.pairwise(train)):
+    before[1][gram[1:]].add(gram[0])
+  counts |= {k: {gram: len(kinds) for gram, kinds in found.items()} for k, found in before.items()}
+  taken = {k: discounts(np.asarray(list(found.values()), float)) for k, found in counts.items()}
+  n1, n2, n3, n4 = (sum(c == i for c in counts[3].values()) for i in (1, 2, 3, 4))
+  y = n1 / (n1 + 2 * n2)
+  np.testing.assert_allclose(taken[3], [0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+
+  def p(context, word):
+    k = len(context) + 1
+    after = {gram[-1]: count for gram, count in counts[k].items() if gram[:-1] == context}
+    lower = p(context[1:], word) if context else 1 / 40_000
+    if not after:
+      return lower
+    spare = sum(taken[k][min(count, 3)] for count in after.values())
+    count = after.get(word, 0)
+    return (count - taken[k][min(count, 3)] + spare * lower) / sum(after.values())
+
+  expected = -np.mean([np.log2(p(tuple(heldout[i - 2 : i]), heldout[i])) for i in range(2, 200)])
+  assert bits_per_token(train, heldout, 3, 'kneser_ney', 40_000, WORD)[-1] == pytest.approx(expected)
 
 
 def test_a_higher_order_predicts_a_periodic_text():
   text = np.tile(np.frombuffer(b'abacad', np.uint8), 200)
   for smoothing in ('witten_bell', 'kneser_ney'):
-    one, two, three = bits_per_character(text, text[:60], 3, smoothing)
+    one, two, three = bits_per_token(text, text[:60], 3, smoothing)
     assert one > two > three and three < 0.6
 
 
