@@ -19,8 +19,11 @@ from jaxtyping import Bool, Float, Int
 from dl import config
 from dl.training import assemble
 
-_CONFIG = flags.DEFINE_string('config', 'experiments/text/mlm_pretrain.py', 'A config with a masked language model.')
-_EVALUATION = flags.DEFINE_string('evaluation', 'test', 'Which of its evaluations.')
+
+def define_flags() -> None:
+  """Not on import, since tests import this beside commands which have a flag 'config' too."""
+  flags.DEFINE_string('config', 'experiments/text/mlm_pretrain.py', 'A config with a masked language model.')
+  flags.DEFINE_string('evaluation', 'test', 'Which of its evaluations.')
 
 
 class Pairs(NamedTuple):
@@ -80,9 +83,10 @@ def fill_in(pairs: Pairs, texts: Int[np.ndarray, 'b n'], chosen: Bool[np.ndarray
 def main(argv: Sequence[str]) -> None:
   """Prints what is found of the hidden tokens of an evaluation."""
   del argv
-  experiment = config.load(_CONFIG.value)
+  FLAGS = flags.FLAGS
+  experiment = config.load(FLAGS.config)
   parts = assemble.assemble(experiment)
-  evaluated = assemble.make_eval_pipelines(experiment, [_EVALUATION.value])[_EVALUATION.value]
+  evaluated = assemble.make_eval_pipelines(experiment, [FLAGS.evaluation])[FLAGS.evaluation]
   texts = np.stack([example['tokens'] for example in evaluated.source])
   learned = np.stack([example['tokens'] for example in parts.pipeline.source])
   chosen = np.asarray(parts.task.blanked(jnp.asarray(texts))[1])
@@ -94,4 +98,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  define_flags()
   app.run(main)
