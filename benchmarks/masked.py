@@ -91,9 +91,7 @@ def main(argv: Sequence[str]) -> None:
   learned = np.stack([example['tokens'] for example in parts.pipeline.source])
   chosen = np.asarray(parts.task.blanked(jnp.asarray(texts))[1])
   found = fill_in(count(learned, parts.task.info.vocab_size), texts, chosen)
-  print(
-    f'{len(learned):,} texts to count, {int(chosen.sum()):,} hidden tokens in {len(texts):,} of {_EVALUATION.value}'
-  )
+  print(f'{len(learned):,} texts to count, {int(chosen.sum()):,} hidden tokens in {len(texts):,} of {FLAGS.evaluation}')
   print(f'bigrams: accuracy {found.bigram:.4f}, {found.nats:.4f} nats; most frequent token: {found.unigram:.4f}')
 
 
