@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Depth, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Rules, inputs, outputs
 from dl.nn import products
 from dl.nn.attention import Attention, separate
-from dl.nn.cached import Cached
+from dl.nn.cached import CachedPair
 from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
 from dl.nn.norm import layer_norm
@@ -23,7 +23,7 @@ from dl.nn.transformer import Block, Branch, begin, dropout, post_norm
 _INIT = nn.initializers.xavier_uniform()
 
 
-class Transformer(Cached, nn.Module):
+class Transformer(CachedPair, nn.Module):
   """Reads a source whole, and gives the next token of a target; the defaults are the paper's base model.
 
   It has 63,082,496 parameters with a vocabulary of 37,000 for both sides, as in the paper; the big model has a width of
@@ -122,15 +122,6 @@ class Transformer(Cached, nn.Module):
   @nn.nowrap
   def _feed_forward(self) -> Any:
     return FeedForward(self.hidden, 'relu', names=('up', 'down'), dtype=self.dtype, parent=None).layers
-
-  @nn.nowrap
-  def prefill(
-    self, variables: PyTree, tokens: Int[Array, 'b n'], source: Int[Array, 'b m'] | None = None
-  ) -> tuple[Float[Array, 'b vocab'], PyTree]:
-    """(logits of the token after the last one, cache) of targets of a source; see `dl.decoding.decoder.Decoder`."""
-    texts = {'target': tokens} | ({} if source is None else {'source': source})
-    logits, changed = self.apply(variables, texts, decode=True, mutable=['cache'])
-    return logits[:, -1], changed['cache']
 
   @nn.nowrap
   def memory_savings(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class Cached:
 
   def prefill(self, variables: PyTree, tokens: Int[Array, 'b n']) -> tuple[Float[Array, 'b vocab'], PyTree]:
     """(logits of the token after the last one, cache); see `dl.decoding.decoder.Decoder`."""
-    logits, changed = self.apply(variables, tokens, decode=True, mutable=['cache'])
-    return logits[:, -1], changed['cache']
+    logits, cache = self._read(variables, tokens)
+    return logits[:, -1], cache
 
   def step(self, variables: PyTree, cache: PyTree, tokens: Int[Array, ' b']) -> tuple[Float[Array, 'b vocab'], PyTree]:
     """(logits of the token after one more a row, cache)."""
@@ -46,8 +46,7 @@ class Cached:
     self, variables: PyTree, cache: PyTree, tokens: Int[Array, 'b n']
   ) -> tuple[Float[Array, 'b n vocab'], PyTree]:
     """(logits of the token after each one of several more a row, cache)."""
-    logits, changed = self.apply({**variables, 'cache': cache}, tokens, decode=True, mutable=['cache'])
-    return logits, changed['cache']
+    return self._read({**variables, 'cache': cache}, tokens)
 
   def forget(self, cache: PyTree, count: Int[Array, '']) -> PyTree:
     """The cache without the last `count` tokens.
@@ -60,3 +59,27 @@ class Cached:
       raise ValueError(f'{type(self).__name__} cannot go back to an earlier token: it remembers its {other[0]!r}')
     # What stands behind the index is seen by no query, and is written over.
     return {**cache, 'index': cache['index'] - count}
+
+  def _read(self, variables: PyTree, inputs: Any) -> tuple[Float[Array, 'b n vocab'], PyTree]:
+    logits, changed = self.apply(variables, inputs, decode=True, mutable=['cache'])
+    return logits, changed['cache']
+
+
+class CachedPair(Cached):
+  """The same for a module of two texts, called with a mapping: `module({'source': ..., 'target': ...}, decode=True)`.
+
+  The first call has both, later ones go on with the target alone.
+  """
+
+  def prefill(
+    self, variables: PyTree, tokens: Int[Array, 'b n'], source: Int[Array, 'b m'] | None = None
+  ) -> tuple[Float[Array, 'b vocab'], PyTree]:
+    """(logits of the token after the last one, cache) of targets of a source; see `dl.decoding.decoder.Decoder`."""
+    logits, cache = self._read(variables, {'target': tokens} | ({} if source is None else {'source': source}))
+    return logits[:, -1], cache
+
+  def read(
+    self, variables: PyTree, cache: PyTree, tokens: Int[Array, 'b n']
+  ) -> tuple[Float[Array, 'b n vocab'], PyTree]:
+    """(logits of the token after each one of several more of a target, cache)."""
+    return self._read({**variables, 'cache': cache}, {'target': tokens})

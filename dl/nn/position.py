@@ -1,9 +1,10 @@
-"""Positions: waves of them, and learned embeddings on a grid, brought to another grid."""
+"""Positions: waves of them, distances between them, and learned embeddings on a grid, brought to another grid."""
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 Grid = tuple[int, int]
@@ -16,6 +17,37 @@ def sinusoidal(positions: Int[Array, ' n'], width: int) -> Float[Array, 'n width
   """Sines (even features) and cosines (odd ones) of positions, of wavelengths from 2 pi to 20,000 pi (1706.03762)."""
   angles = positions[:, None] * 10_000.0 ** (-jnp.arange(0, width, 2) / width)
   return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(positions), width)
+
+
+def buckets(query: Int[Array, ' q'], key: Int[Array, ' k'], count: int, most: int, both: bool) -> Int[Array, 'q k']:
+  """The number of the bucket of each distance between two positions (T5, arXiv 1910.10683).
+
+  Half of them are for one distance each, the others for ever more distances, up to `most` and beyond. Their borders are
+  computed on the host in float32, as published weights have it: a device may round logarithms otherwise.
+
+  Args:
+    query: positions that look.
+    key: positions that are looked at.
+    count: number of buckets; a multiple of 4, or of 2 where not `both`.
+    most: the distance from which on all are alike.
+    both: whether keys behind a query have buckets of their own, the second half; otherwise they are as near as can be.
+  """
+  count = count // 2 if both else count
+  exact = count // 2
+  distance = np.arange(most + 1)
+  far = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(math.log(most / exact))
+  far = np.minimum(exact + (far * np.float32(count - exact)).astype(np.int32), count - 1)
+  table = jnp.asarray(np.where(distance < exact, distance, far), jnp.int32)
+  ahead = key[None, :] - query[:, None]
+  behind = jnp.abs(ahead) if both else jnp.maximum(-ahead, 0)
+  return table[jnp.minimum(behind, most)] + (count * (ahead > 0) if both else 0)
+
+
+def bucket_bias(
+  query: Int[Array, ' q'], key: Int[Array, ' k'], embedding: Float[Array, 'count heads'], most: int, both: bool
+) -> Float[Array, '1 heads q k']:
+  """What a learned number of each bucket and head adds to scores: a hook for `Attention.bias`."""
+  return jnp.moveaxis(embedding[buckets(query, key, len(embedding), most, both)], -1, 0)[None]
 
 
 def resample(embedding: Float[Array, '1 n d'], source: Grid, target: Grid, prefix: int = 0) -> Float[Array, '1 m d']:

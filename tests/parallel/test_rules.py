@@ -30,17 +30,22 @@ from dl.models import (
   mixer,
   mlp,
   resnet,
+  seq2seq,
   shallow,
+  t5,
   unet,
   vgg,
   vit,
 )
+from dl.nn.cached import CachedPair
 from dl.parallel import activations, strategy, weights
 
 GPT = dict(vocab_size=64, length=16, layers=1, heads=2, width=32)
 NETWORKS = [  # (network, shape of what it takes)
   (gpt.GPT(**GPT, tie_embeddings=False), (1, 16)),
   (gpt.GPT(**GPT, experts=4), (1, 16)),
+  (seq2seq.Transformer(vocab_size=64, length=16, layers=1, heads=2, width=32, hidden=32), (1, 16)),
+  (t5.T5(64, length=16, layers=1, heads=2, width=32, hidden=32, gated=True, tie_embeddings=False), (1, 16)),
   (vit.ViT(10, patch=4, width=16, depth=1, heads=2), (1, 16, 16, 3)),
   (mixer.MLPMixer(10, patch=4, width=16, depth=1), (1, 16, 16, 3)),
   (convnext.ConvNeXt(10, depths=(1, 1), widths=(16, 32)), (1, 32, 32, 3)),
@@ -69,7 +74,8 @@ MESH = AbstractMesh((1, 2, 2), ('data', 'model', 'expert'), (AxisType.Auto,) * 3
 @functools.cache
 def params_of(network, shape):
   keys = {'params': jax.random.key(0), 'dropout': jax.random.key(0)}
-  x = jnp.zeros(shape, jnp.int32 if isinstance(network, gpt.GPT) else jnp.float32)
+  x = jnp.zeros(shape, jnp.int32 if isinstance(network, gpt.GPT | CachedPair) else jnp.float32)
+  x = {'source': x, 'target': x} if isinstance(network, CachedPair) else x
   return jax.eval_shape(lambda: network.init(keys, x, train=False))['params']
 
 
