@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from dl.config.bounds import BelowOne, Depth, Positive, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
-from dl.nn import activations, products
+from dl.nn import activations, products, time
 from dl.nn.attention import Attention, separate
 from dl.nn.context import Context
 from dl.nn.feed_forward import FeedForward
@@ -66,8 +66,9 @@ class BERT(nn.Module):
 
   Attributes:
     head: what it gives: 'masked', logits over the vocabulary at each token; 'pooled', of the first token (the text's
-      class); 'each', at each token (tags); 'features', those of the last block.
-    num_outputs: outputs of the heads 'pooled' and 'each'; None gives the pooled features themselves.
+      class), and 'mean', of the mean of all tokens (likewise, of texts that begin with no token for that); 'each', at
+      each token (tags); 'features', those of the last block.
+    num_outputs: outputs of the heads 'pooled', 'mean' and 'each'; None gives the pooled or mean features themselves.
     vocab_size: number of token ids.
     length: the most tokens it can read.
     layers: number of blocks.
@@ -83,7 +84,7 @@ class BERT(nn.Module):
     dtype: compute type; norms, softmax and outputs are float32.
   """
 
-  head: Literal['masked', 'pooled', 'each', 'features'] = 'masked'
+  head: Literal['masked', 'pooled', 'mean', 'each', 'features'] = 'masked'
   num_outputs: Size | None = None
   vocab_size: Size = 30522
   length: Size = 512
@@ -123,7 +124,9 @@ class BERT(nn.Module):
       raise ValueError(f'a length of {self.length}, but there are {n} tokens to read')
     heads = {'each'} if self.num_outputs is None else {'masked', 'features'}  # which need it, or have no use for it
     if self.head in heads:
-      raise ValueError(f"num_outputs: of the heads 'pooled' and 'each', got {self.num_outputs} with {self.head!r}")
+      raise ValueError(
+        f"num_outputs: of the heads 'pooled', 'mean' and 'each', got {self.num_outputs} with {self.head!r}"
+      )
     context = Context(train=train, mask=tokens >= 0)
     drop = nn.Dropout(self.dropout, deterministic=not train) if self.dropout else lambda x: x
     table = lambda size, name: nn.Embed(size, self.width, embedding_init=_INIT, dtype=self.dtype, name=name)
@@ -141,6 +144,8 @@ class BERT(nn.Module):
       return Axes(('batch', 'query', 'vocab'))(logits)
     if self.head == 'pooled':
       x = jnp.tanh(dense(self.width, 'pooler')(x[:, 0]))
+    if self.head == 'mean':
+      x = time.mean(x, context.mask[..., None])
     if self.num_outputs is not None:
       x = dense(self.num_outputs, 'out')(drop(x))
     return x.astype(jnp.float32)

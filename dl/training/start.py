@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 from dl.config.bounds import Count
 from dl.config.build import build, resolve
 from dl.config.patterns import compile_pattern
+from dl.contract.info import Info
 from dl.contract.weights import Tensors, rename, resampled
 from dl.errors import ConfigError, nearest
 from dl.training import restore
@@ -83,8 +84,11 @@ def run(
     step: which checkpoint: a step, 'best', or None for the newest.
     exclude: regular expressions of variables ('out/kernel') to leave fresh, such as a new head.
     averaged: whether to take the running averages of the parameters, where there are any.
+
+  Raises:
+    ConfigError: no such run, variables which do not fit, or embeddings of another vocabulary than the data's.
   """
-  _, state = restore.load(path, step, averaged)
+  task, state = restore.load(path, step, averaged)
   kept = lambda state: {k: v for k, v in state.extra.items() if k not in parts.task.by_row}  # which is of its batches
   flat = lambda state: {
     state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': kept(state)})
@@ -102,6 +106,7 @@ def run(
   unused = tuple(short(k) for k in theirs if left_out(short(k)))
   mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
   _refuse_nothing(mine, 'config.init_from')
+  _check_vocabulary(task.info, parts.task.info, [short(k) for k in theirs], path)
   wrong = [f'missing {short(k)}' for k in mine if k not in theirs]
   wrong += [f'extra {short(k)}' for k in theirs if k not in mine]
   both = mine.keys() & theirs.keys()
@@ -121,6 +126,19 @@ def run(
   given = Given((k, np.asarray(v)) for k, v in theirs.items())
   given.step, given.unused = int(state.step), unused
   return given
+
+
+def _check_vocabulary(theirs: Info, ours: Info, loaded: Iterable[str], path: str) -> None:
+  """Raises ConfigError for embeddings, among what is loaded, of tokens which are others here."""
+  if (theirs.vocabulary, theirs.tokenizer) == (ours.vocabulary, ours.tokenizer):
+    return
+  tables = [name for name in loaded if re.search('(^|/)token/embedding$', name)]
+  if tables:
+    same = f'; data.vocabulary={path!r} takes its own' if theirs.tokenizer is not None else ''
+    raise ConfigError(
+      f'config.init_from: {tables[0]} of {path} is of another vocabulary than that of the data{same}; '
+      f"exclude=['token/embedding$'] leaves it out"
+    )
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -22,13 +22,13 @@ def get_config(stage='finetune'):
   """The experiment: 'finetune' (init_from.path is the run to start from), or 'scratch'."""
   if stage not in ('finetune', 'scratch'):
     raise ValueError(f'expected finetune or scratch, got {stage!r}')
-  init_from = dict(name='run', path=PRETRAINED, exclude=('^transform', '^pooler', '^out'))
+  init_from = dict(name='run', path=PRETRAINED, exclude=('^transform', '^out'))
   return config(
     seed=0,
     task=dict(name='classify.Classify'),
     model=dict(
       name='bert.BERT',
-      head='pooled',
+      head='mean',
       num_outputs=150,
       vocab_size=3000,
       length=32,

@@ -92,6 +92,9 @@ def test_what_pads_is_seen_by_none():
   run = jax.jit(lambda t: model.apply(variables, t))
   alone = run(TOKENS[1:2, :7])
   np.testing.assert_allclose(run(TOKENS)[1:2, :7], alone, rtol=1e-5, atol=1e-5)
+  params = {'params': variables['params']}
+  mean = lambda t: model.clone(head='mean').apply(params, t)  # the same layer, of the mean: that of what it gives
+  np.testing.assert_allclose(mean(TOKENS)[1:2], alone.mean(1), rtol=1e-5, atol=1e-5)
 
 
 def test_old_names_and_scanned_blocks():
@@ -111,8 +114,8 @@ def test_old_names_and_scanned_blocks():
 
 def test_mistakes():
   for options, says in (
-    (dict(head='masked', num_outputs=3), "num_outputs: of the heads 'pooled' and 'each', got 3 with 'masked'"),
-    (dict(head='each'), "num_outputs: of the heads 'pooled' and 'each', got None with 'each'"),
+    (dict(head='masked', num_outputs=3), "num_outputs: of the heads 'pooled', 'mean' and 'each', got 3 with 'masked'"),
+    (dict(head='each'), "num_outputs: of the heads 'pooled', 'mean' and 'each', got None with 'each'"),
     (dict(heads=5), '5 heads do not divide a width of 24'),
     (dict(length=4), 'a length of 4, but there are 11 tokens to read'),
   ):

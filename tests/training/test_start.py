@@ -181,7 +181,7 @@ def test_positions_are_resampled_where_the_network_says_so(monkeypatch, name, fi
   parts = lambda side: assemble(small('perceptron', f'model={model | {"grid": (side, side)}}'))
   mine, theirs = parts(8), parts(4)
   stored = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), theirs.state)
-  monkeypatch.setattr(restore, 'load', lambda *_: (theirs, stored))
+  monkeypatch.setattr(restore, 'load', lambda *_: (theirs.task, stored))
   like = {'params': mine.state.params['model']}
   of_a_file = lambda: start.convert(named(stored), like, model=mine.task.model)
   if fits:
@@ -209,3 +209,32 @@ def test_what_a_run_started_from_is_said_and_kept(config, tmp_path, runs, capfd)
     f'starts from {runs("digits")}, step 60: {facts["loaded"]} arrays, {facts["values"]:,} values; fresh: out/bias, '
   )
   assert said + 'out/kernel; not used: ' in capfd.readouterr().err
+
+
+def test_the_vocabulary_of_a_run_goes_with_its_weights(tmp_path):
+  rows = [f'{["ham", "spam"][i % 2]}\tcats sat on {["mats", "rats", "hats"][i % 3]}' for i in range(40)]
+  (tmp_path / 'texts.tsv').write_text('\n'.join(['label\ttext', *rows]))
+  source = {'name': 'texts.Labelled', 'path': str(tmp_path / 'texts.tsv'), 'length': 12, 'batch_size': 4}
+  learned, folder = {'name': 'wordpiece', 'size': 40}, str(tmp_path / 'run')
+  bert = {'name': 'bert.BERT', 'vocab_size': 40, 'layers': 1, 'heads': 1, 'width': 8, 'hidden': 8, 'length': 12}
+  common = [f'model={bert}', "task={'name': 'masked_lm.MaskedLanguageModel'}", 'eval={}', 'train_for=1']
+  none = ['eval_every=None', 'artifacts_every=None', 'log_every=1', 'checkpoint_every=1']
+  masked = lambda vocabulary: small('masked', *common, *none, f'data={source | {"vocabulary": vocabulary}}')
+  loop.train(masked(learned), folder, show_progress=False)
+  first = restore.load(folder)[1].params['model']
+  # Other texts, of which there would be other pieces; by a path they are cut into those of the run.
+  (tmp_path / 'texts.tsv').write_text('\n'.join(['label\ttext', *rows[:30]]).replace('cats', 'dogs'))
+  heads = ['^transform', '^out', '^pooler']
+  tuned = {'name': 'run', 'path': folder, 'exclude': heads}
+  pooled = [f'model={bert | {"head": "pooled", "num_outputs": 2}}', "task={'name': 'classify.Classify'}"]
+  given = start.load(
+    tuned, assemble(small('masked', *common, *none, *pooled, f'data={source | {"vocabulary": folder}}'))
+  )
+  np.testing.assert_array_equal(given['params/model/token/embedding'], first['token']['embedding'])
+  other = assemble(small('masked', *common, *none, *pooled, f'data={source | {"vocabulary": learned}}'))
+  with pytest.raises(
+    ConfigError, match=r'token/embedding of .* another vocabulary .*; data.vocabulary=.*run. takes its'
+  ):
+    start.load(tuned, other)
+  fresh = start.load(tuned | {'exclude': [*heads, 'token/embedding$']}, other)
+  assert 'params/model/token/embedding' not in fresh and 'params/model/block_0/up/kernel' in fresh

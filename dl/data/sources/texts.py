@@ -7,7 +7,7 @@ import io
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -66,7 +66,7 @@ class Labelled(Arrays):
     label: Column = 'label',
     header: bool = True,
     delimiter: str | None = None,
-    vocabulary: Literal['words', 'characters', 'bytes'] | dict[str, Any] = 'words',
+    vocabulary: str | Mapping[str, Any] = 'words',
     lowercase: bool = False,
     punctuation: bool = True,
     min_count: Size = 1,
@@ -88,7 +88,8 @@ class Labelled(Arrays):
       header: False where the first row of a table is data; then columns have numbers alone.
       delimiter: what separates two cells; None for a comma in a .csv, and a tab in others.
       vocabulary: what a token is: one of the 'words' or 'characters' of the training part, the most frequent first,
-        with one more for any other; one of the 'bytes' of UTF-8; or of subwords (`dl.data.sources.text.TextFiles`).
+        with one more for any other; one of the 'bytes' of UTF-8; or of subwords (`dl.data.sources.text.TextFiles`),
+        also of those of another run, by its folder.
       lowercase: whether capitals become small letters.
       punctuation: whether signs are words of their own; otherwise a word is what stands between spaces.
       min_count: how often a word or character is in the training part at least; others are unknown.
