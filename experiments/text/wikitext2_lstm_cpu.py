@@ -8,7 +8,7 @@ python -m dl.train --config=experiments/text/wikitext2_lstm_cpu.py --workdir=run
 
 The data is WikiText-2 by word tokens (Merity et al., 2016), wiki.train.tokens.gz, wiki.valid.tokens.gz and
 wiki.test.tokens.gz, which go into data/wikitext2.
-Cite: merity2016pointer, zaremba2014recurrent, press2017using
+Cite: merity2017pointer, zaremba2014recurrent, press2017using
 """
 
 from dl.config import config
