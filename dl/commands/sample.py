@@ -145,4 +145,4 @@ def _draft(task: Task, workdir: str) -> Any:
   other, state = restore.load(workdir)
   if not isinstance(other, type(task)):
     raise ConfigError(f'--draft: {workdir} is of {type(other).__name__}, and the run of {type(task).__name__}')
-  return Draft(other.model, {'params': state.params['model'], **state.extra['model']}, other.info)
+  return Draft(other.model, other.decoder_variables(state), other.info)

@@ -75,6 +75,21 @@ def rename(tensors: Mapping[str, np.ndarray], table: Table) -> Tensors:
   return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
 
 
+def share_embedding(tensors: Tensors, tied: bool) -> Tensors:
+  """Tensors of a model whose last layer is its embedding (`tied`), or has weights of its own, which files may lack.
+
+  Tied, the last layer is left out where it is the embedding again; otherwise one that there is not is the embedding.
+  """
+  token = tensors.get('token.weight')
+  if token is None:
+    return tensors
+  if not tied:
+    return {'out.weight': token, **tensors}
+  if np.array_equal(tensors.get('out.weight', token), token):
+    return {name: value for name, value in tensors.items() if name != 'out.weight'}
+  return tensors
+
+
 def resampled(model: nn.Module | None, path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   """A stored value in the shape that a network needs, where its class says how (`resampling`); else as it is.
 

@@ -13,7 +13,7 @@ from dl.contract.kinds import Kind
 from dl.data import tables
 from dl.data.source import standard
 from dl.data.sources import arrays, conll, images, text, texts, ucr
-from dl.data.tokenizers.vocabulary import encode, signs_apart
+from dl.data.tokenizers.vocabulary import encode, pad, signs_apart
 from dl.errors import ConfigError
 
 Rows = Iterator[tuple[str, np.ndarray]]
@@ -192,7 +192,7 @@ class Tokens(FileReader):
 
   def join(self, rows: Sequence[Any]) -> Num[np.ndarray, 'b length']:
     size = 1 << (max(len(row) for row in rows) - 1).bit_length()  # few sizes, so few compilations
-    return texts.pad(rows, size if self.length is None else min(size, self.length))
+    return pad(rows, size if self.length is None else min(size, self.length))
 
 
 class Words(FileReader):

@@ -5,12 +5,11 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Count, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
 from dl.nn import activations, products
 from dl.nn.attention import Attention, Projections, rotary
 from dl.nn.cached import Cached
@@ -48,12 +47,7 @@ def _from_huggingface(tensors: Tensors, model: 'GPT') -> Tensors:
   """Those of a GPT-2, whose kernels are [in, out] (`Conv1D`); its last layer may be the embedding, named or not."""
   named = rename(tensors, _HUGGINGFACE)
   named = {k: v.T if k.startswith('block_') else v for k, v in named.items()}
-  token = named.get('token.weight')
-  if model.tie_embeddings and token is not None and np.array_equal(named.get('out.weight', token), token):
-    named.pop('out.weight', None)
-  elif not model.tie_embeddings and token is not None:
-    named.setdefault('out.weight', token)
-  return named
+  return share_embedding(named, model.tie_embeddings)
 
 
 class GPT(Cached, nn.Module):

@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import Count, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
 from dl.nn import products
 from dl.nn.attention import Attention, rotary, separate
 from dl.nn.cached import Cached
@@ -36,10 +35,7 @@ _HUGGINGFACE: Table = [
 def _from_huggingface(tensors: Tensors, model: 'Llama') -> Tensors:
   """Those of transformers' `LlamaForCausalLM`; its last layer may be the embedding, named or not."""
   named = rename(tensors, _HUGGINGFACE)
-  token = named.get('token.weight')
-  if model.tie_embeddings and token is not None and np.array_equal(named.get('out.weight', token), token):
-    named.pop('out.weight', None)
-  return named
+  return share_embedding(named, True) if model.tie_embeddings else named
 
 
 class Llama(Cached, nn.Module):

@@ -5,12 +5,11 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
 from dl.nn import products
 from dl.nn.cached import Cached
 from dl.nn.context import Context
@@ -31,11 +30,7 @@ _HUGGINGFACE: Table = [
 
 def _from_huggingface(tensors: Tensors, model: 'Mamba') -> Tensors:
   """Those of transformers' `MambaForCausalLM`, whose last layer is the embedding, named or not."""
-  named = rename(tensors, _HUGGINGFACE)
-  token = named.get('token.weight')
-  if token is not None and np.array_equal(named.get('out.weight', token), token):
-    named.pop('out.weight', None)
-  return named
+  return share_embedding(rename(tensors, _HUGGINGFACE), True)
 
 
 class Mamba(Cached, nn.Module):

@@ -83,12 +83,8 @@ class Transformer(CachedPair, nn.Module):
     table = lambda size, name: nn.Embed(size, self.width, embedding_init=draw, dtype=self.dtype, name=name)
     token = table(self.vocab_size, 'token')
     target = token if self.target_vocab_size is None else table(self.target_vocab_size, 'target')
-    context = self.context(texts['target'].shape[1], train, decode)
-    if 'source' in texts:
-      real = texts['source'] >= 0
-      memory = self._side('encoder', token, texts['source'], Context(train=train, mask=real))
-      context = context.replace(memory=memory, memory_mask=real)
-    x = self._side('decoder', target, texts['target'], context)
+    embed = {'encoder': token, 'decoder': target}
+    x = self.decoded(texts, train, decode, lambda name, *given: self._side(name, embed[name], *given))
     return Axes(('batch', 'query', 'vocab'))(products.unembed(x, target.embedding))
 
   @nn.nowrap

@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
 from dl.nn import products
 from dl.nn.attention import Attention, Projection
 from dl.nn.cached import CachedPair
@@ -41,13 +40,7 @@ _HUGGINGFACE: Table = [
 
 def _from_huggingface(tensors: Tensors, model: 'T5') -> Tensors:
   """Those of transformers' `T5ForConditionalGeneration`; its last layer may be the embedding, named or not."""
-  named = rename(tensors, _HUGGINGFACE)
-  token = named.get('token.weight')
-  if model.tie_embeddings and token is not None and np.array_equal(named.get('out.weight', token), token):
-    named.pop('out.weight', None)
-  elif not model.tie_embeddings and token is not None:
-    named.setdefault('out.weight', token)
-  return named
+  return share_embedding(rename(tensors, _HUGGINGFACE), model.tie_embeddings)
 
 
 class T5(CachedPair, nn.Module):
@@ -125,12 +118,7 @@ class T5(CachedPair, nn.Module):
     token = nn.Embed(
       self.vocab_size, self.width, embedding_init=nn.initializers.normal(1.0), dtype=self.dtype, name='token'
     )
-    context = self.context(texts['target'].shape[1], train, decode)
-    if 'source' in texts:
-      real = texts['source'] >= 0
-      memory = self._side('encoder', token, texts['source'], Context(train=train, mask=real))
-      context = context.replace(memory=memory, memory_mask=real)
-    x = self._side('decoder', token, texts['target'], context)
+    x = self.decoded(texts, train, decode, lambda name, *given: self._side(name, token, *given))
     if self.tie_embeddings:
       logits = products.unembed(x * self.width**-0.5, token.embedding)
     else:

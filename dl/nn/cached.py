@@ -1,5 +1,6 @@
 """What makes a `Decoder` of a module which keeps what it has read in the collection 'cache'."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax
@@ -70,6 +71,21 @@ class CachedPair(Cached):
 
   The first call has both, later ones go on with the target alone.
   """
+
+  def decoded(
+    self,
+    texts: Mapping[str, Int[Array, 'b _']],
+    train: bool,
+    decode: bool,
+    side: Callable[[str, Int[Array, 'b n'], Context], Float[Array, 'b n width']],
+  ) -> Float[Array, 'b n width']:
+    """Features of the target's tokens, by `side` of ('encoder' or 'decoder', tokens, context); in a compact method."""
+    context = self.context(texts['target'].shape[1], train, decode)
+    if 'source' in texts:
+      real = texts['source'] >= 0
+      memory = side('encoder', texts['source'], Context(train=train, mask=real))
+      context = context.replace(memory=memory, memory_mask=real)
+    return side('decoder', texts['target'], context)
 
   def prefill(
     self, variables: PyTree, tokens: Int[Array, 'b n'], source: Int[Array, 'b m'] | None = None

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dl.config.bounds import NotNegative, Number, Positive, PositiveShare, Size
 from dl.config.build import check_bounds
-from dl.contract.metrics import ExpMean, Mean, average, correct
+from dl.contract.metrics import Mean, average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import by_character, encode
@@ -23,7 +23,7 @@ from dl.errors import ConfigError, own_words
 from dl.losses import cross_entropy
 from dl.tasks import network, writing
 from dl.tasks.network import Network
-from dl.tasks.supervised import without_padding
+from dl.tasks.supervised import of_tokens, without_padding
 from dl.tasks.writing import Draft
 
 PIECE = 128
@@ -126,13 +126,9 @@ class LanguageModel(Network):
   def _measure(self, logits: Float[Array, 'b n v'], batch: Batch) -> Metrics:
     targets = batch['tokens'][:, 1:]
     weight = batch['mask'][:, None] * (targets >= 0)
-    loss = Mean.of(cross_entropy(logits, jnp.maximum(targets, 0)), weight, better='min')
-    metrics = {
-      'loss': loss,
-      'perplexity': ExpMean(loss.total, loss.weight),
-      'accuracy': Mean.of(correct(logits, targets), weight, better='max'),
-    }
+    metrics = of_tokens(logits, targets, weight)
     if by_character(self.info):
+      loss = metrics['loss']
       metrics['bits_per_character'] = Mean(loss.total / math.log(2), loss.weight, better='min')
     return metrics
 
@@ -237,7 +233,9 @@ class LanguageModel(Network):
         option out of range, or without a use beside another; a model without the methods of a
         `dl.decoding.decoder.Decoder`.
     """
-    writing.check(self.model, draft, self.info)
+    variables = self.decoder_variables(state)
+    if draft is not None:
+      writing.check_draft(self.model, draft, self.info)
     filters = dict(top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty)
     values = dict(length=length, temperature=temperature, beams=beams, length_penalty=length_penalty, **filters)
     check_bounds(self.sample, values | {'drafted': drafted}, 'sample')
@@ -249,7 +247,6 @@ class LanguageModel(Network):
     texts = texts or [writing.prompt_tokens(prompt, self.info, 'prompt')]
     rows = [row for row in range(len(texts)) for _ in range(count)]
     common = dict(length=length, vocab_size=self.info.vocab_size)
-    variables = {'params': state.params['model'], **state.extra['model']}
     try:
       if beams is not None:
         new = self._likeliest(variables, jnp.asarray(texts), count, beams, length_penalty, filters, **common)
@@ -279,10 +276,9 @@ class LanguageModel(Network):
     stop: str = '',
   ) -> Iterator[str]:
     """The text of `sample(state, key, 1, ...)`, piece by piece, as it is written."""
-    writing.check(self.model)
+    variables = self.decoder_variables(state)
     filters = dict(top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty)
     check_bounds(self.stream, dict(length=length, temperature=temperature, **filters), 'sample')
-    variables = {'params': state.params['model'], **state.extra['model']}
     choice = Choice(temperature, **filters)
     return writing.pieces(self.model, variables, prompt, self.info, key, choice, length, stop)
 

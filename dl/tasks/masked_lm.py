@@ -9,16 +9,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
 
 from dl.config.bounds import PositiveShare, Share, Size
-from dl.contract.metrics import ExpMean, Mean, average, correct
+from dl.contract.metrics import average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
 from dl.data.tokenizers.vocabulary import BLANK, blank, decode, encode
 from dl.decoding.decoder import Decoder
 from dl.errors import ConfigError
-from dl.losses import cross_entropy
 from dl.show.words import percent
 from dl.tasks.network import Network
-from dl.tasks.supervised import without_padding
+from dl.tasks.supervised import of_tokens, without_padding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,14 +100,8 @@ class MaskedLanguageModel(Network):
     tokens, (choice_key, drop_key) = self.inputs(batch), jax.random.split(key)
     read, chosen = self.disturbed(tokens, choice_key) if train else self.blanked(tokens)
     logits, extra = self.apply(params, extra, read, drop_key, train)
-    weight, targets = batch['mask'][:, None] * chosen, jnp.maximum(tokens, 0)
-    loss = Mean.of(cross_entropy(logits, targets), weight, better='min')
-    metrics = {
-      'loss': loss,
-      'perplexity': ExpMean(loss.total, loss.weight),
-      'accuracy': Mean.of(correct(logits, targets), weight, better='max'),
-    }
-    return average(loss), (extra, metrics)
+    metrics = of_tokens(logits, tokens, batch['mask'][:, None] * chosen)
+    return average(metrics['loss']), (extra, metrics)
 
   def disturbed(self, tokens: Int[Array, 'b n'], key: Key[Array, '']) -> tuple[Int[Array, 'b n'], Bool[Array, 'b n']]:
     """(what the model reads while it learns, which tokens are chosen)."""

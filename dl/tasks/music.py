@@ -141,10 +141,7 @@ class Music(Network):
     temperature: float,
   ) -> Bool[np.ndarray, 'count frames keys']:
     """Piano rolls: the prompt and, behind it, `length` frames which are drawn one by one."""
-    if not isinstance(self.model, Decoder):
-      name = type(self.model).__name__
-      raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
-    variables = {'params': state.params['model'], **state.extra['model']}
+    variables = self.decoder_variables(state)
     begin = jnp.tile(jnp.asarray(prompt)[None], (count, 1, 1))
     new = _draw(self.model, variables, begin, key, temperature, length)
     return np.concatenate([np.asarray(begin), np.asarray(new)], 1)

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from dl.config.build import check_bounds
+from dl.contract.state import State
 from dl.contract.task import Batch, Task
+from dl.decoding.decoder import Decoder
 from dl.errors import ConfigError, first_line, own_words
 
 Collections = dict[str, PyTree]
@@ -123,6 +125,13 @@ class Network(Task):
     train = train and not self.frozen_statistics
     outputs, changed = apply(self.model, params['model'], extra['model'], inputs, train, key)
     return jax.tree.map(lambda x: x.astype(jnp.float32), outputs), {**extra, 'model': changed}
+
+  def decoder_variables(self, state: State) -> PyTree:
+    """The variables of a model which is to be sampled from; raises ConfigError for one that is no `Decoder`."""
+    if not isinstance(self.model, Decoder):
+      name = type(self.model).__name__
+      raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
+    return {'params': state.params['model'], **state.extra['model']}
 
   def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
     """The shape of the model's outputs for a batch, or of its `out` where there are several; nothing is computed.

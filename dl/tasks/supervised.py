@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Num, PyTree
+from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from dl import losses
 from dl.config.bounds import NotNegative
 from dl.contract.kinds import FEATURES, IMAGE, Kind
-from dl.contract.metrics import Mean, average
+from dl.contract.metrics import ExpMean, Mean, average, correct
 from dl.contract.task import Batch, Metrics
 from dl.errors import ConfigError
 from dl.tasks.network import Network
@@ -130,6 +130,16 @@ class Supervised(Network):
   def losses(self, outputs: Float[Array, 'b ...'], batch: Batch) -> Float[Array, ' b']:
     """The loss of each example."""
     return self.criterion_function()(outputs, self.targets(batch))
+
+
+def of_tokens(logits: Float[Array, 'b n v'], targets: Int[Array, 'b n'], weight: Float[Array, 'b n']) -> Metrics:
+  """Of tokens that are predicted: loss (nats a token), perplexity and accuracy; those of a weight of 0 may be any."""
+  loss = Mean.of(losses.cross_entropy(logits, jnp.maximum(targets, 0)), weight, better='min')
+  return {
+    'loss': loss,
+    'perplexity': ExpMean(loss.total, loss.weight),
+    'accuracy': Mean.of(correct(logits, targets), weight, better='max'),
+  }
 
 
 def without_padding(batch: Batch) -> Batch:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
 from dl.contract.info import Info
-from dl.data.tokenizers.vocabulary import beginning, decode, encode
+from dl.data.tokenizers.vocabulary import beginning, decode, encode, pad
 from dl.decoding import sampling, speculative
 from dl.decoding.choice import Choice
 from dl.decoding.decoder import Decoder, Rewindable
@@ -33,13 +33,8 @@ class Draft:
   info: Info
 
 
-def check(model: nn.Module, draft: Draft | None = None, info: Info | None = None) -> None:
-  """Raises ConfigError for a model that cannot be sampled from or, with such a draft, not together."""
-  if not isinstance(model, Decoder):
-    name = type(model).__name__
-    raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
-  if draft is None:
-    return
+def check_draft(model: nn.Module, draft: Draft, info: Info) -> None:
+  """Raises ConfigError for a model and a draft which cannot write together."""
   for who, one in (('the model', model), ('the draft', draft.model)):
     if not isinstance(one, Rewindable):
       raise ConfigError(f'sample.draft: {who}, {type(one).__name__}, cannot go back to an earlier token')
@@ -66,9 +61,7 @@ def write(
 ) -> Int[np.ndarray, 'b length']:
   """`length` tokens more of each prompt; raises ValueError for prompts that do not fit the model."""
   sizes = [len(tokens) for tokens in prompts]
-  start = np.full((len(prompts), max(sizes)), -1, np.int32)
-  for row, tokens in zip(start, prompts, strict=True):
-    row[: len(tokens)] = tokens
+  start = pad(prompts, max(sizes))
   common = dict(length=length, vocab_size=vocab_size)
   if draft is not None:
     both = model, variables, draft.model, draft.variables
@@ -101,11 +94,12 @@ def pieces(
     new = np.concatenate([new, np.asarray(more[0])])[:length]
     text, ended = until(stop, given, new, info)
     ended |= len(new) == length
-    sure = text if ended else text.rstrip('\ufffd')
-    sure = sure[: len(sure) - max(len(stop) - 1, 0)] if not ended else sure
-    if sure.startswith(shown):
-      yield sure[len(shown) :]
-      shown = sure
+    if not ended:
+      text = text.rstrip('\ufffd')
+      text = text[: len(text) - max(len(stop) - 1, 0)]
+    if text.startswith(shown):
+      yield text[len(shown) :]
+      shown = text
 
 
 def until(stop: str, given: Int[np.ndarray, ' p'], new: Int[np.ndarray, ' n'], info: Info) -> tuple[str, bool]:

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from dl.config.bounds import BelowOne, Count, Seed, Size, Whole
 from dl.contract.info import Info
 from dl.data import files, splits, statistics
 from dl.data.source import Arrays
 from dl.data.tokenizers import subwords
-from dl.data.tokenizers.vocabulary import UNKNOWN, UNKNOWN_CHARACTER, encode, prepared
+from dl.data.tokenizers.vocabulary import UNKNOWN, UNKNOWN_CHARACTER, encode, pad, prepared
 from dl.errors import ConfigError, nearest
 
 Column = str | Whole
@@ -172,14 +171,6 @@ def read(path: str | pathlib.Path, where: Format, label: Column | None = None) -
     yield Row(cell(where.text), None if label is None else cell(label).strip(), place)
   if not found:
     raise ConfigError(f'{path} has no rows')
-
-
-def pad(encoded: Sequence[Int[np.ndarray, ' n']], length: int) -> Int[np.ndarray, 'b length']:
-  """Texts as one array, cut behind `length` tokens; shorter ones end in -1."""
-  joined = np.full((len(encoded), length), -1, np.int32)
-  for row, tokens in zip(joined, encoded, strict=True):
-    row[: len(tokens)] = tokens[:length]
-  return joined
 
 
 def frequent(counts: Mapping[str, int], unknown: str, min_count: int, size: int | None) -> tuple[str, ...]:

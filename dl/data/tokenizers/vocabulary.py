@@ -6,7 +6,7 @@ vocabulary was made of is done to all others: see `prepared`.
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -59,7 +59,9 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
       The line begins with `where`.
   """
   mark, ids = info.fact('blank'), []
-  for piece in [text] if mark is None else text.split(mark if isinstance(text, str) else mark.encode()):
+  if mark is None:
+    return _encode(text, info, where, 0)
+  for piece in text.split(mark if isinstance(text, str) else mark.encode()):
     ids += [[blank(info)]] if ids else []
     ids.append(_encode(piece, info, where, sum(map(len, ids))))
   return np.concatenate(ids).astype(np.int32)
@@ -100,6 +102,14 @@ def decode(tokens: Int[np.ndarray, ' n'], info: Info) -> str:
   if by_character(info):
     return ''.join(info.vocabulary[t] for t in tokens if t >= 0)
   return ' '.join(info.vocabulary[t] for t in tokens if t >= 0).replace(f' {EOS} ', '\n').replace(f' {EOS}', '\n')
+
+
+def pad(encoded: Sequence[Int[np.ndarray, ' n']], length: int) -> Int[np.ndarray, 'b length']:
+  """Texts as one array, cut behind `length` tokens; shorter ones end in -1."""
+  joined = np.full((len(encoded), length), -1, np.int32)
+  for row, tokens in zip(joined, encoded, strict=True):
+    row[: len(tokens)] = tokens[:length]
+  return joined
 
 
 def prepared(text: str | bytes, info: Info) -> str | bytes:
