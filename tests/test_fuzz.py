@@ -189,7 +189,7 @@ def small_sets(tmp_path_factory):
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
     'conll.Conll': dict(path=abstracts(tmp_path_factory.mktemp('abstracts'))),
     'music.PianoRolls': dict(path=chorales(tmp_path_factory.mktemp('chorales'))),
-    'text.TextFiles': dict(path=verses(tmp_path_factory.mktemp('verses'))),
+    'text.TextFiles': dict(path=verses(tmp_path_factory.mktemp('verses')), validation=0.1, test=0.1),
     'texts.Labelled': dict(
       path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1, validation=0.2, test=0.2
     ),
