@@ -54,6 +54,7 @@ EXPERIMENTS = {
   'tabular/diabetes_mlp': [''],
   'text/stdlib_gpt': [''],
   'text/shakespeare_gpt_cpu': [''],
+  'text/shakespeare_gpt': [''],
   'text/shakespeare_rnn': [''],
   'text/shakespeare_gru': [''],
   'text/shakespeare_lstm': [''],
