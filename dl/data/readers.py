@@ -10,9 +10,9 @@ from jaxtyping import Float, Num
 
 from dl.contract.info import Info
 from dl.contract.kinds import Kind
-from dl.data import tables
+from dl.data import rows, tables
 from dl.data.source import standard
-from dl.data.sources import arrays, conll, images, text, texts, ucr
+from dl.data.sources import arrays, conll, images, text, ucr
 from dl.data.tokenizers.vocabulary import encode, pad, signs_apart
 from dl.errors import ConfigError
 
@@ -163,7 +163,7 @@ class Tokens(FileReader):
     if info.vocabulary is None and info.tokenizer is None and info.vocab_size != 256:
       raise ConfigError('inputs: the run did not record its vocabulary')
     column = info.fact('texts')
-    self.texts = None if column is None else texts.Format(**dict(column))
+    self.texts = None if column is None else rows.Format(**dict(column))
     self.least, self.length = (2 if column is None else 1), (None if column is None else info.fact('length'))
 
   def rows(self, path: pathlib.Path, lines: bool) -> Rows:
@@ -175,8 +175,8 @@ class Tokens(FileReader):
 
   def _encoded(self, path: pathlib.Path, lines: bool) -> Rows:
     """(name, token ids) of each text of a file."""
-    if self.texts is not None and path.suffix.lower() in texts.TABLES:
-      for row in texts.read(path, self.texts):
+    if self.texts is not None and path.suffix.lower() in rows.TABLES:
+      for row in rows.read(path, self.texts):
         yield f'{path}:{row.place.rpartition(" ")[2]}', encode(row.text, self.info, row.place)
       return
     content = text.read_bytes(path)

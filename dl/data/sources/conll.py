@@ -13,7 +13,7 @@ from dl.config.bounds import BelowOne, Count, Seed, Size, Whole
 from dl.contract.info import Info
 from dl.data import files, splits
 from dl.data.source import Arrays
-from dl.data.sources.texts import frequent
+from dl.data.tokenizers.learned import frequent
 from dl.data.tokenizers.vocabulary import UNKNOWN, UNKNOWN_CHARACTER, index_of
 from dl.errors import ConfigError
 
