@@ -182,4 +182,7 @@ def choose(tokens: Int[Array, 'b n'], draws: Float[Array, 'b n'], share: float) 
 
 def _numbers(tokens: Int[Array, 'b n'], place: UInt32[Array, ' n']) -> UInt32[Array, ' b']:
   """A number of each text, which is another for another text but by chance; what pads it counts for nothing."""
-  return ((tokens + 1).astype(jnp.uint32) * ((2 * place + 1) * jnp.uint32(2654435761))).sum(1, dtype=jnp.uint32)
+  mixed = tokens.astype(jnp.uint32) * jnp.uint32(0x9E3779B1) + (place + 1) * jnp.uint32(0x85EBCA77)
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # MurmurHash3's: sums of products would often be alike
+    mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
+  return jnp.where(tokens < 0, 0, mixed ^ (mixed >> 16)).sum(1, dtype=jnp.uint32)

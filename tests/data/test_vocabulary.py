@@ -10,6 +10,7 @@ from dl.errors import ConfigError
 BYTES = Info(vocab_size=256)
 LETTERS = Info(vocab_size=3, vocabulary=('a', 'ż', '\n'))
 WORDS = Info(vocab_size=2, vocabulary=('the', 'cat'))
+LINES = Info(vocab_size=3, vocabulary=('the', 'cat', '<eos>'))
 ANY_WORDS = Info(vocab_size=3, vocabulary=('the', 'cat', '<unk>'))
 
 
@@ -20,6 +21,8 @@ ANY_WORDS = Info(vocab_size=3, vocabulary=('the', 'cat', '<unk>'))
     (LETTERS, 'aż\n', [0, 1, 2]),
     (WORDS, 'cat the', [1, 0]),
     (WORDS, '', []),
+    (LINES, '\n\nthe cat\n\n\ncat\n', [2, 2, 0, 1, 2, 2, 2, 1, 2]),
+    (LINES, 'the\ncat', [0, 2, 1]),
   ],
 )
 def test_there_and_back(info, text, ids):

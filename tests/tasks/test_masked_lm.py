@@ -14,7 +14,7 @@ from dl.data.tokenizers.vocabulary import BLANK, blank, decode, encode
 from dl.errors import ConfigError
 from dl.models.bert import BERT
 from dl.models.gpt import GPT
-from dl.tasks.masked_lm import MaskedLanguageModel
+from dl.tasks.masked_lm import MaskedLanguageModel, _numbers
 from dl.training.prediction import Prediction
 
 KEY = jax.random.key(0)
@@ -93,6 +93,15 @@ def test_it_learns_and_evaluations_depend_on_the_texts_alone(trained):
   chosen = np.asarray(TASK.blanked(tokens)[1])
   assert len({tuple(row) for row in chosen}) > 20  # not the same places in all
   np.testing.assert_array_equal(TASK.blanked(tokens[::-1])[1], chosen[::-1])
+
+
+def test_each_text_has_a_number_of_its_own_whatever_pads_it():
+  """Were the number of some texts the same, the same places of them would be hidden."""
+  every = np.stack(np.meshgrid(*[np.arange(12)] * 4), -1).reshape(-1, 4)
+  numbers = lambda tokens: np.asarray(_numbers(jnp.asarray(tokens, jnp.int32), jnp.arange(tokens.shape[1], dtype='u4')))
+  found = numbers(every)
+  assert len(set(found.tolist())) > len(every) - 4  # chance makes 0.05 pairs of 12^4
+  np.testing.assert_array_equal(numbers(np.pad(every, ((0, 0), (0, 5)), constant_values=-1)), found)
 
 
 def test_blanks_are_filled_in(trained):

@@ -101,7 +101,10 @@ def decode(tokens: Int[np.ndarray, ' n'], info: Info) -> str:
     return bytes(int(t) for t in tokens if 0 <= t < 256).decode('utf-8', errors='replace')
   if by_character(info):
     return ''.join(info.vocabulary[t] for t in tokens if t >= 0)
-  return ' '.join(info.vocabulary[t] for t in tokens if t >= 0).replace(f' {EOS} ', '\n').replace(f' {EOS}', '\n')
+  lines: list[list[str]] = [[]]
+  for word in (info.vocabulary[t] for t in tokens if t >= 0):
+    lines.append([]) if word == EOS else lines[-1].append(word)
+  return '\n'.join(map(' '.join, lines))
 
 
 def pad(encoded: Sequence[Int[np.ndarray, ' n']], length: int) -> Int[np.ndarray, 'b length']:
