@@ -100,6 +100,7 @@ class BERT(nn.Module):
   remat: Remat = 'none'
   dtype: Any = jnp.float32
 
+  bidirectional: ClassVar[bool] = True
   sharding_rules: ClassVar[Rules] = (
     *outputs('attention/[qkv]'),
     *inputs('attention/out'),

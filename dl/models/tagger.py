@@ -47,6 +47,7 @@ class BiLSTMTagger(nn.Module):
   crf: bool = True
   dtype: Any = jnp.float32
 
+  bidirectional: ClassVar[bool] = True
   sharding_rules: ClassVar[Rules] = (
     *outputs('(input|hidden)'),
     *outputs('^out'),

@@ -80,6 +80,7 @@ class LanguageModel(Network):
     return params, {**extra, 'carry': self.model.begin(self.info.fact('streams'))} if self.carry else extra
 
   def check(self, batch: PyTree) -> None:
+    self.check_direction('token')
     streams = self.info.fact('streams')
     if self.carry and streams is not None and 'tokens' in batch and batch['tokens'].shape[0] != streams:
       raise ConfigError(
@@ -202,9 +203,9 @@ class LanguageModel(Network):
     repetition_penalty: Positive | None = None,
     stop: str = '',
     beams: Size | None = None,
-    length_penalty: Number = 1.0,
+    length_penalty: Number | None = None,
     prompts: tuple[str, ...] = (),
-    drafted: Size = 4,
+    drafted: Size | None = None,
     draft: Draft | None = None,
   ) -> list[str]:
     """`count` texts which begin with the prompt and go on for `length` tokens, of a model which is a `Decoder`.
@@ -222,9 +223,9 @@ class LanguageModel(Network):
       repetition_penalty: above 1, tokens that stand in the text already are less likely (arXiv 1909.05858).
       stop: a text ends after this.
       beams: in place of drawing, search the likeliest texts with so many beams (`dl.decoding.beam`).
-      length_penalty: of such a search.
+      length_penalty: of such a search; None for 1.
       prompts: texts to continue in place of one prompt, each `count` times; they may differ in length.
-      drafted: tokens which a draft model proposes at a time.
+      drafted: tokens which a draft model proposes at a time; None for 4.
       draft: a smaller model of the same vocabulary, which drafts what this one reads (`dl.decoding.speculative`): texts
         are drawn as without it, in fewer calls of the larger model.
 
@@ -243,15 +244,23 @@ class LanguageModel(Network):
     for one, other in (('prompts', 'prompt'), ('prompts', 'beams'), ('prompts', 'draft'), ('draft', 'beams')):
       if whole[one] and whole[other]:
         raise ConfigError(f'sample.{one}: has no use beside {other}; leave one of the two out')
+    for option, needed, missing in (
+      ('length_penalty', 'beams', length_penalty is not None and beams is None),
+      ('drafted', 'draft', drafted is not None and draft is None),
+    ):
+      if missing:
+        raise ConfigError(f'sample.{option}: has no use without {needed}')
     texts = [writing.prompt_tokens(text, self.info, f'prompts[{i}]') for i, text in enumerate(prompts)]
     texts = texts or [writing.prompt_tokens(prompt, self.info, 'prompt')]
     rows = [row for row in range(len(texts)) for _ in range(count)]
     common = dict(length=length, vocab_size=self.info.vocab_size)
     try:
       if beams is not None:
-        new = self._likeliest(variables, jnp.asarray(texts), count, beams, length_penalty, filters, **common)
+        drawn = filters | {'temperature': None if temperature == 1 else temperature}
+        penalty = 1.0 if length_penalty is None else length_penalty
+        new = self._likeliest(variables, jnp.asarray(texts), count, beams, penalty, drawn, **common)
       else:
-        more = dict(draft=draft, drafted=drafted, **common)
+        more = dict(draft=draft, drafted=drafted or 4, **common)
         new = writing.write(
           self.model, variables, [texts[row] for row in rows], key, Choice(temperature, **filters), **more
         )

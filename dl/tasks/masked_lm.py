@@ -76,7 +76,7 @@ class MaskedLanguageModel(Network):
     tokens, length = jax.eval_shape(self.inputs, batch).shape, getattr(self.model, 'length', None)
     if len(tokens) != 2:
       raise ConfigError(f'config.data: tokens must be [batch, length], got {tokens}')
-    if isinstance(self.model, Decoder):
+    if isinstance(self.model, Decoder) and not getattr(self.model, 'bidirectional', False):
       raise ConfigError(f'config.model: {name} reads from left to right alone; {label} needs one that reads both ways')
     if length is not None and length < tokens[1]:
       raise ConfigError(f'config.model.length is {length}, but the data has sequences of {tokens[1]} tokens')
@@ -135,13 +135,14 @@ class MaskedLanguageModel(Network):
     """
     tokens = jnp.asarray(inputs, jnp.int32)
     rows, n = tokens.shape
-    size = min(getattr(self.model, 'length', None) or n, n)
-    pieces = jnp.pad(tokens, ((0, 0), (0, -n % size)), constant_values=-1).reshape(-1, size)
+    size = min(getattr(self.model, 'length', None) or n, n) or 1
+    whole = max(-(-n // size), 1) * size
+    pieces = jnp.pad(tokens, ((0, 0), (0, whole - n)), constant_values=-1).reshape(-1, size)
     logits, _ = self.apply(state.params, state.extra, pieces, key, False)
     ids = jnp.arange(logits.shape[-1])
     logits = jnp.where((ids < self.info.vocab_size) & (ids != self.hidden), logits, -jnp.inf)
     shares, guesses = jax.lax.top_k(jax.nn.softmax(logits), min(self.guesses, self.info.vocab_size))
-    shares, guesses = (x.reshape(rows, -1, x.shape[-1])[:, :n] for x in (shares, guesses))
+    shares, guesses = (x.reshape(rows, whole, x.shape[-1])[:, :n] for x in (shares, guesses))
     empty = (tokens == self.hidden)[..., None]
     return {
       'tokens': jnp.where(empty[..., 0], guesses[..., 0], tokens),

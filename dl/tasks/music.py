@@ -52,8 +52,7 @@ class Music(Network):
 
   def check(self, batch: PyTree) -> None:
     wanted, shape = batch['series'].shape if 'series' in batch else None, self.outputs_shape(batch)
-    if getattr(self.model, 'bidirectional', False):
-      raise ConfigError('config.model.bidirectional: a frame is to be predicted from those before it alone')
+    self.check_direction('frame')
     if shape != wanted:
       raise ConfigError(
         f'config.model: Music needs logits {list(wanted)}, one of each key and frame, the model gives {list(shape)}'

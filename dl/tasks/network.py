@@ -133,6 +133,12 @@ class Network(Task):
       raise ConfigError(f'config.model: {name} cannot be sampled from: it needs length, prefill and step of a Decoder')
     return {'params': state.params['model'], **state.extra['model']}
 
+  def check_direction(self, what: str) -> None:
+    """Raises ConfigError for a model which reads in both directions, and so sees `what` it is to predict."""
+    if getattr(self.model, 'bidirectional', False):
+      name = type(self.model).__name__
+      raise ConfigError(f'config.model: {name} reads in both directions; a {what} is to be predicted from those before')
+
   def outputs_shape(self, batch: PyTree) -> tuple[int, ...]:
     """The shape of the model's outputs for a batch, or of its `out` where there are several; nothing is computed.
 

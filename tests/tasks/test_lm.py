@@ -17,7 +17,10 @@ from dl.data.tokenizers.vocabulary import decode
 from dl.decoding import beam
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
+from dl.models.bert import BERT
 from dl.models.gpt import GPT
+from dl.models.rnn import RNN
+from dl.models.tagger import BiLSTMTagger
 from dl.tasks.lm import LanguageModel
 from dl.training.assemble import abstractly
 
@@ -142,6 +145,9 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
   assert [best, second] == ['cat ' + decode(row, words) for row in np.asarray(tokens[0, :2])]
   for options, line in (
     (dict(beams=3, top_k=2), 'sample.top_k: nothing is drawn with beams'),
+    (dict(beams=3, temperature=0.7), 'sample.temperature: nothing is drawn with beams'),
+    (dict(length_penalty=2.0), 'sample.length_penalty: has no use without beams'),
+    (dict(drafted=3), 'sample.drafted: has no use without draft'),
     (dict(beams=1), 'sample.beams: 1 beams find as many texts, not 2; ask for fewer'),
     (dict(beams=2, length=9), 'sample.length: a context of 8 tokens does not hold 1 of the prompt and 9 more'),
   ):
@@ -176,6 +182,20 @@ def test_check_is_one_line(model, shape, line):
     abstractly(lambda: LanguageModel(model=gpt, info=BYTES).check(batch))
   with pytest.raises(ConfigError, match='LanguageModel needs tokens in a batch, got mask'):
     LanguageModel(model=gpt, info=BYTES).check({'mask': batch['mask']})
+
+
+@pytest.mark.parametrize(
+  'model',
+  [
+    RNN(256, vocab_size=256, width=8, pooling='none', bidirectional=True),
+    BERT(vocab_size=256, length=32, layers=1, heads=2, width=8, hidden=8),
+    BiLSTMTagger(256, vocab_size=256, crf=False),
+  ],
+)
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(model):
+  batch = {'tokens': jax.ShapeDtypeStruct((4, 17), np.int32), 'mask': jax.ShapeDtypeStruct((4,), np.float32)}
+  with pytest.raises(ConfigError, match=f'{type(model).__name__} reads in both directions; a token is to be predicted'):
+    LanguageModel(model=model, info=BYTES).check(batch)
 
 
 class Bigram(nn.Module):

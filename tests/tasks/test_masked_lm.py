@@ -14,6 +14,7 @@ from dl.data.tokenizers.vocabulary import BLANK, blank, decode, encode
 from dl.errors import ConfigError
 from dl.models.bert import BERT
 from dl.models.gpt import GPT
+from dl.models.rnn import RNN
 from dl.tasks.masked_lm import MaskedLanguageModel, _numbers
 from dl.training.prediction import Prediction
 
@@ -118,6 +119,7 @@ def test_blanks_are_filled_in(trained):
   (line,) = TASK.artifacts(trained, KEY)['blanks']
   assert line['text'] == 'ab[MASK]d' and line['filled in'] == 'abcd' and line['1'].startswith('c (')
   assert set(line) == {'text', 'filled in', '1', '2', '3'}
+  assert TASK.predict(trained, np.zeros((2, 0), np.int32), KEY)['guesses'].shape == (2, 0, 3)
   # A text longer than the model reads is read in pieces.
   long = np.concatenate([np.arange(24) % 8, [0, 8, 2]])[None].astype(np.int32)
   assert TASK.predict(trained, long, KEY)['tokens'][0, -3:].tolist() == [0, 1, 2]
@@ -165,6 +167,14 @@ def test_mistakes(model, options, message):
   batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in texts(2).items()}
   with pytest.raises(ConfigError, match=message):
     MaskedLanguageModel(**dict(model=model, info=INFO) | options).check(batch)
+
+
+def test_a_recurrent_network_that_reads_both_ways_may_fill_in():
+  model = RNN(9, vocab_size=9, width=8, pooling='none', bidirectional=True)
+  batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in texts(2).items()}
+  MaskedLanguageModel(model=model, info=INFO).check(batch)
+  with pytest.raises(ConfigError, match='RNN reads from left to right alone'):
+    MaskedLanguageModel(model=model.clone(bidirectional=False), info=INFO).check(batch)
 
 
 def test_batches_without_tokens_are_refused():

@@ -102,7 +102,7 @@ def test_samples_are_midi_files_and_a_picture(trained):
 @pytest.mark.parametrize(
   ('model', 'batch', 'words'),
   [
-    (RNN(8, bidirectional=True, pooling='none'), {'series': (2, 5, 8)}, 'bidirectional: a frame'),
+    (RNN(8, bidirectional=True, pooling='none'), {'series': (2, 5, 8)}, 'RNN reads in both directions; a frame is'),
     (RNN(8), {'series': (2, 5, 8)}, r'needs logits \[2, 5, 8\].*gives \[2, 8\]'),
     (RNN(9, pooling='none'), {'series': (2, 5, 8)}, r'gives \[2, 5, 9\]'),
     (RNN(8, pooling='none'), {'features': (2, 8)}, 'Music needs series in a batch, got features'),
