@@ -22,7 +22,7 @@ LAYERS = (
   ('evaluators', 'models', 'store', 'tasks'),
   ('report',),
   ('training',),
-  ('planning', 'sweeps'),
+  ('export', 'planning', 'sweeps'),
   ('commands',),
 )
 """Packages from the lowest layer to the highest; each imports those of lower layers alone, and its own modules."""

@@ -403,7 +403,7 @@ def test_mistakes_in_a_process_of_their_own(tmp_path, environment, request):
   assert not (tmp_path / 'run').exists()
 
 
-COMMANDS = ('train', 'evaluate', 'predict', 'sample', 'cite', 'report', 'plan', 'sweep')
+COMMANDS = ('train', 'evaluate', 'predict', 'sample', 'cite', 'report', 'plan', 'sweep', 'export')
 CONFIGS = {
   'syntax.py': 'def get_config(:\n',
   'raises.py': 'def get_config():\n  raise RuntimeError("first line\\nsecond line")\n',

@@ -6,14 +6,18 @@ All are attributes of its class, which subclasses inherit:
     class MyNet(nn.Module):
       sharding_rules: ClassVar[Rules] = (*outputs('up'), *inputs('down'))
       layouts: ClassVar[Layouts] = {'timm': [(r'blocks\.(\d+)\.fc1\.(.*)', r'block_\1.up.\2')]}
+    exports: ClassVar[Exports] = {'huggingface': lambda model: Foreign(config={...}, shapes={...})}
       resampling: ClassVar[Resampling] = {'(^|/)positions$': lambda value, shape: resize(value, shape)}
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
+
+from dl.errors import ConfigError
 
 Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
 """(regex of a parameter's path, the mesh axis 'model' or 'expert' or None of each of its last dimensions) pairs.
@@ -34,6 +38,23 @@ Layout = Table | Callable[[Tensors, nn.Module], Tensors]
 
 Layouts = Mapping[str, Layout]
 """By the name of the library."""
+
+
+class Foreign(NamedTuple):
+  """A network as another library has it.
+
+  Attributes:
+    config: what the library is told of it, as plain data: `config.json` of Hugging Face.
+    shapes: of its tensors, by their names there; those that are others again are left out. The layout of the same name
+      makes all of the network of them.
+  """
+
+  config: dict[str, Any]
+  shapes: dict[str, tuple[int, ...]]
+
+
+Exports = Mapping[str, Callable[[nn.Module], Foreign]]
+"""By the name of the library; ConfigError of a network which that does not have (`only`)."""
 
 Resampling = Mapping[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]]
 """regex of a parameter's path -> (stored value, shape that is needed) -> the value for it, or ValueError.
@@ -73,6 +94,13 @@ def rename(tensors: Mapping[str, np.ndarray], table: Table) -> Tensors:
     else:
       result[name] = value
   return result | {name: np.concatenate([p[i] for i in sorted(p)]) for name, p in parts.items()}
+
+
+def only(model: nn.Module, library: str, **values: Any) -> None:
+  """Raises ConfigError where an attribute of a model is another than the one that a library has it with."""
+  for name, value in values.items():
+    if (found := getattr(model, name)) != value:
+      raise ConfigError(f'{library} has no {type(model).__name__} with {name}={found!r}, but with {value!r} alone')
 
 
 def share_embedding(tensors: Tensors, tied: bool) -> Tensors:

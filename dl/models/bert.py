@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.contract.weights import Exports, Foreign, Layouts, Rules, Table, Tensors, inputs, outputs, rename
+from dl.errors import ConfigError
 from dl.nn import activations, products, time
 from dl.nn.attention import Attention, separate
 from dl.nn.context import Context
@@ -55,6 +56,64 @@ def _from_huggingface(tensors: Tensors, model: 'BERT') -> Tensors:
   others = [pattern for head, pattern in _OF_HEADS.items() if head != model.head]
   own = lambda name: model.has_out or not name.startswith('out.')
   return {k: v for k, v in named.items() if own(k) and not any(re.fullmatch(p, k) for p in others)}
+
+
+def _to_huggingface(model: 'BERT') -> Foreign:
+  """As transformers' BERT with the head that the model has."""
+  kinds = {
+    ('masked', False): 'BertForMaskedLM',
+    ('features', False): 'BertModel',
+    ('pooled', False): 'BertModel',
+    ('pooled', True): 'BertForSequenceClassification',
+    ('each', True): 'BertForTokenClassification',
+  }
+  kind = kinds.get((model.head, model.num_outputs is not None))
+  if kind is None:
+    raise ConfigError(f'Hugging Face has no BERT with the head {model.head!r}')
+  width, vocab, hidden, outputs = model.width, model.vocab_size, model.hidden, model.num_outputs
+  layer = lambda name, *shape: {f'{name}.weight': shape, f'{name}.bias': shape[:1]}
+  block = {
+    **layer('attention.self.query', width, width),
+    **layer('attention.self.key', width, width),
+    **layer('attention.self.value', width, width),
+    **layer('attention.output.dense', width, width),
+    **layer('attention.output.LayerNorm', width),
+    **layer('intermediate.dense', hidden, width),
+    **layer('output.dense', width, hidden),
+    **layer('output.LayerNorm', width),
+  }
+  shapes = {
+    'embeddings.word_embeddings.weight': (vocab, width),
+    'embeddings.position_embeddings.weight': (model.length, width),
+    'embeddings.token_type_embeddings.weight': (model.segments, width),
+    **layer('embeddings.LayerNorm', width),
+    **{f'encoder.layer.{i}.{name}': shape for i in range(model.layers) for name, shape in block.items()},
+    **(layer('pooler.dense', width, width) if model.head == 'pooled' else {}),
+  }
+  shapes = shapes if kind == 'BertModel' else {f'bert.{name}': shape for name, shape in shapes.items()}
+  if model.head == 'masked':
+    predictions = layer('transform.dense', width, width) | layer('transform.LayerNorm', width) | {'bias': (vocab,)}
+    shapes |= {f'cls.predictions.{name}': shape for name, shape in predictions.items()}
+  return Foreign(
+    config=dict(
+      architectures=[kind],
+      model_type='bert',
+      vocab_size=vocab,
+      hidden_size=width,
+      num_hidden_layers=model.layers,
+      num_attention_heads=model.heads,
+      intermediate_size=hidden,
+      hidden_act=activations.in_huggingface(model.activation),
+      hidden_dropout_prob=model.dropout,
+      attention_probs_dropout_prob=model.dropout,
+      max_position_embeddings=model.length,
+      type_vocab_size=model.segments,
+      layer_norm_eps=model.epsilon,
+      pad_token_id=None,
+      **({} if outputs is None else {'id2label': {str(i): f'LABEL_{i}' for i in range(outputs)}}),
+    ),
+    shapes=shapes if outputs is None else shapes | layer('classifier', outputs, width),
+  )
 
 
 class BERT(nn.Module):
@@ -109,6 +168,7 @@ class BERT(nn.Module):
     ('(^|/)token/embedding$', ('model', None)),
   )
   layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
+  exports: ClassVar[Exports] = {'huggingface': _to_huggingface}
 
   @property
   def has_out(self) -> bool:

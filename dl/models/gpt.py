@@ -9,7 +9,19 @@ from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Count, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
+from dl.contract.weights import (
+  Exports,
+  Foreign,
+  Layouts,
+  Rules,
+  Table,
+  Tensors,
+  inputs,
+  only,
+  outputs,
+  rename,
+  share_embedding,
+)  # fmt: skip
 from dl.nn import activations, products
 from dl.nn.attention import Attention, Projections, rotary
 from dl.nn.cached import Cached
@@ -21,6 +33,7 @@ from dl.nn.stack import Remat, memory_savings, stack
 from dl.nn.transformer import Block, Branch, begin, dropout
 
 _INIT = nn.initializers.normal(0.02)
+_EPSILON = 1e-5  # of norms
 _CHUNK = 1024  # queries which attend at a time, where contexts are long and memory short
 
 _HUGGINGFACE: Table = [
@@ -48,6 +61,44 @@ def _from_huggingface(tensors: Tensors, model: 'GPT') -> Tensors:
   named = rename(tensors, _HUGGINGFACE)
   named = {k: v.T if k.startswith('block_') else v for k, v in named.items()}
   return share_embedding(named, model.tie_embeddings)
+
+
+def _to_huggingface(model: 'GPT') -> Foreign:
+  """As transformers' `GPT2LMHeadModel`."""
+  only(model, 'Hugging Face', rope=False, use_bias=True, ngrams=(), experts=0)
+  width, vocab = model.width, model.vocab_size
+  layer = lambda name, *shape: {f'{name}.weight': shape, f'{name}.bias': shape[-1:]}
+  block = {
+    **layer('ln_1', width),
+    **layer('attn.c_attn', width, 3 * width),
+    **layer('attn.c_proj', width, width),
+    **layer('ln_2', width),
+    **layer('mlp.c_fc', width, 4 * width),
+    **layer('mlp.c_proj', 4 * width, width),
+  }
+  shapes = {'wte.weight': (vocab, width), 'wpe.weight': (model.length, width), **layer('ln_f', width)}
+  shapes |= {f'h.{i}.{name}': shape for i in range(model.layers) for name, shape in block.items()}
+  shapes = {f'transformer.{name}': shape for name, shape in shapes.items()}
+  return Foreign(
+    config=dict(
+      architectures=['GPT2LMHeadModel'],
+      model_type='gpt2',
+      vocab_size=vocab,
+      n_positions=model.length,
+      n_embd=width,
+      n_layer=model.layers,
+      n_head=model.heads,
+      activation_function=activations.in_huggingface(model.activation),
+      resid_pdrop=model.dropout,
+      embd_pdrop=model.dropout,
+      attn_pdrop=model.dropout,
+      layer_norm_epsilon=_EPSILON,
+      tie_word_embeddings=model.tie_embeddings,
+      bos_token_id=None,
+      eos_token_id=None,
+    ),
+    shapes=shapes if model.tie_embeddings else shapes | {'lm_head.weight': (vocab, width)},
+  )
 
 
 class GPT(Cached, nn.Module):
@@ -111,6 +162,7 @@ class GPT(Cached, nn.Module):
     *outputs('^out'),
   )
   layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
+  exports: ClassVar[Exports] = {'huggingface': _to_huggingface}
 
   @nn.compact
   def __call__(
@@ -146,7 +198,7 @@ class GPT(Cached, nn.Module):
 
   @nn.nowrap
   def _norm(self, name: str) -> nn.Module:
-    return layer_norm(1e-5, self.dtype, use_bias=self.use_bias, name=name)
+    return layer_norm(_EPSILON, self.dtype, use_bias=self.use_bias, name=name)
 
   @nn.nowrap
   def _branches(self) -> Sequence[Branch]:

@@ -10,7 +10,18 @@ from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import Count, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
+from dl.contract.weights import (
+  Exports,
+  Foreign,
+  Layouts,
+  Rules,
+  Table,
+  Tensors,
+  inputs,
+  outputs,
+  rename,
+  share_embedding,
+)  # fmt: skip
 from dl.nn import products
 from dl.nn.attention import Attention, rotary, separate
 from dl.nn.cached import Cached
@@ -36,6 +47,49 @@ def _from_huggingface(tensors: Tensors, model: 'Llama') -> Tensors:
   """Those of transformers' `LlamaForCausalLM`; its last layer may be the embedding, named or not."""
   named = rename(tensors, _HUGGINGFACE)
   return share_embedding(named, True) if model.tie_embeddings else named
+
+
+def _to_huggingface(model: 'Llama') -> Foreign:
+  """As transformers' `LlamaForCausalLM`."""
+  width, vocab, groups = model.width, model.vocab_size, model.groups or model.heads
+  head_dim = width // model.heads
+  block = {
+    'input_layernorm': (width,),
+    'self_attn.q_proj': (width, width),
+    'self_attn.k_proj': (groups * head_dim, width),
+    'self_attn.v_proj': (groups * head_dim, width),
+    'self_attn.o_proj': (width, width),
+    'post_attention_layernorm': (width,),
+    'mlp.gate_proj': (model.hidden, width),
+    'mlp.up_proj': (model.hidden, width),
+    'mlp.down_proj': (width, model.hidden),
+  }
+  shapes = {'model.embed_tokens.weight': (vocab, width), 'model.norm.weight': (width,)}
+  shapes |= {f'model.layers.{i}.{name}.weight': s for i in range(model.layers) for name, s in block.items()}
+  return Foreign(
+    config=dict(
+      architectures=['LlamaForCausalLM'],
+      model_type='llama',
+      vocab_size=vocab,
+      hidden_size=width,
+      intermediate_size=model.hidden,
+      num_hidden_layers=model.layers,
+      num_attention_heads=model.heads,
+      num_key_value_heads=groups,
+      head_dim=head_dim,
+      hidden_act='silu',
+      max_position_embeddings=model.length,
+      rms_norm_eps=model.epsilon,
+      rope_theta=model.rope_base,
+      rope_parameters=dict(rope_type='default', rope_theta=model.rope_base),
+      attention_bias=False,
+      mlp_bias=False,
+      tie_word_embeddings=model.tie_embeddings,
+      bos_token_id=None,
+      eos_token_id=None,
+    ),
+    shapes=shapes if model.tie_embeddings else shapes | {'lm_head.weight': (vocab, width)},
+  )
 
 
 class Llama(Cached, nn.Module):
@@ -88,6 +142,7 @@ class Llama(Cached, nn.Module):
     *outputs('^out'),
   )
   layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
+  exports: ClassVar[Exports] = {'huggingface': _to_huggingface}
 
   @nn.compact
   def __call__(self, tokens: Int[Array, 'b n'], train: bool = False, decode: bool = False) -> Float[Array, 'b n vocab']:

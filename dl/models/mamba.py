@@ -9,7 +9,18 @@ from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
+from dl.contract.weights import (
+  Exports,
+  Foreign,
+  Layouts,
+  Rules,
+  Table,
+  Tensors,
+  inputs,
+  outputs,
+  rename,
+  share_embedding,
+)  # fmt: skip
 from dl.nn import products
 from dl.nn.cached import Cached
 from dl.nn.context import Context
@@ -31,6 +42,48 @@ _HUGGINGFACE: Table = [
 def _from_huggingface(tensors: Tensors, model: 'Mamba') -> Tensors:
   """Those of transformers' `MambaForCausalLM`, whose last layer is the embedding, named or not."""
   return share_embedding(rename(tensors, _HUGGINGFACE), True)
+
+
+def _to_huggingface(model: 'Mamba') -> Foreign:
+  """As transformers' `MambaForCausalLM`."""
+  width, inner, states, rank = model.width, 2 * model.width, model.states, model.inner_rank
+  mixer = {
+    'A_log': (inner, states),
+    'D': (inner,),
+    'in_proj.weight': (2 * inner, width),
+    'conv1d.weight': (inner, 1, model.kernel_size),
+    'conv1d.bias': (inner,),
+    'x_proj.weight': (rank + 2 * states, inner),
+    'dt_proj.weight': (inner, rank),
+    'dt_proj.bias': (inner,),
+    'out_proj.weight': (width, inner),
+  }
+  block = {'norm.weight': (width,), **{f'mixer.{name}': shape for name, shape in mixer.items()}}
+  shapes = {'embeddings.weight': (model.vocab_size, width), 'norm_f.weight': (width,)}
+  shapes |= {f'layers.{i}.{name}': shape for i in range(model.layers) for name, shape in block.items()}
+  return Foreign(
+    config=dict(
+      architectures=['MambaForCausalLM'],
+      model_type='mamba',
+      vocab_size=model.vocab_size,
+      hidden_size=width,
+      intermediate_size=inner,
+      expand=2,
+      state_size=states,
+      num_hidden_layers=model.layers,
+      time_step_rank=rank,
+      conv_kernel=model.kernel_size,
+      layer_norm_epsilon=model.epsilon,
+      hidden_act='silu',
+      use_bias=False,
+      use_conv_bias=True,
+      tie_word_embeddings=True,
+      bos_token_id=None,
+      eos_token_id=None,
+      pad_token_id=None,
+    ),
+    shapes={f'backbone.{name}': shape for name, shape in shapes.items()},
+  )
 
 
 class Mamba(Cached, nn.Module):
@@ -74,6 +127,12 @@ class Mamba(Cached, nn.Module):
     ('(^|/)token/embedding$', ('model', None)),
   )
   layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
+  exports: ClassVar[Exports] = {'huggingface': _to_huggingface}
+
+  @property
+  def inner_rank(self) -> int:
+    """`rank`, also where it is not given."""
+    return self.rank or math.ceil(self.width / 16)
 
   @nn.compact
   def __call__(self, tokens: Int[Array, 'b n'], train: bool = False, decode: bool = False) -> Float[Array, 'b n vocab']:
@@ -96,7 +155,7 @@ class Mamba(Cached, nn.Module):
     # Each block adds to the residual stream, whose variance should not grow with depth.
     shrunk = nn.initializers.variance_scaling(1 / (3 * self.layers), 'fan_in', 'uniform')
     mixer = Mixer(
-      2 * self.width, self.states, self.rank or math.ceil(self.width / 16), self.kernel_size, shrunk, self.chunk,
+      2 * self.width, self.states, self.inner_rank, self.kernel_size, shrunk, self.chunk,
       self.dtype, name='mixer',
     )  # fmt: skip
     return (Branch(self._norm('norm'), mixer),)

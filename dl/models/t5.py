@@ -1,6 +1,7 @@
 """T5 (arXiv 1910.10683): an encoder-decoder whose attention knows how far apart tokens are, and no positions."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,7 +11,18 @@ from jaxtyping import Array, Float, Int
 
 from dl.config.bounds import BelowOne, Depth, Positive, Size
 from dl.contract.axes import Axes
-from dl.contract.weights import Layouts, Rules, Table, Tensors, inputs, outputs, rename, share_embedding
+from dl.contract.weights import (
+  Exports,
+  Foreign,
+  Layouts,
+  Rules,
+  Table,
+  Tensors,
+  inputs,
+  outputs,
+  rename,
+  share_embedding,
+)  # fmt: skip
 from dl.nn import products
 from dl.nn.attention import Attention, Projection
 from dl.nn.cached import CachedPair
@@ -41,6 +53,47 @@ _HUGGINGFACE: Table = [
 def _from_huggingface(tensors: Tensors, model: 'T5') -> Tensors:
   """Those of transformers' `T5ForConditionalGeneration`; its last layer may be the embedding, named or not."""
   return share_embedding(rename(tensors, _HUGGINGFACE), model.tie_embeddings)
+
+
+def _to_huggingface(model: 'T5') -> Foreign:
+  """As transformers' `T5ForConditionalGeneration`."""
+  width, hidden, vocab, inner = model.width, model.hidden, model.vocab_size, model.heads * model.head_dim
+  attention = {'q': (inner, width), 'k': (inner, width), 'v': (inner, width), 'o': (width, inner)}
+  first = {'wi_0': (hidden, width), 'wi_1': (hidden, width)} if model.gated else {'wi': (hidden, width)}
+  dense = {**first, 'wo': (width, hidden)}
+  parts = {'SelfAttention': attention, 'EncDecAttention': attention, 'DenseReluDense': dense}
+  shapes = {'shared.weight': (vocab, width)}
+  for side, names in (('encoder', [*parts][::2]), ('decoder', [*parts])):
+    table = 'block.0.layer.0.SelfAttention.relative_attention_bias'
+    shapes |= {f'{side}.{table}.weight': (model.buckets, model.heads), f'{side}.final_layer_norm.weight': (width,)}
+    for i, (number, name) in itertools.product(range(model.layers), enumerate(names)):
+      at = f'{side}.block.{i}.layer.{number}'
+      shapes |= {f'{at}.{name}.{part}.weight': shape for part, shape in parts[name].items()}
+      shapes[f'{at}.layer_norm.weight'] = (width,)
+  return Foreign(
+    config=dict(
+      architectures=['T5ForConditionalGeneration'],
+      model_type='t5',
+      is_encoder_decoder=True,
+      vocab_size=vocab,
+      d_model=width,
+      d_kv=model.head_dim,
+      d_ff=hidden,
+      num_layers=model.layers,
+      num_decoder_layers=model.layers,
+      num_heads=model.heads,
+      relative_attention_num_buckets=model.buckets,
+      relative_attention_max_distance=model.distance,
+      dropout_rate=model.dropout,
+      layer_norm_epsilon=model.epsilon,
+      feed_forward_proj='gated-gelu' if model.gated else 'relu',
+      tie_word_embeddings=model.tie_embeddings,
+      decoder_start_token_id=0,
+      pad_token_id=0,
+      eos_token_id=1,
+    ),
+    shapes=shapes if model.tie_embeddings else shapes | {'lm_head.weight': (vocab, width)},
+  )
 
 
 class T5(CachedPair, nn.Module):
@@ -99,6 +152,7 @@ class T5(CachedPair, nn.Module):
     *outputs('^out'),
   )
   layouts: ClassVar[Layouts] = {'huggingface': _from_huggingface}
+  exports: ClassVar[Exports] = {'huggingface': _to_huggingface}
 
   @nn.compact
   def __call__(

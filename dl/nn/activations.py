@@ -133,6 +133,28 @@ _NAMED: dict[str, Callable] = {
 }  # fmt: skip
 
 
+_HUGGINGFACE = {
+  'gelu': 'gelu_pytorch_tanh',
+  'gelu_tanh': 'gelu_pytorch_tanh',
+  'gelu_exact': 'gelu',
+  'mish': 'mish',
+  'quick_gelu': 'quick_gelu',
+  'relu': 'relu',
+  'relu_squared': 'relu2',
+  'sigmoid': 'sigmoid',
+  'silu': 'silu',
+  'swish': 'silu',
+  'tanh': 'tanh',
+}
+
+
+def in_huggingface(activation: Activation) -> str:
+  """What Hugging Face calls an activation; raises ConfigError for one that it is not known to have."""
+  if not isinstance(activation, str) or activation not in _HUGGINGFACE:
+    raise ConfigError(f'Hugging Face is not known to have the activation {activation!r}, but {", ".join(_HUGGINGFACE)}')
+  return _HUGGINGFACE[activation]
+
+
 def names() -> list[str]:
   """The names `get` knows."""
   return sorted(_NAMED)

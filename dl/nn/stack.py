@@ -17,6 +17,11 @@ def memory_savings(remat: Remat) -> dict[str, Remat]:
   return {} if remat == 'full' else {'remat': 'full'}
 
 
+def unstacked(path: tuple[str, ...], number: int) -> list[tuple[str, ...]]:
+  """What a parameter of a scanned block would be called in block `number` of the same ones unrolled: the candidates."""
+  return [(*path[:i], f'{key[:-1]}_{number}', *path[i + 1 :]) for i, key in enumerate(path) if key.endswith('s')]
+
+
 def rematerialized(block: type[nn.Module], how: Remat) -> type[nn.Module]:
   """A class of blocks, called as `block(x, train)`, whose activations are kept or computed again."""
   return block if how == 'none' else nn.remat(block, policy=_POLICIES[how], static_argnums=(2,))

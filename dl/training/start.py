@@ -23,6 +23,7 @@ from dl.config.patterns import compile_pattern
 from dl.contract.info import Info
 from dl.contract.weights import Tensors, rename, resampled
 from dl.errors import ConfigError, nearest
+from dl.nn.stack import unstacked
 from dl.training import restore
 from dl.training.assemble import Parts, state_path
 from dl.training.given import Given
@@ -197,31 +198,44 @@ def convert(
   named = {_canonical(k): (k, v) for k, v in named.items() if not k.endswith('num_batches_tracked')}
   wrong, used = [], set()
 
-  def leaf(path: tuple[Any, ...], shape: Any) -> np.ndarray | None:
-    keys = [str(k.key) for k in path][1:]  # without the name of the collection
-    name = _canonical('.'.join([*keys[:-1], _LEAVES.get(keys[-1], keys[-1])]))
+  name_of = lambda keys: _canonical('.'.join([*keys[:-1], _LEAVES.get(keys[-1], keys[-1])]))
+
+  def scanned(keys: tuple[str, ...], count: int) -> list[tuple[str, ...]] | None:
+    """The paths in each of `count` unrolled blocks of which these are the parameters one upon another, if they are."""
+    paths = zip(*(unstacked(keys, i) for i in range(count)))
+    return next((list(each) for each in paths if name_of(each[0]) in named), None)
+
+  def leaf(path: tuple[Any, ...], like: Any) -> np.ndarray | None:
+    keys = tuple(str(k.key) for k in path)[1:]  # without the name of the collection
+    blocks = scanned(keys, like.shape[0]) if name_of(keys) not in named and like.shape else None
+    used.update(map(name_of, blocks or [keys]))
     if left_out('/'.join(keys)):
-      used.add(name)
       return None
+    values = [one(block, like.shape[1:]) for block in blocks] if blocks else [one(keys, like.shape)]
+    if any(value is None for value in values):
+      return None
+    return np.ascontiguousarray((np.stack(values) if blocks else values[0]).astype(like.dtype))
+
+  def one(keys: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray | None:
+    name = name_of(keys)
     if name not in named:
       wrong.append(f'missing {"/".join(keys)}')
       return None
-    used.add(name)
     source, value = named[name]
     value = np.asarray(value)
     if keys[-1] == 'kernel' and value.ndim in _AXES:
       value = value.transpose(_AXES[value.ndim])
     try:
-      value = resampled(model, '/'.join(keys), value, shape.shape)
+      value = resampled(model, '/'.join(keys), value, shape)
     except ValueError as e:
       wrong.append(f'{source}: {e}')
       return None
-    if value.shape != shape.shape and np.squeeze(value).shape == tuple(n for n in shape.shape if n != 1):
-      value = value.reshape(shape.shape)  # a vector as [n, 1, 1]
-    if value.shape != shape.shape:
-      wrong.append(f'{source} has shape {tensors.get(source, value).shape}, which does not fit {shape.shape}')
+    if value.shape != shape and np.squeeze(value).shape == tuple(n for n in shape if n != 1):
+      value = value.reshape(shape)  # a vector as [n, 1, 1]
+    if value.shape != shape:
+      wrong.append(f'{source} has shape {tensors.get(source, value).shape}, which does not fit {shape}')
       return None
-    return np.ascontiguousarray(value.astype(shape.dtype))
+    return value
 
   filled = jax.tree_util.tree_map_with_path(leaf, like)
   wrong += [f'extra {named[name][0]}' for name in named if name not in used]

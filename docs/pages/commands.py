@@ -7,7 +7,7 @@ from collections.abc import Callable
 from absl import flags
 
 PAGE = 'reference/commands.md'
-NAMES = ('train', 'inspect', 'evaluate', 'predict', 'sample', 'report', 'sweep', 'plan', 'cite')
+NAMES = ('train', 'inspect', 'evaluate', 'predict', 'sample', 'report', 'sweep', 'plan', 'export', 'cite')
 
 
 def page() -> str:

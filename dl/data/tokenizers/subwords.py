@@ -152,6 +152,18 @@ def blank(text: str) -> int | None:
   return next((i for i in ids if i is not None), None)
 
 
+def roles(text: str) -> dict[str, str]:
+  """The tokens of a tokenizer that stand for something, by what Hugging Face calls them: 'mask_token', ..."""
+  token_to_id = parse(text).token_to_id
+  known = {
+    'eos_token': (END, '</s>', '[SEP]'),
+    'mask_token': ('[MASK]', '<mask>'),
+    'unk_token': ('<unk>', '[UNK]'),
+  }
+  found = {role: next((t for t in tokens if token_to_id(t) is not None), None) for role, tokens in known.items()}
+  return {role: token for role, token in found.items() if token is not None}
+
+
 @functools.lru_cache(maxsize=8)
 def parse(text: str, where: str = 'tokenizer') -> Any:
   """The library's tokenizer; raises ConfigError if the text is none."""
