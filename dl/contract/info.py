@@ -76,6 +76,12 @@ class Info:
     """A fact by its name, be it a field or one of `more`; None where it is not known."""
     return getattr(self, name) if name in FIELDS else dict(self.more or ()).get(name)
 
+  def of_targets(self) -> Self:
+    """Facts of the texts that are to be written, of pairs of texts, where they have a vocabulary of their own."""
+    size = self.fact('target_vocab_size')
+    own = dict(vocab_size=size, vocabulary=self.fact('target_vocabulary'), tokenizer=None)
+    return self if size is None else dataclasses.replace(self, **own)
+
   def completed(self, facts: Mapping[str, Any]) -> Self:
     """With those of the facts which are not known yet."""
     new = {name: value for name, value in facts.items() if self.fact(name) is None}

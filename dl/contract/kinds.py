@@ -199,6 +199,11 @@ def outside_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | 
   )
 
 
+def outside_target_vocabulary(tokens: Num[np.ndarray, 'b n'], info: 'Info') -> Wrong | None:
+  """As `outside_vocabulary`, of the texts that are to be written."""
+  return outside_vocabulary(tokens, info.of_targets())
+
+
 def no_such_words(words: Num[np.ndarray, 'b n ids'], info: 'Info') -> Wrong | None:
   """As `outside_vocabulary`, of words and, behind each, its characters."""
   characters = info.fact('characters')
@@ -327,6 +332,11 @@ TOKENS = Kind(
   unfit=no_such_tokens,
   reader='Tokens',
 )
+TARGET_TOKENS = Kind(
+  name='target_tokens',  # [length] ids of a text that is to be written, and of its end; negative ones padding
+  batch=whole,
+  wrong=outside_target_vocabulary,
+)
 SERIES = Kind(
   name='series',  # [steps, channels] numbers; a shorter one ends in NaN
   inputs=True,
@@ -376,4 +386,5 @@ LABEL_MAP = Kind(
 OTHER = Kind(name='other')
 """What stands beside an example and is none of these: an id, say."""
 
-KINDS = {kind.name: kind for kind in (IMAGE, FEATURES, TOKENS, SERIES, WORDS, LABEL, TAGS, TARGET, LABEL_MAP, OTHER)}
+_ALL = (IMAGE, FEATURES, TOKENS, TARGET_TOKENS, SERIES, WORDS, LABEL, TAGS, TARGET, LABEL_MAP, OTHER)
+KINDS = {kind.name: kind for kind in _ALL}

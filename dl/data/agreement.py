@@ -9,7 +9,7 @@ from dl.contract.info import Info
 from dl.data.source import stated
 from dl.errors import ConfigError
 
-NAMES = ('class_names', 'feature_names', 'vocabulary', 'tokenizer')
+NAMES = ('class_names', 'feature_names', 'vocabulary', 'tokenizer', 'target_vocabulary')
 """Facts by which numbers of a batch are told apart: an evaluation's have to be those of the training."""
 
 
@@ -27,7 +27,7 @@ def check(info: Info, learned: Any, source: Any) -> str | None:
   """
   own = stated(source)
   for name in NAMES:
-    theirs, ours = getattr(own, name), getattr(info, name)
+    theirs, ours = own.fact(name), info.fact(name)
     if theirs is not None and ours is not None and theirs != ours:
       if name == 'tokenizer':
         raise ConfigError('its tokenizer is another than that of the training data')

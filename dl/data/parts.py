@@ -15,6 +15,7 @@ from jaxtyping import Int, Num, Shaped
 from dl.config.bounds import Count, NotNegative, Positive, Seed, Size
 from dl.contract.info import Info
 from dl.data import statistics
+from dl.data.buckets import Buckets
 from dl.data.pipeline import Pipeline
 from dl.data.source import Arrays, Example, stated, title, wrong_with
 from dl.data.splits import choose
@@ -77,6 +78,12 @@ class Part:
   def labels(self) -> Num[np.ndarray, 'k ...'] | None:
     """The classes of the examples, where they are known."""
     return None if self._labels is None else self._labels[self.index]
+
+  @property
+  def buckets(self) -> Buckets | None:
+    """The buckets of the examples, where they are in some."""
+    whole = getattr(self.whole, 'buckets', None)
+    return None if whole is None else whole.take(self.index)
 
   @property
   def span(self) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Key
 from dl.contract.info import Info
 from dl.contract.kinds import compact, stack
 from dl.data import memory
+from dl.data.buckets import Buckets
 from dl.data.fetch import OnError, Reader, ahead
 from dl.data.order import Order
 from dl.data.source import Example, Source, as_batch, info_of, places, title
@@ -35,7 +36,8 @@ class Pipeline:
   batch is filled up with copies of the last example, whose `mask` is 0. Every batch has `mask` [b] float32.
 
   A source with `vectorized = True` is gathered by one index a batch; any other is read example by example, when
-  iterating by threads, through Grain.
+  iterating by threads, through Grain. One with `buckets` gives batches of several shapes (`dl.data.buckets`), by an
+  order of its own (`dl.data.order`).
 
   Attributes:
     source: the examples.
@@ -44,6 +46,7 @@ class Pipeline:
     augment: on-device augmentation, for the training step to apply; None for none.
     prefetch: batches to keep on the devices ahead of the step.
     timeout: seconds to wait for a batch which threads read, as long as none of its examples comes.
+    buckets: of the source; None where all batches have one shape.
   """
 
   def __init__(
@@ -110,6 +113,13 @@ class Pipeline:
     self.source, self.batch_size, self.train, self.augment, self.prefetch = source, batch_size, train, augment, prefetch
     self._n, self._seed = len(source), seed
     self._num_threads, self.timeout, self._where = num_threads, timeout, where
+    self._gathers = bool(getattr(source, 'vectorized', False)) and transform is None
+    self.buckets: Buckets | None = getattr(source, 'buckets', None)
+    if self.buckets is not None and not (self._gathers and on_error == 'stop' and len(self.buckets.of) == self._n):
+      raise ConfigError(
+        f'{where}: {title(source)} has buckets, so it has to be vectorized, with one for each of its examples, and '
+        f"takes no transform, nor on_error='skip'"
+      )
     self._order = Order(
       self._n,
       batch_size,
@@ -118,13 +128,13 @@ class Pipeline:
       shuffle=shuffle,
       process_index=process_index,
       process_count=process_count,
+      buckets=None if self.buckets is None else self.buckets.of,
     )
     self._rows = self._order.rows
     try:
       self._reader = Reader(source, transform, on_error, where, facts or {})
     except ConfigError as e:
       raise ConfigError(f'{where}: {e}') from e
-    self._gathers = bool(getattr(source, 'vectorized', False)) and transform is None
 
   @property
   def skipped(self) -> dict[int, str]:
@@ -168,11 +178,11 @@ class Pipeline:
     if step < 0 or (not self.train and step >= len(self)):
       raise IndexError(f'no batch for step {step}')
     if self._gathers:
-      return self._gather(step)
+      return self._trimmed(step)
     return self._stack([self._example(step * self._rows + row) for row in range(self._rows)])
 
   def example(self) -> HostBatch:
-    """The first example of the stream as a batch of one, for its shapes."""
+    """The first example of the stream as a batch of one, for its shapes: those of the last bucket, where there are."""
     try:
       return self._gather(0, 1) if self._gathers else self._stack([self._example(0)])
     except TrainingError as e:
@@ -214,7 +224,7 @@ class Pipeline:
     """
     steps = itertools.count(start) if self.train else range(start, len(self))
     if self._gathers:
-      yield from map(self._gather, steps)
+      yield from map(self._trimmed, steps)
       return
     late = lambda: (
       f'{self._where}: no batch came for {self.timeout:g} s ({self._where}.timeout): {self._reader.reading()}'
@@ -246,6 +256,11 @@ class Pipeline:
       yield from batches
     finally:
       batches.close()
+
+  def _trimmed(self, step: int) -> HostBatch:
+    """The batch of a step, no longer than the bucket that it is from, which is the same in all processes."""
+    batch = self._gather(step)
+    return batch if self.buckets is None else self.buckets.trim(batch, self._order.everyone(step))
 
   def _gather(self, step: int, rows: int | None = None) -> HostBatch:
     """The batch of a step, or its first rows, by one vectorized index into the source."""

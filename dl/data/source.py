@@ -19,14 +19,15 @@ argument `split`. It may also have
     labels       [n] classes of all its examples, to stratify by
     times        [n] when its examples were, numbers or numpy dates: then it is cut by time, in place of at random
     paths        [n] files of its examples, for error lines
+    buckets      `dl.data.buckets.Buckets`: which of its examples go together in a batch, whose shape then varies
     ordered      whether training reads its examples in their own order, each epoch again, and not in a random one
     take         (indices) -> a source of these examples alone, to be used in its place; where there are neither labels
                  nor paths, it may cut each into several
     facts        () -> statistics of its examples by name, in place of those of `dl.data.statistics`
 
 Keys are those which tasks read: `image` [h, w, c] (uint8, or floats in [0, 1]), `features` [f], `tokens` [length + 1],
-`series` [steps, channels], `words`
-[n, 1 + characters], `label` (a class index), `tags` [n], `target` (a number), or those of kinds of one's own.
+`target_tokens` [length], `series` [steps, channels], `words` [n, 1 + characters], `label` (a class index), `tags` [n],
+`target` (a number), or those of kinds of one's own.
 
 A class of an installed package has to inherit from `Source`, or to set `vectorized`, to be taken for one.
 """

@@ -165,6 +165,9 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
       **_share(experiment),
     )
     pipeline.check_memory()
+    for key, alone in (('steps_per_call', 1), ('seeds', None)) if pipeline.buckets is not None else ():
+      if getattr(experiment, key) != alone:
+        raise ConfigError(f'config.{key}: batches of buckets differ in shape and cannot be stacked; leave it out')
     rows = experiment.data['batch_size']
     batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in pipeline.example().items()}
     info, steps_per_epoch = pipeline.info, pipeline.steps_per_epoch

@@ -34,10 +34,11 @@ class Meter:
     seeds, columns = parts.experiment.seeds or 1, parts.task.info.of_kind(TOKENS, parts.batch)
     predicted = sum(math.prod(parts.batch[c].shape) - parts.batch[c].shape[0] for c in columns)  # all but the first
     self._examples = parts.examples_per_step and parts.examples_per_step * seeds
-    self._tokens = predicted * seeds
+    alike = parts.pipeline is None or parts.pipeline.buckets is None  # else a step's shape varies
+    self._tokens = predicted * seeds if alike else 0
     device = datasheet.of_kind(mesh.devices.flat[0].device_kind)
-    self._peak = device and device.rate(parts.experiment.precision) * mesh.size
-    self._flops = model_flops(parts) * seeds if device else None  # traces the model: a second, where it is of use alone
+    self._peak = device and alike and device.rate(parts.experiment.precision) * mesh.size
+    self._flops = model_flops(parts) * seeds if self._peak else None  # traces the model: a second
     self._device = mesh.local_devices[0]
     self._waited = self._aside = 0.0
 

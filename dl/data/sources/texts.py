@@ -11,7 +11,7 @@ from dl.data import rows, splits, statistics
 from dl.data.rows import Column
 from dl.data.source import Arrays
 from dl.data.tokenizers.learned import with_vocabulary
-from dl.data.tokenizers.vocabulary import encode, pad
+from dl.data.tokenizers.vocabulary import encoder, pad
 from dl.errors import ConfigError
 
 
@@ -95,7 +95,8 @@ class Labelled(Arrays):
       more=tuple((name, value) for name, value in facts.items() if value),
     )
     info = with_vocabulary(info, vocabulary, [found[i].text for i in trained], min_count, size)
-    encoded = [encode(row.text, info, row.place) for row in found]
+    tokens_of = encoder(info)
+    encoded = [tokens_of(row.text, row.place) for row in found]
     for row, tokens in zip(found, encoded, strict=True):
       if not len(tokens):
         raise ConfigError(f'{row.place}: the text is empty; leave it out')

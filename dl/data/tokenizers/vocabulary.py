@@ -6,7 +6,7 @@ vocabulary was made of is done to all others: see `prepared`.
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -58,17 +58,31 @@ def encode(text: str | bytes, info: Info, where: str) -> Int[np.ndarray, ' n']:
       for any word, a U+FFFD for any character, and what the data call a 'blank' (`BLANK`) for a token that is hidden.
       The line begins with `where`.
   """
-  mark, ids = info.fact('blank'), []
-  if mark is None:
-    return _encode(text, info, where, 0)
-  for piece in text.split(mark if isinstance(text, str) else mark.encode()):
-    ids += [[blank(info)]] if ids else []
-    ids.append(_encode(piece, info, where, sum(map(len, ids))))
-  return np.concatenate(ids).astype(np.int32)
+  return encoder(info)(text, where)
 
 
-def _encode(text: str | bytes, info: Info, where: str, before: int) -> Int[np.ndarray, ' n']:
-  """`encode` of a text without blanks, behind `before` tokens of its own."""
+def encoder(info: Info) -> Callable[[str | bytes, str], Int[np.ndarray, ' n']]:
+  """`encode` as a function of (text, where): for many texts, since to find a vocabulary again takes its time."""
+  mark, known = info.fact('blank'), None
+  if info.vocabulary is not None and info.tokenizer is None:
+    known = index_of(info.vocabulary), by_character(info)
+
+  def ids(text: str | bytes, where: str) -> Int[np.ndarray, ' n']:
+    if mark is None:
+      return _encode(text, info, where, 0, known)
+    found = []
+    for piece in text.split(mark if isinstance(text, str) else mark.encode()):
+      found += [[blank(info)]] if found else []
+      found.append(_encode(piece, info, where, sum(map(len, found)), known))
+    return np.concatenate(found).astype(np.int32)
+
+  return ids
+
+
+def _encode(
+  text: str | bytes, info: Info, where: str, before: int, known: tuple[Mapping[str, int], bool] | None
+) -> Int[np.ndarray, ' n']:
+  """`encode` of a text without blanks, behind `before` tokens of its own, by (ids, whether tokens are characters)."""
   text = prepared(text, info)
   if info.vocabulary is None and info.tokenizer is None:
     return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int32)
@@ -79,8 +93,7 @@ def _encode(text: str | bytes, info: Info, where: str, before: int) -> Int[np.nd
       raise ConfigError(f'{where}: not UTF-8 text, which this vocabulary is for') from e
   if info.tokenizer is not None:
     return subwords.encode(text, info.tokenizer, where)
-  index = index_of(info.vocabulary)
-  letters = by_character(info)
+  index, letters = known
   pieces = text if letters else words(text, EOS in index)
   unknown = index.get(UNKNOWN_CHARACTER if letters else UNKNOWN, -1)
   ids = np.fromiter((index.get(p, unknown) for p in pieces), np.int32, len(pieces))
