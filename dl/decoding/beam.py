@@ -117,19 +117,28 @@ def _grow(
   return Beams(tokens, scores, ended, ended_scores, still), jnp.take_along_axis(parents, kept, 1)
 
 
-def _axes(read: Any, prompt: Int[Array, 'b p'], given: Mapping[str, Any]) -> list[int | None]:
-  """Which axis of each leaf of a cache is that of the texts: the one that grows with them, and with what is given."""
+def _axes(read: Any, prompt: Int[Array, 'b p'], given: Mapping[str, Any]) -> list[tuple[int, int] | None]:
+  """Of each leaf of a cache (the axis of the texts, which grows with them; how often it has each: once a head)."""
 
   def shapes(rows: int) -> list[Any]:
     of_rows = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
     return jax.tree.leaves(jax.eval_shape(lambda *texts: read(*texts)[1], *jax.tree.map(of_rows, (prompt, given))))
 
-  grown = lambda a, b: next((i for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n), None)
+  def grown(a: Any, b: Any) -> tuple[int, int] | None:
+    return next(((i, n - m) for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n), None)
+
   return [grown(a, b) for a, b in zip(shapes(2), shapes(3), strict=True)]
 
 
-def _by_rows(function: Any, cache: PyTree, axes: list[int | None]) -> PyTree:
+def _by_rows(function: Any, cache: PyTree, axes: list[tuple[int, int] | None]) -> PyTree:
   """A function of (leaf, axis of the texts) of the leaves which have one."""
+
+  def changed(x: Array, found: tuple[int, int] | None) -> Array:
+    if found is None:
+      return x
+    axis, each = found
+    x = function(x.reshape(*x.shape[:axis], -1, each, *x.shape[axis + 1 :]), axis)
+    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
   leaves, structure = jax.tree.flatten(cache)
-  changed = [x if axis is None else function(x, axis) for x, axis in zip(leaves, axes, strict=True)]
-  return jax.tree.unflatten(structure, changed)
+  return jax.tree.unflatten(structure, [changed(x, found) for x, found in zip(leaves, axes, strict=True)])

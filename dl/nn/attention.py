@@ -56,6 +56,30 @@ def attend(
   return jnp.einsum('bhqk,bkhd->bqhd', weights.astype(value.dtype), value)
 
 
+def attend_kept(
+  query: Float[Array, 'b q h d'],
+  key: Float[Array, 'bg d k'],
+  value: Float[Array, 'bg k d'],
+  mask: Bool[Array, '#b #h #q k'] | None = None,
+  bias: Float[Array, '#b #h q k'] | None = None,
+  scale: float | None = None,
+) -> Float[Array, 'b q h d']:
+  """`attend` to what a cache keeps, in the shapes in which XLA for CPU multiplies: none of it is moved for a token.
+
+  Texts and the groups of their keys are one dimension: of two, XLA makes one, and copies the cache for it.
+  """
+  b, q, h, d = query.shape
+  query = Axes(('batch', 'query', 'heads', None))(query) * (d**-0.5 if scale is None else scale)
+  rows = query.swapaxes(1, 2).reshape(len(key), -1, d)  # heads which share keys follow each other
+  scores = jnp.matmul(rows, key, preferred_element_type=jnp.float32).reshape(b, h, q, -1)
+  if bias is not None:
+    scores = scores + bias
+  if mask is not None:
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+  weights = jax.nn.softmax(scores).astype(value.dtype).reshape(*rows.shape[:2], -1)
+  return jnp.matmul(weights, value).reshape(b, h, q, d).swapaxes(1, 2)
+
+
 def attend_in_chunks(
   query: Float[Array, 'b q h d'],
   key: Float[Array, 'b k g d'],
@@ -64,6 +88,7 @@ def attend_in_chunks(
   bias: Float[Array, '#b #h q k'] | None,
   size: int,
   scale: float | None = None,
+  how: Callable[..., Array] = attend,
 ) -> Float[Array, 'b q h d']:
   """`attend`, for `size` queries at a time, whose scores are computed again for the gradient.
 
@@ -80,7 +105,7 @@ def attend_in_chunks(
     x = jnp.broadcast_to(x, (*x.shape[:2], q, x.shape[3]))
     return jnp.moveaxis(x.reshape(*x.shape[:2], q // size, size, -1), 2, 0)
 
-  part = jax.checkpoint(lambda x: attend(x[0], key, value, x[1], x[2], scale=scale), prevent_cse=False)
+  part = jax.checkpoint(lambda x: how(x[0], key, value, x[1], x[2], scale=scale), prevent_cse=False)
   return jax.lax.map(part, (chunks, rows(mask), rows(bias))).swapaxes(0, 1).reshape(b, q, h, d)
 
 
@@ -227,7 +252,10 @@ class Attention(nn.Module):
     query, key, value, seen, mask = read(x, positions, context)
     bias = None if self.bias is None else self.bias(positions, seen)
     if self.chunk and n > self.chunk and n % self.chunk == 0:
-      y = attend_in_chunks(query, key, value, mask, bias, self.chunk, self.scale)
+      how = attend_kept if context.decode else attend
+      y = attend_in_chunks(query, key, value, mask, bias, self.chunk, self.scale, how)
+    elif context.decode:
+      y = attend_kept(query, key, value, mask, bias, self.scale)
     else:
       drop = nn.Dropout(self.dropout, deterministic=not context.train) if self.dropout else None
       y = attend(query, key, value, mask, bias, drop, self.scale)
@@ -247,21 +275,21 @@ class Attention(nn.Module):
     real, seen = context.mask, positions
     if context.decode:
       remember = functools.partial(self._remember, start=positions[0])
-      key, value = remember('key', key), remember('value', value)
-      real = None if real is None else remember('real', real)
+      key, value = remember('key', _kept_key(key), axis=2), remember('value', _kept_value(value), axis=1)
+      real = None if real is None else remember('real', real, axis=1)
       seen = jnp.arange(self.length)
     masks = [] if real is None else [real[:, None, None, :]]
     masks += [(seen <= positions[:, None])[None, None]] if self.causal else []
     return query, key, value, seen, functools.reduce(jnp.logical_and, masks) if masks else None
 
   @nn.nowrap
-  def _remember(self, name: str, new: Array, start: Array) -> Array:
-    """All that the cache holds of a kind, with what is new from position `start` on."""
+  def _remember(self, name: str, new: Array, start: Array, axis: int) -> Array:
+    """All that the cache holds of a kind, with what is new from position `start` of an axis on."""
     if self.length is None:
       raise ValueError('decoding needs a length, the positions that the cache holds')
-    shape = (len(new), self.length, *new.shape[2:])
+    shape = (*new.shape[:axis], self.length, *new.shape[axis + 1 :])
     kept = self.variable('cache', name, jnp.zeros, shape, new.dtype)
-    kept.value = jax.lax.dynamic_update_slice(kept.value, new, (0, start, *[0] * (new.ndim - 2)))
+    kept.value = jax.lax.dynamic_update_slice_in_dim(kept.value, new, start, axis)
     return kept.value
 
   @nn.nowrap
@@ -273,6 +301,8 @@ class Attention(nn.Module):
     query, kept = of_query(x), {}
     if context.memory is not None:
       kept = {'key': of_key(context.memory), 'value': of_value(context.memory)}
+      if context.decode:
+        kept = {'key': _kept_key(kept['key']), 'value': _kept_value(kept['value'])}
       if context.memory_mask is not None:
         kept['real'] = context.memory_mask
     if context.decode:
@@ -283,4 +313,15 @@ class Attention(nn.Module):
         variable = self.variable('cache', name, lambda name=name: kept[name])
         variable.value = kept[name] = kept.get(name, variable.value)
     mask = kept['real'][:, None, None, :] if 'real' in kept else None
-    return query, kept['key'], kept['value'], jnp.arange(kept['key'].shape[1]), mask
+    seen = jnp.arange(kept['value'].shape[1])
+    return query, kept['key'], kept['value'], seen, mask
+
+
+def _kept_key(key: Heads) -> Float[Array, 'bh d n']:
+  b, n, h, d = key.shape
+  return key.transpose(0, 2, 3, 1).reshape(b * h, d, n)
+
+
+def _kept_value(value: Heads) -> Float[Array, 'bh n d']:
+  b, n, h, d = value.shape
+  return value.swapaxes(1, 2).reshape(b * h, n, d)
