@@ -212,7 +212,7 @@ def _witnessed(product: Product, state: Array, kernel: Array, seen: Array) -> Ar
 
 _witnessed.defvjp(
   lambda product, state, kernel, _: (product(state, kernel), kernel),
-  lambda product, kernel, gradient: (gradient @ kernel.T, None, gradient),
+  lambda product, kernel, gradient: (product(gradient, kernel.T), None, gradient),
 )
 
 

@@ -32,6 +32,8 @@ def windows(
     axes.set_title(title, fontsize=9, parse_math=False)
     axes.tick_params(labelsize=8)
     axes.spines[['top', 'right']].set_visible(False)
+  for axes in panels[max(len(pasts) - columns, 0) : len(pasts)]:  # the lowest of each column
+    axes.set_xlabel('steps ahead', fontsize=9)
   for axes in panels[::columns]:
     axes.set_ylabel(name, fontsize=9, parse_math=False)
   handles, labels = panels[0].get_legend_handles_labels()

@@ -22,12 +22,11 @@ def midi(roll: Num[np.ndarray, 'frames keys'], lowest: int, seconds: float = 0.5
   Args:
     roll: not 0 where a key sounds.
     lowest: MIDI number of the first key.
-    seconds: of a frame, which is written as a quarter note.
+    seconds: of a frame, which is written as a quarter note: from 0.000001 to 16.777215, which a file has room for.
   """
   sounds = np.pad(np.asarray(roll) != 0, ((1, 1), (0, 0)))
   begins, ends = (sounds[1:] & ~sounds[:-1]), (~sounds[1:] & sounds[:-1])
-  tempo = min(max(round(seconds * 1e6), 1), 2**24 - 1)
-  track, passed = b'\x00\xff\x51\x03' + tempo.to_bytes(3, 'big') + b'\x00\xc0\x00', 0
+  track, passed = b'\x00\xff\x51\x03' + round(seconds * 1e6).to_bytes(3, 'big') + b'\x00\xc0\x00', 0
   for frame in range(len(begins)):
     for status, keys in ((0x80, ends[frame]), (0x90, begins[frame])):  # what ends makes room for what begins
       for key in np.flatnonzero(keys):

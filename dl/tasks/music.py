@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Key, Num, PyTree
 
-from dl.config.bounds import Positive, Size
+from dl.config.bounds import Positive, Range, Size
 from dl.config.build import check_bounds
 from dl.contract.kinds import SERIES
 from dl.contract.metrics import F1, Mean, Overlap, average
@@ -107,7 +107,7 @@ class Music(Network):
     prompt: str = '',
     length: Size = 64,
     temperature: Positive = 1.0,
-    seconds: Positive = 0.5,
+    seconds: Annotated[float, Range(low=1e-6, high=16)] = 0.5,
   ) -> list[bytes]:
     """`count` pieces as MIDI files, which begin with the prompt and go on for `length` frames.
 
@@ -119,7 +119,7 @@ class Music(Network):
         empty one is the beginning of a piece.
       length: frames to add.
       temperature: divides the logits of the keys.
-      seconds: of a frame.
+      seconds: of a frame, up to 16, which a MIDI file has room for.
 
     Raises:
       ConfigError: a key which there is not, an option out of range, or a model without the methods of a

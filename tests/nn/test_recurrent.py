@@ -1,6 +1,7 @@
 """Recurrent layers: outputs, last states and gradients equal to PyTorch's, masks, and what PyTorch lacks."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -154,6 +155,25 @@ def test_a_sequence_in_two_parts_is_the_whole(cell):
   second, end = layer.apply({'params': params}, X[:, 3:], carry)
   np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-6)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, last)
+
+
+def dot_types(jaxpr):
+  """The types of what is multiplied in a program, and in those within it."""
+  found = set()
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == 'dot_general':
+      found |= {str(v.aval.dtype) for v in eqn.invars}
+    for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+      found |= dot_types(inner)
+  return found
+
+
+@pytest.mark.parametrize('cell', TORCH)
+def test_products_are_of_the_compute_type_backwards_too(cell):
+  layer = Stack(cell, 6, layers=2, dtype=jnp.bfloat16)
+  params = layer.init(jax.random.key(0), X)['params']
+  loss = lambda p, x: (layer.apply({'params': p}, x)[0] ** 2).sum()
+  assert dot_types(jax.make_jaxpr(jax.grad(loss, (0, 1)))(params, X).jaxpr) == {'bfloat16'}
 
 
 def test_mistakes():

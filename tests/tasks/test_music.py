@@ -93,6 +93,8 @@ def test_samples_are_midi_files_and_a_picture(trained):
     TASK.frames('C4, H4')
   with pytest.raises(ConfigError, match=r'sample\.length'):
     TASK.sample(trained, KEY, 1, length=0)
+  with pytest.raises(ConfigError, match=r'sample\.seconds: must be from 1e-06 to 16, got 20'):
+    TASK.sample(trained, KEY, 1, seconds=20.0)
   with pytest.raises(ConfigError, match='lowest_pitch'):
     Music(model=TASK.model, info=Info(feature_names=INFO.feature_names)).sample(trained, KEY, 1)
   with pytest.raises(ConfigError, match='MLP cannot be sampled from'):
