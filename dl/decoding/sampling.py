@@ -62,7 +62,7 @@ def generate(
   Args:
     model: what is sampled from.
     variables: the model's variables.
-    prompt: one token or more a row; the last `model.length` count. Shorter ones end in -1: then `shared` is needed.
+    prompt: one token or more a row, and `model.length` at most. Shorter ones end in -1: then `shared` is needed.
     key: random key.
     choice: how each token is chosen; a number is its temperature.
     given: what `model.prefill` takes besides; None for nothing.
@@ -73,7 +73,7 @@ def generate(
       them one by one, while the shorter prompts are continued: each text is that of its prompt alone.
 
   Raises:
-    ValueError: prompts of different lengths, one of which is longer than the model's context.
+    ValueError: a prompt which is longer than the model's context.
   """
   texts = begin(model, variables, prompt, choice, given, length=length, vocab_size=vocab_size, shared=shared)
   more = 0 if shared is None else prompt.shape[1] - shared
@@ -97,17 +97,15 @@ def begin(
   shared: int | None = None,
 ) -> Texts:
   """Reads prompts, to be gone on with by up to `length` tokens; the arguments are those of `generate`."""
-  whole, context = prompt, model.length or prompt.shape[1]
-  if shared is None:
-    prompt = prompt[:, -context:]
-  elif prompt.shape[1] > context:
+  context = model.length or prompt.shape[1]
+  if prompt.shape[1] > context:
     raise ValueError(f'a prompt of {prompt.shape[1]} tokens does not fit a context of {context}')
   batch, size = prompt.shape
   prompted = (prompt >= 0).sum(1).astype(jnp.int32)
   logits, cache = model.prefill(variables, prompt[:, : shared or size], **(given or {}))
   seen = None
   if isinstance(choice, Choice) and choice.repetition_penalty is not None:
-    ids = jnp.where(whole < 0, logits.shape[-1], whole)  # which is no token
+    ids = jnp.where(prompt < 0, logits.shape[-1], prompt)  # which is no token
     seen = jnp.zeros(logits[:, :vocab_size].shape, bool).at[jnp.arange(batch)[:, None], ids].set(True, mode='drop')
   held = jnp.int32(shared or size)
   room = jnp.zeros((batch, length), prompt.dtype)

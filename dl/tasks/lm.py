@@ -15,19 +15,15 @@ from dl.config.build import check_bounds
 from dl.contract.metrics import Mean, average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
-from dl.data.tokenizers.vocabulary import by_character, encode
+from dl.data.tokenizers.vocabulary import by_character
 from dl.decoding import beam
 from dl.decoding.choice import Choice
-from dl.decoding.decoder import Continuing, Decoder
+from dl.decoding.decoder import Continuing, Decoder, Rewindable
 from dl.errors import ConfigError, own_words
-from dl.losses import cross_entropy
-from dl.tasks import network, writing
+from dl.tasks import likelihood, network, writing
 from dl.tasks.network import Network
 from dl.tasks.supervised import of_tokens, without_padding
 from dl.tasks.writing import Draft
-
-PIECE = 128
-"""Tokens of a row that an evaluation reads at once, where the state is carried."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +57,7 @@ class LanguageModel(Network):
   def __post_init__(self):
     super().__post_init__()
     if self.prompt and self.info.vocab_size is not None:
-      encode(self.prompt, self.info, 'config.task.prompt')
+      writing.prompt_tokens(self.prompt, self.info, 'config.task.prompt', getattr(self.model, 'length', None))
 
   def inputs(self, batch: Batch) -> Int[Array, 'b n']:
     if 'tokens' not in batch:
@@ -74,8 +70,10 @@ class LanguageModel(Network):
       raise ConfigError(
         f'config.task.carry: {name} goes on from no state; take rnn.RecurrentLanguageModel, or no carry'
       )
-    if self.carry and ('first' not in batch or self.info.fact('streams') is None):
+    if self.carry and self.info.fact('streams') is None:
       raise ConfigError('config.data.streams: is needed by config.task.carry; as many as config.data.batch_size')
+    if self.carry and 'first' not in batch:
+      raise ConfigError('config.task.carry: a window is a whole stream, with which nothing goes on; take no carry')
     params, extra = super().init(key, batch)
     return params, {**extra, 'carry': self.model.begin(self.info.fact('streams'))} if self.carry else extra
 
@@ -143,24 +141,22 @@ class LanguageModel(Network):
 
   def _read(self, params: dict[str, PyTree], extra: Any, batch: Batch) -> Metrics:
     """Metrics of rows which are read from beginning to end, a piece at a time: their logits would fill the memory."""
-    rows, predicted = batch['tokens'].shape[0], batch['tokens'].shape[1] - 1
-    size = min(PIECE, predicted)
-    count = -(-predicted // size)
-    tokens = jnp.pad(batch['tokens'], ((0, 0), (0, count * size - predicted)), constant_values=-1)
-
-    def read(carry, i):
-      piece = batch | {'tokens': jax.lax.dynamic_slice(tokens, (0, i * size), (rows, size + 1))}
-      logits, carry, _ = self._go_on(params, extra, self.inputs(piece), carry, None, False)
-      return carry, self._measure(logits, piece)
-
-    _, parts = jax.lax.scan(read, self.model.begin(rows), jnp.arange(count))
-    return jax.tree.map(lambda x: x.sum(0), parts)
+    if 'first' in batch:
+      raise ConfigError(
+        'each window of a stream would begin without the state that config.task.carry is about; set length=None, with '
+        'which a row is a whole stream, or streams=None, for windows which do begin anew'
+      )
+    go_on = lambda carry, tokens: self._go_on(params, extra, tokens, carry, None, False)[:2]
+    measure = lambda logits, tokens: self._measure(logits, batch | {'tokens': tokens})
+    start = self.model.begin(len(batch['tokens']))
+    return likelihood.in_pieces(go_on, start, batch['tokens'], likelihood.PIECE, measure)
 
   def predict(self, state: State, inputs: Int[Array, 'b n'], key: Key[Array, '']) -> dict[str, Array]:
     """How likely texts are.
 
     A text longer than the model's context is read in windows, each of which begins with the last token of the one
-    before, so that all tokens but the very first are predicted once.
+    before, so that all tokens but the very first are predicted once. A model of no longest text goes on from piece to
+    piece.
 
     Args:
       state: the training state.
@@ -170,24 +166,38 @@ class LanguageModel(Network):
     Returns:
       log_likelihood [b] in nats, tokens [b] (how many were predicted), perplexity [b], and, where a token is a byte
       or a character, bits_per_character [b].
+
+    Raises:
+      ConfigError: texts too long for a model which can only read them at once.
     """
     inputs = jnp.asarray(inputs, jnp.int32)
-    rows, predicted = len(inputs), inputs.shape[1] - 1
-    context = getattr(self.model, 'length', None) or predicted  # a recurrent network has no end
-    size = min(context, predicted) or 1
-    windows = max(-(-predicted // size), 1)
-    padded = jnp.pad(inputs, ((0, 0), (0, windows * size + 1 - inputs.shape[1])), constant_values=-1)
-
-    def score(i):
-      tokens = jax.lax.dynamic_slice(padded, (0, i * size), (rows, size + 1))
-      logits, _ = self.apply(state.params, state.extra, self.inputs({'tokens': tokens}), key, False)
-      real = tokens[:, 1:] >= 0
-      return jnp.where(real, cross_entropy(logits, jnp.maximum(tokens[:, 1:], 0)), 0.0).sum(1), real.sum(1)
-
-    nats, count = (x.sum(0) for x in jax.lax.map(score, jnp.arange(windows)))
+    nats, count = self._scored(state, jnp.pad(inputs, ((0, 0), (0, max(2 - inputs.shape[1], 0))), constant_values=-1))
     mean = nats / jnp.maximum(count, 1)
     outputs = {'log_likelihood': -nats, 'tokens': count, 'perplexity': jnp.exp(mean)}
     return outputs | ({'bits_per_character': mean / math.log(2)} if by_character(self.info) else {})
+
+  def _scored(self, state: State, tokens: Int[Array, 'b n']) -> tuple[Float[Array, ' b'], Int[Array, ' b']]:
+    """(nats, number) of all tokens of each text but the first."""
+    model, size = self.model, getattr(self.model, 'length', None)
+    score = lambda read, start, tokens, size: likelihood.in_pieces(read, start, tokens, size, likelihood.scored)
+    if size is None and isinstance(model, Continuing):
+      go_on = lambda carry, piece: self._go_on(state.params, state.extra, piece, carry, None, False)[:2]
+      return score(go_on, model.begin(len(tokens)), tokens, likelihood.PIECE)
+    if size is None and isinstance(model, Rewindable):
+      variables = self.decoder_variables(state)
+      logits, cache = model.prefill(variables, tokens[:, :1])
+      go_on = lambda cache, piece: model.read(variables, cache, piece)
+      first, rest = likelihood.scored(logits[:, None], tokens[:, :2]), tokens[:, 1:]
+      return jax.tree.map(jnp.add, first, score(go_on, cache, rest, likelihood.PIECE))
+    at_once = lambda _, piece: (self.apply(state.params, state.extra, piece, None, False)[0], None)
+    if size is None:
+      logits = jax.eval_shape(at_once, None, tokens[:, :-1])[0]
+      if logits.size > likelihood.MOST:
+        raise ConfigError(
+          f'predict: {type(model).__name__} reads texts of {tokens.shape[1]:,} tokens at once, and {len(tokens)} of '
+          f'them give {logits.size:,} logits; cut them, or predict fewer at a time (--batch_size)'
+        )
+    return score(at_once, None, tokens, size or tokens.shape[1])
 
   def sample(
     self,
@@ -230,9 +240,8 @@ class LanguageModel(Network):
         are drawn as without it, in fewer calls of the larger model.
 
     Raises:
-      ConfigError: a prompt which the vocabulary does not have or, where prompts differ in length, the context; an
-        option out of range, or without a use beside another; a model without the methods of a
-        `dl.decoding.decoder.Decoder`.
+      ConfigError: a prompt which the vocabulary does not have, or which is longer than the context; an option out of
+        range, or without a use beside another; a model without the methods of a `dl.decoding.decoder.Decoder`.
     """
     variables = self.decoder_variables(state)
     if draft is not None:
@@ -250,8 +259,8 @@ class LanguageModel(Network):
     ):
       if missing:
         raise ConfigError(f'sample.{option}: has no use without {needed}')
-    texts = [writing.prompt_tokens(text, self.info, f'prompts[{i}]') for i, text in enumerate(prompts)]
-    texts = texts or [writing.prompt_tokens(prompt, self.info, 'prompt')]
+    read = lambda text, where: writing.prompt_tokens(text, self.info, where, self.model.length)
+    texts = [read(text, f'prompts[{i}]') for i, text in enumerate(prompts)] or [read(prompt, 'prompt')]
     rows = [row for row in range(len(texts)) for _ in range(count)]
     common = dict(length=length, vocab_size=self.info.vocab_size)
     try:

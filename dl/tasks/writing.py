@@ -43,9 +43,16 @@ def check_draft(model: nn.Module, draft: Draft, info: Info) -> None:
     raise ConfigError('sample.draft: has another vocabulary than the model')
 
 
-def prompt_tokens(prompt: str, info: Info, where: str) -> Int[np.ndarray, ' n']:
-  """Token ids of a prompt, one or more: the empty one stands for the beginning of a line or a text."""
-  return np.asarray(encode(prompt, info, where) if prompt else [beginning(info)], np.int32)
+def prompt_tokens(prompt: str, info: Info, where: str, most: int | None) -> Int[np.ndarray, ' n']:
+  """Token ids of a prompt, one or more: the empty one stands for the beginning of a line or a text.
+
+  Raises:
+    ConfigError: what the vocabulary does not have, or more than `most` tokens; the line begins with `where`.
+  """
+  tokens = np.asarray(encode(prompt, info, where) if prompt else [beginning(info)], np.int32)
+  if most is not None and len(tokens) > most:
+    raise ConfigError(f'{where}: has {len(tokens):,} tokens, and the model reads {most:,} at most; shorten it')
+  return tokens
 
 
 def write(
@@ -84,7 +91,7 @@ def pieces(
 
   What may yet change is held back: a part of a character, and what may be the beginning of `stop`.
   """
-  start = prompt_tokens(prompt, info, 'prompt')
+  start = prompt_tokens(prompt, info, 'prompt', model.length)
   room = -(-length // _PIECE) * _PIECE
   common = dict(vocab_size=info.vocab_size)
   texts = sampling.begin(model, variables, jnp.asarray(start[None]), choice, length=room, **common)

@@ -28,6 +28,9 @@ from dl.training import restore
 from dl.training.assemble import Parts, state_path
 from dl.training.given import Given
 
+NAMED = 20
+"""Tensors which do not fit, of which an error line names so many."""
+
 _LEAVES = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight', 'mean': 'running.mean', 'var': 'running.var'}
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}  # of a kernel: ours from PyTorch's
 
@@ -108,7 +111,10 @@ def run(
   mine, theirs = ({k: v for k, v in tree.items() if not left_out(short(k))} for tree in (mine, theirs))
   _refuse_nothing(mine, 'config.init_from')
   _check_vocabulary(task.info, parts.task.info, [short(k) for k in theirs], path)
-  wrong = [f'missing {short(k)}' for k in mine if k not in theirs]
+  missing = [short(k) for k in mine if k not in theirs]
+  other = f'{path} is a run of another network'
+  _refuse_other(missing, len(mine), parts.task.model, 'config.init_from', other)
+  wrong = [f'missing {name}' for name in missing]
   wrong += [f'extra {short(k)}' for k in theirs if k not in mine]
   both = mine.keys() & theirs.keys()
   for k in both:
@@ -189,7 +195,8 @@ def convert(
     `like` with arrays; a variable which is left out is None.
 
   Raises:
-    ConfigError: a missing, an extra or a mis-shaped tensor, all of them named; or `exclude` leaves no variable.
+    ConfigError: a missing, an extra or a mis-shaped tensor, the first of them named; weights of another network; or
+      `exclude` leaves no variable.
   """
   variables = [state_path(p).partition('/')[2] for p, _ in jax.tree_util.tree_leaves_with_path(like)]
   left_out = _excluded(exclude, [*tensors, *variables], where)
@@ -238,6 +245,11 @@ def convert(
     return value
 
   filled = jax.tree_util.tree_map_with_path(leaf, like)
+  missing = [w.removeprefix('missing ') for w in wrong if w.startswith('missing ')]
+  others = ' or '.join(repr(name) for name in getattr(model, 'layouts', {}) if name != layout)
+  found = f'the {len(tensors)} tensors, such as {next(iter(tensors))}, are' if tensors else 'the file is'
+  found += ' of another network' + (f', or named as in layout={others}' if others else '')
+  _refuse_other(missing, sum(not left_out(v) for v in variables), model, where, found)
   wrong += [f'extra {named[name][0]}' for name in named if name not in used]
   _refuse(wrong, where)
   return filled
@@ -262,7 +274,18 @@ def _refuse_nothing(variables: Sized, where: str) -> None:
 
 def _refuse(wrong: list[str], where: str) -> None:
   if wrong:
-    raise ConfigError(f'{where}: {"; ".join(wrong)}; exclude=[regular expressions] leaves some out')
+    more = f'; and {len(wrong) - NAMED} more' if len(wrong) > NAMED else ''
+    raise ConfigError(f'{where}: {"; ".join(wrong[:NAMED])}{more}; exclude=[regular expressions] leaves some out')
+
+
+def _refuse_other(missing: list[str], wanted: int, model: Any, where: str, otherwise: str) -> None:
+  """Raises ConfigError, which says `otherwise`, where more than half of the variables are not there."""
+  if 2 * len(missing) > wanted:
+    kind = 'the networks' if isinstance(model, Mapping) else type(model).__name__
+    raise ConfigError(
+      f'{where}: of {wanted} variables of {kind} {len(missing)} are not there, such as {missing[0]}; {otherwise}; '
+      'exclude=[regular expressions] leaves some out'
+    )
 
 
 def _excluded(

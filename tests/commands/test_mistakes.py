@@ -7,7 +7,7 @@ import sys
 
 import jax
 import pytest
-from small import small
+from small import TEXT, small
 
 from dl import config
 from dl.errors import ConfigError
@@ -18,6 +18,10 @@ DIGITS = str(ROOT / 'experiments/vision/digits_mlp.py')
 PPO = str(ROOT / 'experiments/rl/cartpole_ppo.py')
 GAN = str(ROOT / 'experiments/generative/digits_gan.py')
 GPT = str(ROOT / 'experiments/text/stdlib_gpt.py')
+
+LSTM = str(ROOT / 'experiments/text/shakespeare_lstm.py')
+TEXTS = f"data={{'name': 'text.TextFiles', 'path': {str(TEXT)!r}, 'length': 64, 'batch_size': 4}}"
+STREAMS = ['data.streams=4', 'data.vocabulary=bytes', 'model.vocab_size=256', 'task.carry=True']
 
 MISTAKES = [
   (DIGITS, ['model.name=mpl.MLP'], "did you mean 'mlp.MLP'"),
@@ -83,6 +87,11 @@ MISTAKES = [
   (DIGITS, ['steps_per_call=10', 'log_every=5 steps'], 'less than steps_per_call'),
   (GAN, ['model.discriminator.base=4'], 'config.'),
   (GPT, ['model.vocab_size=5'], '256'),
+  (GPT, [TEXTS, 'data.length=900000'], 'length: a window takes 900001 tokens, and this part of the text has'),
+  (GPT, [TEXTS, "data.vocabulary={'name': 'bpe', 'size': 300}"], 'model.vocab_size is 256, but the data has 300 token'),
+  (GPT, [TEXTS, 'data.vocabulary=characters', 'task.prompt=ж'], "task.prompt: character 1, 'ж', is not in the vocab"),
+  (GPT, [f'task.prompt={"def " * 65}'], 'config.task.prompt: has 260 tokens, and the model reads 256 at most'),
+  (LSTM, [TEXTS, *STREAMS], 'config.eval.validation: each window of a stream would begin without the state'),
 ]
 
 

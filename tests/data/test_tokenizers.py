@@ -40,6 +40,18 @@ def test_bytes_that_were_never_seen_have_tokens_in_bpe_and_are_unknown_in_the_ot
     assert (decode(encode(other, info, 'here'), info) == other) == (kind == 'bpe')
 
 
+def test_what_a_tokenizer_would_leave_out_is_refused():
+  tokenizers = pytest.importorskip('tokenizers')
+  bare = tokenizers.Tokenizer(tokenizers.models.BPE())
+  bare.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  bare.train_from_iterator(['the cat sat'], tokenizers.trainers.BpeTrainer(vocab_size=30, show_progress=False))
+  assert bare.encode('the dog').tokens == ['the']
+  said = "a.txt: the tokenizer has no token for a part of 'cats!', and none for the unknown"
+  with pytest.raises(ConfigError, match=said):
+    subwords.encode('the  cat\nthe cats! sat', bare.to_str(), 'a.txt')
+  assert subwords.decode(subwords.encode('the  cat\n', bare.to_str(), ''), bare.to_str()) == 'the cat'
+
+
 def test_it_is_the_file_of_hugging_face(tmp_path):
   transformers = pytest.importorskip('transformers')
   text = subwords.learn([TEXT], 'bpe', size=300, lowercase=True)

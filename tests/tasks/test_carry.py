@@ -16,7 +16,7 @@ from dl.losses import cross_entropy
 from dl.models.gpt import GPT
 from dl.models.rnn import RecurrentLanguageModel
 from dl.parallel import meshes, weights
-from dl.tasks import lm
+from dl.tasks import likelihood
 from dl.tasks.lm import LanguageModel
 from dl.training import loop, restore
 
@@ -97,7 +97,7 @@ def test_an_evaluation_reads_whole_streams_in_pieces(path, monkeypatch):
   whole = pipeline(path, length=None)[0]
   found = []
   for piece in (128, 7, 25):  # 100 tokens: at once, with a rest, without one
-    monkeypatch.setattr(lm, 'PIECE', piece)
+    monkeypatch.setattr(likelihood, 'PIECE', piece)
     found.append(metrics.compute(jax.device_get(task.evaluate(state, whole, KEY))))
   logits = task.model.apply({'params': state.params['model']}, whole['tokens'][:, :-1])
   assert found[0]['loss'] == pytest.approx(float(cross_entropy(logits, whole['tokens'][:, 1:]).mean()), rel=1e-5)
@@ -138,6 +138,11 @@ def test_what_cannot_be_carried_is_named(path):
     gpt.init(KEY, pipeline(path)[0])
   with pytest.raises(ConfigError, match=r'data\.streams: is needed'):
     task_of(Info(vocab_size=256)).init(KEY, {'tokens': jnp.zeros((1, 3), jnp.int32)})
+  with pytest.raises(ConfigError, match=r'task\.carry: a window is a whole stream'):
+    task_of(info).init(KEY, pipeline(path, length=None)[0])
+  state = init(task_of(info), pipeline(path)[0], optax.sgd(0.0))
+  with pytest.raises(ConfigError, match=r'would begin without the state .* set length=None'):
+    task_of(info).evaluate(state, pipeline(path)[0], KEY)
   with pytest.raises(ConfigError, match=r'data\.shuffle: .*leave it out'):
     pipeline(path, shuffle=True)
   with pytest.raises(ConfigError, match='streams: each of 300 streams has 1 tokens'):

@@ -19,7 +19,8 @@ from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.models.bert import BERT
 from dl.models.gpt import GPT
-from dl.models.rnn import RNN
+from dl.models.mamba import Mamba
+from dl.models.rnn import RNN, RecurrentLanguageModel
 from dl.models.tagger import BiLSTMTagger
 from dl.tasks.lm import LanguageModel
 from dl.training.assemble import abstractly
@@ -127,6 +128,29 @@ def test_predict_scores_each_token_once():
   assert float(alone['log_likelihood'][0]) == pytest.approx(float(out['log_likelihood'][2]), rel=1e-4)
 
 
+@pytest.mark.parametrize('model', [RecurrentLanguageModel(512, width=8, layers=1), Mamba(512, width=8, layers=1)])
+def test_a_long_text_is_scored_without_the_logits_of_all(model):
+  task = LanguageModel(model=model, info=Info(vocab_size=512))
+  state = init(task, {'tokens': jnp.zeros((1, 3), jnp.int32), 'mask': jnp.ones(1)}, optax.sgd(0.0))
+  text = np.random.default_rng(0).integers(0, 512, (2, 8193)).astype(np.int32)
+  text[1, 300:] = -1
+  compiled = jax.jit(task.predict).lower(state, text, KEY).compile()
+  assert compiled.memory_analysis().temp_size_in_bytes < 2 * 8192 * 512 * 4 / 8
+  found = compiled(state, text, KEY)
+  logits = jax.jit(task.model.apply)({'params': state.params['model']}, np.maximum(text[:, :-1], 0))
+  nats = optax.softmax_cross_entropy_with_integer_labels(logits, np.maximum(text[:, 1:], 0))
+  expected = jnp.where(text[:, 1:] >= 0, nats, 0.0).sum(1)
+  np.testing.assert_allclose(-found['log_likelihood'], expected, rtol=1e-5)
+  assert found['tokens'].tolist() == [8192, 299]
+
+
+def test_a_text_that_is_too_long_to_be_read_at_once_is_refused():
+  task = LanguageModel(model=Bigram(), info=BYTES)
+  state = init(task, next(windows(0, 1)), optax.sgd(0.0))
+  with pytest.raises(ConfigError, match='Bigram reads texts of 3,000,000 tokens at once, and 2 of them give 1,535'):
+    jax.eval_shape(task.predict, state, jax.ShapeDtypeStruct((2, 3_000_000), jnp.int32), KEY)
+
+
 def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_them():
   words = Info(vocab_size=3, vocabulary=('the', 'cat', 'sat'))
   task = LanguageModel(model=GPT(vocab_size=64, length=8, layers=1, heads=1, width=8), info=words)
@@ -155,6 +179,9 @@ def test_words_have_no_bits_per_character_and_a_larger_model_never_draws_beyond_
       task.sample(state, KEY, 2, **{'prompt': 'cat', 'length': 4} | options)
   with pytest.raises(ConfigError, match="prompt: word 2, 'dog', is not in the vocabulary"):
     task.sample(state, KEY, 1, prompt='the dog')
+  for draw in (task.sample, lambda state, key, _, prompt: list(task.stream(state, key, prompt))):
+    with pytest.raises(ConfigError, match='prompt: has 9 tokens, and the model reads 8 at most; shorten it'):
+      draw(state, KEY, 1, prompt='the cat sat ' * 3)
   for option, line in (
     (dict(top_k=0), 'top_k: must be at least 1, got 0'),
     (dict(length=0), 'length: must be at'),

@@ -70,7 +70,7 @@ def test_what_is_drafted_is_the_models_own():
     (dict(draft=draft, length=60), 'sample.draft: 63 tokens and a draft of 4 do not fit a context of 48'),
     (dict(draft=draft, beams=2), 'sample.draft: has no use beside beams'),
     (dict(draft=draft, repetition_penalty=2.0), 'sample.draft: a repetition penalty'),
-    (dict(prompt='', prompts=('ab', 'a' * 70)), 'sample.prompts: a prompt of 70 tokens does not fit a context of 64'),
+    (dict(prompt='', prompts=('ab', 'a' * 70)), 'prompts.1.: has 70 tokens, and the model reads 64 at most'),
     (dict(prompts=('ab',)), 'sample.prompts: has no use beside prompt'),
   ):
     with pytest.raises(ConfigError, match=words):

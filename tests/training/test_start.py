@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from small import small
 
 from dl.errors import ConfigError
+from dl.models.gpt import GPT
 from dl.models.vit import ViT
 from dl.store import workdir
 from dl.training import loop, restore, start
@@ -92,6 +93,23 @@ def test_each_tensor_that_does_not_fit_is_named(parts, tmp_path, runs):
     for spec in ({'name': 'tensors', 'path': str(file)}, {'name': 'run', 'path': str(runs('digits'))}):
       with pytest.raises(ConfigError, match=f'config.init_from.exclude: .*{says}'):
         start.load(spec | {'exclude': [wrong]}, parts)
+
+
+def test_weights_of_another_network_are_one_short_line(tmp_path, runs):
+  gpt = GPT(vocab_size=9, length=8, layers=12, heads=1, width=4)
+  like = jax.eval_shape(gpt.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+  tensors = {f'model.layers.{i}.mlp.up_proj.weight': np.zeros((4, 4)) for i in range(200)}
+  for layout, also in ((None, ", or named as in layout='huggingface'"), ('huggingface', '')):
+    with pytest.raises(ConfigError) as error:
+      start.convert(tensors, like, model=gpt, layout=layout)
+    assert 'of 148 variables of GPT 148 are not there, such as block_0/attention/out/bias' in str(error.value)
+    assert f'the 200 tensors, such as model.layers.0.mlp.up_proj.weight, are of another network{also};' in str(
+      error.value
+    )
+    assert len(str(error.value)) < 300
+  spec = {'name': 'run', 'path': str(runs('digits'))}
+  with pytest.raises(ConfigError, match=f'variables of GPT .* are not there, such as .*; {runs("digits")} is a run of'):
+    start.load(spec, assemble(small('gpt')))
 
 
 def test_a_bad_source_writes_nothing(config, tmp_path):

@@ -35,7 +35,8 @@ class Windows:
 
   With `streams`, the tokens are cut into so many streams of equal length, and window number k * streams + i is the k-th
   of stream i. In batches of as many rows, in this order, each row goes on where that row of the batch before ended. An
-  example then also holds `first`, 1 of the first window of a stream; what does not fill windows of all is left out.
+  example then also holds `first`, 1 of the first window of a stream, unless a window is a whole stream; what does not
+  fill windows of all is left out.
 
   Attributes:
     tokens: all the tokens of this part, in one array.
@@ -74,7 +75,7 @@ class Windows:
     if len(tokens) < length + 1:
       raise ConfigError(f'length: a window takes {length + 1} tokens, and this part of the text has {len(tokens)}')
     self.tokens, self.length, self.stride, self.info = tokens, length, stride, info
-    self.ordered, self._streams = streams is not None, streams
+    self.ordered, self._goes_on, self._streams = streams is not None, False, streams
     windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)
     if streams is None:
       self._windows = windows[::stride]
@@ -82,6 +83,7 @@ class Windows:
     each = (len(tokens) - 1) // streams
     if each < length:
       raise ConfigError(f'streams: each of {streams} streams has {each} tokens to predict, and a window has {length}')
+    self._goes_on = each // length > 1
     self._windows = windows[np.add.outer(np.arange(each // length) * length, np.arange(streams) * each).ravel()]
     self.info = dataclasses.replace(info, more=(*(info.more or ()), ('streams', streams)))
 
@@ -95,7 +97,7 @@ class Windows:
 
   def __getitem__(self, index: int | Int[np.ndarray, ' b']) -> Example:
     example = {'tokens': self._windows[index].astype(np.int32)}
-    return example if self._streams is None else example | {'first': np.asarray(index < self._streams, np.uint8)}
+    return example | {'first': np.asarray(index < self._streams, np.uint8)} if self._goes_on else example
 
 
 class TextFiles(Windows):

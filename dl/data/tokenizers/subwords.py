@@ -8,6 +8,8 @@ import functools
 import json
 import os
 import pathlib
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,10 +130,35 @@ def encode(content: str, text: str, where: str) -> Int[np.ndarray, ' n']:
   """Token ids (int32); raises ConfigError for what the tokenizer has no token for."""
   tokenizer = parse(text)
   try:
-    ids = tokenizer.encode(content, add_special_tokens=False).ids
+    encoded = tokenizer.encode(content, add_special_tokens=False)
   except Exception as e:  # the library has no types of its own
     raise ConfigError(f'{where}: the tokenizer cannot encode this: {first_line(e)}') from e
-  return np.asarray(ids, np.int32)
+  if _leaves_out(text) and (word := _left_out(content, encoded.offsets)) is not None:
+    raise ConfigError(f'{where}: the tokenizer has no token for a part of {word!r}, and none for the unknown')
+  return np.asarray(encoded.ids, np.int32)
+
+
+@functools.lru_cache(maxsize=8)
+def _leaves_out(text: str) -> bool:
+  """Whether a tokenizer has no tokens for some characters, nor one for the unknown: BPE then says nothing of them."""
+  model = json.loads(text)['model']
+  if model['type'] != 'BPE' or model.get('unk_token') is not None or model.get('byte_fallback'):
+    return False
+  return '"ByteLevel"' not in text or not set(_library().pre_tokenizers.ByteLevel.alphabet()) <= model['vocab'].keys()
+
+
+def _left_out(content: str, offsets: Sequence[tuple[int, int]]) -> str | None:
+  """The first word with a character which no token is of, but for marks and controls; None if there is none."""
+  change = np.zeros(len(content) + 1, np.int64)
+  for at, sign in ((0, 1), (1, -1)):
+    np.add.at(change, [offset[at] for offset in offsets], sign)
+  shown = lambda c: not c.isspace() and unicodedata.category(c)[0] not in 'CM'
+  rest = (int(i) for i in np.flatnonzero(np.cumsum(change)[:-1] <= 0))
+  first = next((i for i in rest if shown(content[i])), None)
+  if first is None:
+    return None
+  # Within a word, offsets count the characters that are left.
+  return re.search(r'\S*$', content[:first])[0] + re.match(r'\S+', content[first:])[0]
 
 
 def decode(ids: Int[np.ndarray, ' n'], text: str) -> str:
