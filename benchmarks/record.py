@@ -60,6 +60,7 @@ EXPERIMENTS = {
   'text/shakespeare_lstm': [''],
   'text/shakespeare_mamba': [''],
   'text/wikitext2_lstm_cpu': [''],
+  'text/wikitext2_lstm': [''],
   'text/sms_spam': [''],
   'text/sentiment_sentences:amazon': [''],
   'text/sentiment_sentences:imdb': [''],

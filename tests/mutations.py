@@ -250,7 +250,8 @@ def _of_text(path: Path, value: str, rng: random.Random) -> Iterator[tuple[str, 
   elif PATTERNS.fullmatch(name) or 'layers' in path:
     yield from (('regex', v) for v in rng.sample(BROKEN, 8))
   elif PATHS.fullmatch(name):
-    yield from (('file', bad) for bad in PLACES)
+    # A folder of sources is a text, too.
+    yield from (('file', bad) for bad in PLACES if bad != 'dl' or not value.endswith('.txt'))
   elif not FREE.fullmatch(name):
     yield from (('unknown', v) for v in ('', *rng.sample(NONSENSE, 5), value + 'x', 'q' + value, value.swapcase()))
     yield 'unknown', ''.join(rng.choices('abcdefghij_.', k=8))

@@ -64,6 +64,7 @@ _OPTIMIZERS = {
   'novograd': ('ginsburg2019stochastic',),
   'optimistic_adam': ('daskalakis2018training',),
   'optimistic_adam_v2': ('daskalakis2018training',),
+  'params_average': ('polyak1992acceleration',),
   'params_ema': ('polyak1992acceleration',),
   'polyak_sgd': ('loizou2021stochastic',),
   'prodigy': ('mishchenko2023prodigy',),

@@ -12,7 +12,7 @@ from dl.config.bounds import BelowOne, Count, Depth, Size
 from dl.contract.axes import Axes
 from dl.contract.weights import Layouts, Rules, Tensors, outputs
 from dl.nn import products, time
-from dl.nn.recurrent import Carry, Cell, Stack
+from dl.nn.recurrent import Carry, Cell, Stack, dropout
 from dl.nn.tokens import TokenEmbedding
 
 _RULES: Rules = (*outputs('(input|hidden)'), *outputs('^out'), ('(^|/)token/embedding$', ('model', None)))
@@ -119,7 +119,7 @@ class RNN(nn.Module):
       mask = time.real(x)[..., 0]
     rnn = Stack(
       self.cell, self.width, self.layers, self.bidirectional, self.projection, self.layer_norm, self.reset,
-      self.activation, self.dropout, self.dtype, name='rnn',
+      self.activation, self.dropout, dtype=self.dtype, name='rnn',
     )  # fmt: skip
     y, last = rnn(x, carry, mask, train)
     real = jnp.ones(x.shape[:2], bool) if mask is None else mask
@@ -187,11 +187,14 @@ class RecurrentForecaster(nn.Module):
     return undo(y.reshape(len(y), self.horizon, -1))
 
 
+Logits = Float[Array, 'b n vocab'] | dict[str, Array]
+
+
 class RecurrentLanguageModel(nn.Module):
   """The next token from the state that the tokens before have left; a `dl.decoding.decoder.Decoder` without an end.
 
   By default that of Zaremba and others (arXiv 1409.2329), whose dropout is on all but the connections from step to
-  step: 4,651,600 parameters with 10,000 words and a width of 200.
+  step: 4,651,600 parameters with 10,000 words and a width of 200. What AWD-LSTM adds (arXiv 1708.02182) are options.
 
   Cite: mikolov2010recurrent, zaremba2014recurrent
 
@@ -201,12 +204,20 @@ class RecurrentLanguageModel(nn.Module):
     width: features of each state.
     layers: how many, one on top of another.
     embedding: features of a token; None for as many as of a state.
+    last_width: features of each state of the last layer, which may be those of a token and not of the other layers;
+      None for `width`.
     tie_embeddings: whether the output layer is the token embedding (arXiv 1608.05859).
     projection: features that an LSTM's output is projected to (arXiv 1402.1128); 0 for none.
     layer_norm: whether the products, and the memory of an LSTM, are normalized (arXiv 1607.06450).
     reset: where a GRU's reset gate acts: 'after' the product with the state, or 'before'.
     activation: of Elman's network.
     dropout: rate on embeddings, between layers and before the output.
+    input_dropout: rate on embeddings; None for `dropout`.
+    hidden_dropout: rate between layers; None for `dropout`.
+    locked: whether these three are the same for all tokens of a row (arXiv 1512.05287).
+    word_dropout: rate at which whole words lose their embedding, wherever they stand in a batch (arXiv 1512.05287).
+    weight_dropout: rate on the weights of the products with the states (arXiv 1708.02182).
+    penalties: whether training gives what to penalize, too.
     dtype: compute type of the products; states and logits are float32.
   """
 
@@ -215,12 +226,19 @@ class RecurrentLanguageModel(nn.Module):
   width: Size = 200
   layers: Depth = 2
   embedding: Size | None = None
+  last_width: Size | None = None
   tie_embeddings: bool = False
   projection: Count = 0
   layer_norm: bool = False
   reset: Literal['after', 'before'] = 'after'
   activation: Literal['tanh', 'relu'] = 'tanh'
   dropout: BelowOne = 0.0
+  input_dropout: BelowOne | None = None
+  hidden_dropout: BelowOne | None = None
+  locked: bool = False
+  word_dropout: BelowOne = 0.0
+  weight_dropout: BelowOne = 0.0
+  penalties: bool = False
   dtype: Any = jnp.float32
 
   length: ClassVar[int | None] = None
@@ -230,8 +248,11 @@ class RecurrentLanguageModel(nn.Module):
   @nn.compact
   def __call__(
     self, tokens: Int[Array, 'b n'], train: bool = False, carry: tuple[Carry, ...] | None = None, state: bool = False
-  ) -> Float[Array, 'b n vocab'] | tuple[Float[Array, 'b n vocab'], tuple[Carry, ...]]:
+  ) -> Logits | tuple[Logits, tuple[Carry, ...]]:
     """Logits of the token after each one; with `state`, (logits, the states after the last one).
+
+    In training with `penalties`, the logits are `out` of a dict, beside means of squares, both of the last layer:
+    `activation`, of its outputs as they are dropped out, and `temporal`, of their changes from token to token.
 
     Args:
       tokens: ids.
@@ -240,25 +261,36 @@ class RecurrentLanguageModel(nn.Module):
       state: whether to return states.
     """
     size = self.width if self.embedding is None else self.embedding
-    top = self.projection or self.width
+    top = self.projection or self.last_width or self.width
     if self.tie_embeddings and size != top:
       raise ValueError(f'tie_embeddings: embeddings have {size} features, and the last layer gives {top}')
-    drop = lambda x: nn.Dropout(self.dropout, deterministic=not train)(x) if self.dropout else x
+    drop = lambda x, rate: dropout(rate, self.locked, train)(x) if rate else x
     embed = nn.Embed(self.vocab_size, size, dtype=self.dtype, name='token')
-    y, last = self._stack('rnn')(drop(embed(tokens)), carry, train=train)
-    y = drop(y).astype(self.dtype)
+    x = embed(tokens)
+    if self.word_dropout:
+      kept = nn.Dropout(self.word_dropout, deterministic=not train)(jnp.ones(self.vocab_size, self.dtype))
+      x = x * kept[tokens][..., None]
+    x = drop(x, self.dropout if self.input_dropout is None else self.input_dropout)
+    y, last = self._stack('rnn')(x, carry, train=train)
+    dropped = drop(y, self.dropout)
+    y, top = dropped.astype(self.dtype), y
     if self.tie_embeddings:
       logits = products.unembed(y, embed.embedding)
     else:
       logits = nn.Dense(self.vocab_size, dtype=self.dtype, name='out')(y).astype(jnp.float32)
     logits = Axes(('batch', 'query', 'vocab'))(logits)
+    if self.penalties and train:
+      changes = jnp.square(top[:, 1:] - top[:, :-1])
+      temporal = changes.sum() / max(changes.size, 1)  # of one token there is none
+      logits = {'out': logits, 'activation': jnp.square(dropped).mean(), 'temporal': temporal}
     return (logits, last) if state else logits
 
   @nn.nowrap
   def _stack(self, name: str | None = None) -> Stack:
     return Stack(
       self.cell, self.width, self.layers, False, self.projection, self.layer_norm, self.reset, self.activation,
-      self.dropout, self.dtype, name=name,
+      self.dropout if self.hidden_dropout is None else self.hidden_dropout, self.locked, self.weight_dropout,
+      self.last_width, self.dtype, name=name,
     )  # fmt: skip
 
   @nn.nowrap

@@ -44,6 +44,8 @@ class Recurrent(nn.Module):
       as in the paper.
     activation: of Elman's network.
     reverse: whether it reads from the end to the beginning.
+    weight_dropout: rate at which weights of the product with the state are left out, the same ones for all positions
+      and rows of a call (DropConnect in AWD-LSTM, arXiv 1708.02182).
     dtype: compute type of the products; the state is float32.
   """
 
@@ -54,11 +56,16 @@ class Recurrent(nn.Module):
   reset: Literal['after', 'before'] = 'after'
   activation: Literal['tanh', 'relu'] = 'tanh'
   reverse: bool = False
+  weight_dropout: BelowOne = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b n f'], carry: Carry | None = None, mask: Bool[Array, 'b n'] | None = None
+    self,
+    x: Float[Array, 'b n f'],
+    carry: Carry | None = None,
+    mask: Bool[Array, 'b n'] | None = None,
+    train: bool = False,
   ) -> tuple[Float[Array, 'b n size'], Carry]:
     """(outputs, last state).
 
@@ -67,6 +74,7 @@ class Recurrent(nn.Module):
       carry: the state before the first position; None for zeros.
       mask: which positions are real; None for all. Others leave the state as it is, and their outputs are 0, so the
         last state is that after the last real position, and a reverse layer begins at it.
+      train: whether weights are dropped out.
     """
     if self.projection and self.cell != 'lstm':
       raise ValueError(f'projection: of an LSTM alone, not of {self.cell!r}')
@@ -77,7 +85,7 @@ class Recurrent(nn.Module):
     over = lambda v: jnp.moveaxis(v, 1, 0)
     given, real = self._given(over(x), gates), None if mask is None else over(mask)
     carry = self.begin(len(x)) if carry is None else carry
-    kernel, step = self._step(size, gates)
+    kernel, step = self._step(size, gates, train)
     if kernel is None:
       whole = lambda carry, given, _: step(carry, given)
       carry, outputs = _scan(whole, lambda *_: None, self.reverse, carry, given, real)
@@ -102,13 +110,15 @@ class Recurrent(nn.Module):
     return self._norm('norm_input', gates * self.width)(given) if self.layer_norm else given + bias
 
   @nn.nowrap
-  def _step(self, size: int, gates: int) -> tuple[Array | None, Callable[..., Carry]]:
+  def _step(self, size: int, gates: int, train: bool) -> tuple[Array | None, Callable[..., Carry]]:
     """(kernel of the product with the state, (state, given, that product) -> state); a GRU's 'before' makes its own.
 
     What has parameters is made here, outside of the scan.
     """
     of_candidate = self.width if self.cell == 'gru' and self.reset == 'after' and not self.layer_norm else 0
     kernel, bias = Weights(self.width, name='hidden')(size, gates * self.width, of_candidate)
+    if self.weight_dropout:
+      kernel = nn.Dropout(self.weight_dropout, deterministic=not train)(kernel)
     normalize = self._norm('norm_hidden', gates * self.width) if self.layer_norm else lambda y: y
     if self.cell == 'elman':
       function = jnp.tanh if self.activation == 'tanh' else jax.nn.relu
@@ -264,6 +274,11 @@ def _gru_before(carry: Carry, given: Array, hidden: Array, product: Callable[[Ar
   return (update * carry[0] + (1.0 - update) * new,)
 
 
+def dropout(rate: float, locked: bool, train: bool) -> nn.Dropout:
+  """Dropout of [b, n, f]; where locked, of the same features at all positions of a row (arXiv 1512.05287)."""
+  return nn.Dropout(rate, broadcast_dims=(1,) if locked else (), deterministic=not train)
+
+
 class Stack(nn.Module):
   """Layers of recurrent cells, one on top of another, each of one direction or of both.
 
@@ -280,6 +295,9 @@ class Stack(nn.Module):
     reset: see `Recurrent`.
     activation: see `Recurrent`.
     dropout: rate between layers.
+    locked: whether dropout between layers is the same for all positions of a row (arXiv 1512.05287).
+    weight_dropout: see `Recurrent`.
+    last_width: features of each state of the last layer; None for as many as of the others.
     dtype: compute type of the products.
   """
 
@@ -292,6 +310,9 @@ class Stack(nn.Module):
   reset: Literal['after', 'before'] = 'after'
   activation: Literal['tanh', 'relu'] = 'tanh'
   dropout: BelowOne = 0.0
+  locked: bool = False
+  weight_dropout: BelowOne = 0.0
+  last_width: Size | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -306,10 +327,10 @@ class Stack(nn.Module):
     last = []
     for i in range(self.layers):
       if i and self.dropout:
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = dropout(self.dropout, self.locked, train)(x)
       outputs = []
       for layer in self._layer(i):
-        y, state = layer(x, None if carry is None else carry[len(last)], mask)
+        y, state = layer(x, None if carry is None else carry[len(last)], mask, train)
         outputs.append(y)
         last.append(state)
       x = Axes(('batch', 'length', None))(jnp.concatenate(outputs, -1))
@@ -323,10 +344,11 @@ class Stack(nn.Module):
   @nn.nowrap
   def _layer(self, number: int) -> list[Recurrent]:
     name = lambda reverse: f'layer_{number}' + ('_reverse' if reverse else '')
+    width = (number == self.layers - 1 and self.last_width) or self.width
     return [
       Recurrent(
-        self.cell, self.width, self.projection, self.layer_norm, self.reset, self.activation, reverse, self.dtype,
-        name=name(reverse),
+        self.cell, width, self.projection, self.layer_norm, self.reset, self.activation, reverse, self.weight_dropout,
+        self.dtype, name=name(reverse),
       )
       for reverse in ((False, True) if self.bidirectional else (False,))
     ]  # fmt: skip

@@ -28,7 +28,7 @@ from dl.errors import ConfigError, nearest
 from dl.optim import coverage, names
 from dl.optim.arguments import check_value
 from dl.optim.schedules import Length, Schedule, make_schedule
-from dl.optim.stages import accumulate, freeze, layerwise_decay, params_ema
+from dl.optim.stages import accumulate, freeze, layerwise_decay, params_average, params_ema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +116,9 @@ def _chain(
     if not isinstance(stage, Mapping) or 'name' not in stage:
       raise ConfigError(f"{at}: a stage is a dict with a 'name', got {stage!r}")
     target = names.stage(stage['name'], at)
-    if target is params_ema and (i + 1 < len(stages) or 'mask' in stage or is_pairs(stage.get('decay'))):
-      raise ConfigError(f'{at}: params_ema is the last stage, and averages all parameters alike')
+    averages = target in (params_ema, params_average)
+    if averages and (i + 1 < len(stages) or 'mask' in stage or any(map(is_pairs, stage.values()))):
+      raise ConfigError(f'{at}: {target.__name__} is the last stage, and averages all parameters alike')
     if target is accumulate and any(coverage.takes_steps(names.stage(s['name'], at), s) for _, s in stages[:i]):
       raise ConfigError(f'{at}: accumulate comes before the optimizer, whose gradients it averages')
     inner = {}

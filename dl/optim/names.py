@@ -13,7 +13,15 @@ from dl.errors import ConfigError, first_line, nearest
 from dl.optim import stages
 
 _STAGES = {
-  f.__name__: f for f in (stages.params_ema, stages.accumulate, stages.freeze, stages.unfreeze, stages.layerwise_decay)
+  f.__name__: f
+  for f in (
+    stages.params_ema,
+    stages.params_average,
+    stages.accumulate,
+    stages.freeze,
+    stages.unfreeze,
+    stages.layerwise_decay,
+  )
 }
 _SCHEDULES = {'inverse_time_decay': stages.inverse_time_decay}
 

@@ -35,6 +35,28 @@ def params_ema(decay: BelowOne, debias: bool = True) -> optax.GradientTransforma
   return optax.GradientTransformation(init, update)
 
 
+def params_average(after: Count) -> optax.GradientTransformation:
+  """Keeps the mean of the parameters since update number `after` (Polyak and Juditsky, 1992); the last of a chain.
+
+  Before, the parameters stand for themselves. Evaluation, prediction and sampling use the mean. Of averaged SGD in
+  AWD-LSTM (arXiv 1708.02182) this is the average; there an evaluation says when it begins, here `after` does.
+  """
+
+  def init(params):
+    return ParamsEmaState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params))
+
+  def update(updates, state, params=None):
+    if params is None:
+      raise ValueError('params_average needs the parameters')
+    count = state.count + 1
+    share = 1.0 / jnp.maximum(count - after, 1)
+    new = optax.apply_updates(params, updates)
+    average = jax.tree.map(lambda a, p: (a + share * (p - a)).astype(a.dtype), state.average, new)
+    return updates, ParamsEmaState(count, average)
+
+  return optax.GradientTransformation(init, update)
+
+
 def accumulate(inner: optax.GradientTransformation, steps: Size) -> optax.GradientTransformation:
   """Averages gradients over `steps` training steps before the later stages make one update of them.
 

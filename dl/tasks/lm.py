@@ -41,6 +41,9 @@ class LanguageModel(Network):
   Attributes:
     carry: whether the states of a recurrent network go on from batch to batch.
     balance_weight: factor of the load-balancing loss of a network with experts (arXiv 2101.03961).
+    activation_weight: factor of the mean square of what the last layer gives, of a recurrent network with `penalties`
+      (arXiv 1708.01009).
+    temporal_weight: factor of the mean square of its change from token to token, of such a network.
     prompt: what the samples among the artifacts continue.
     sample_length: tokens of each such sample.
     temperature: softmax temperature of such samples.
@@ -50,6 +53,8 @@ class LanguageModel(Network):
 
   carry: bool = False
   balance_weight: NotNegative = 0.01
+  activation_weight: NotNegative = 2.0
+  temporal_weight: NotNegative = 1.0
   prompt: str = ''
   sample_length: Size = 256
   temperature: NotNegative = 0.8
@@ -114,12 +119,12 @@ class LanguageModel(Network):
       extra = {**extra, 'carry': carry}
     else:
       outputs, extra = self.apply(params, extra, self.inputs(batch), key, train)
-    balanced = isinstance(outputs, dict)
-    metrics = self._measure(outputs['out'] if balanced else outputs, batch)
+    penalties = dict(outputs) if isinstance(outputs, dict) else {'out': outputs}
+    metrics = self._measure(penalties.pop('out'), batch)
     loss = average(metrics['loss'])
-    if balanced:
-      metrics['balance'] = Mean(outputs['balance'], jnp.ones(()), better='min')
-      loss += self.balance_weight * outputs['balance']
+    for name, value in penalties.items():
+      metrics[name] = Mean(value, jnp.ones(()), better='min')
+      loss += getattr(self, f'{name}_weight') * value
     return loss, (extra, metrics)
 
   def _measure(self, logits: Float[Array, 'b n v'], batch: Batch) -> Metrics:
@@ -133,11 +138,11 @@ class LanguageModel(Network):
 
   def _go_on(
     self, params: dict[str, PyTree], extra: Any, inputs: Array, carry: PyTree, key: Any, train: bool
-  ) -> tuple[Float[Array, 'b n v'], PyTree, Any]:
-    """(logits, state after the last token, new extra) from a state before the first."""
+  ) -> tuple[Any, PyTree, Any]:
+    """(outputs, state after the last token, new extra) from a state before the first."""
     given = dict(carry=carry, state=True)
     (logits, carry), changed = network.apply(self.model, params['model'], extra['model'], inputs, train, key, **given)
-    return logits.astype(jnp.float32), carry, {**extra, 'model': changed}
+    return jax.tree.map(lambda x: x.astype(jnp.float32), logits), carry, {**extra, 'model': changed}
 
   def _read(self, params: dict[str, PyTree], extra: Any, batch: Batch) -> Metrics:
     """Metrics of rows which are read from beginning to end, a piece at a time: their logits would fill the memory."""

@@ -30,7 +30,7 @@ def load(
   Args:
     workdir: the work directory of a run.
     step: which checkpoint: a step, 'best', or None for the newest.
-    averaged: whether the parameters are their running averages, where the optimizer keeps one (`params_ema`).
+    averaged: whether the parameters are their averages, where the optimizer keeps some (`params_ema`, say).
     seed: which one of a run of several `seeds`; its first by default.
     resize: whether `task.predict` resizes images of another size than those it has learned from.
 

@@ -1,5 +1,6 @@
 """Recurrent layers: outputs, last states and gradients equal to PyTorch's, masks, and what PyTorch lacks."""
 
+import flax.linen as nn
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -174,6 +175,34 @@ def test_products_are_of_the_compute_type_backwards_too(cell):
   params = layer.init(jax.random.key(0), X)['params']
   loss = lambda p, x: (layer.apply({'params': p}, x)[0] ** 2).sum()
   assert dot_types(jax.make_jaxpr(jax.grad(loss, (0, 1)))(params, X).jaxpr) == {'bfloat16'}
+
+
+@pytest.mark.parametrize('cell', TORCH)
+def test_weights_of_the_state_are_dropped_out_once_a_call(cell):
+  torch, reference = theirs(cell)
+  layer = Recurrent(cell, 6, weight_dropout=0.5)
+  model = RNN(2, cell, 6)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 7, 5)))['params']
+  params = convert({k: v.detach().numpy() for k, v in reference.named_parameters()}, model, shapes)['layer_0']
+
+  def run(params):
+    rngs, kept = {'dropout': jax.random.key(1)}, lambda module, _: isinstance(module, nn.Dropout)
+    (y, _), seen = layer.apply({'params': params}, X, train=True, rngs=rngs, capture_intermediates=kept)
+    (kernel,) = seen['intermediates']['Dropout_0']['__call__']
+    return (y**2).sum(), (y, kernel)
+
+  grads, (y, kernel) = jax.grad(run, has_aux=True)(params)
+  mask = np.asarray(kernel) / np.asarray(params['hidden']['kernel'])
+  assert sorted({round(float(x), 3) for x in mask.ravel()}) == [0.0, 2.0]
+  with torch.no_grad():
+    reference.weight_hh_l0.copy_(torch.tensor(np.array(kernel)).T)
+  outputs, _ = reference(torch.tensor(X))
+  (outputs**2).sum().backward()
+  np.testing.assert_allclose(y, outputs.detach(), rtol=1e-4, atol=1e-5)
+  wanted = reference.weight_hh_l0.grad.numpy().T * mask
+  np.testing.assert_allclose(grads['hidden']['kernel'], wanted, rtol=1e-3, atol=1e-4)
+  judged, plain = (m.apply({'params': params}, X)[0] for m in (layer, Recurrent(cell, 6)))
+  np.testing.assert_array_equal(judged, plain)
 
 
 def test_mistakes():

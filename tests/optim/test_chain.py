@@ -95,6 +95,19 @@ def test_params_ema_averages_the_updated_parameters():
   np.testing.assert_allclose(state[-1].average['Dense_0']['bias'], expected, rtol=1e-6)
 
 
+def test_params_average_is_the_mean_since_an_update():
+  stages = dict(sgd=dict(name='sgd', learning_rate=1.0), mean=dict(name='params_average', after='2%'))
+  chain, params, seen = make(**stages), PARAMS, []
+  state = chain.init(params)
+  for step in range(5):
+    updates, state = chain.update(jax.tree.map(lambda p: 0.1 * p, params), state, params)
+    params = optax.apply_updates(params, updates)
+    seen.append(float(params['Dense_0']['bias'][0]))
+    expected = np.mean(seen[2:]) if step >= 2 else seen[-1]
+    average = State(jnp.int32(0), {'model': params}, {'model': state}, {}).averaged().params['model']
+    np.testing.assert_allclose(average['Dense_0']['bias'], expected, rtol=1e-6)
+
+
 def test_durations_in_schedules():
   s = optim.make_schedule(
     dict(name='piecewise_constant_schedule', init_value=1.0, boundaries_and_scales={'5 epochs': 0.1, '80%': 0.1}),
@@ -137,6 +150,10 @@ def test_a_player_each():
     (dict(name='adam', learning_rate=1e-3), 'stages have names'),
     (dict(accumulate=dict(name='accumulate', steps=2)), 'wraps the stages after it'),
     (dict(adam=dict(name='adam', learning_rate=1e-3), ema=dict(name='params_ema', decay=1.5)), 'decay: must be'),
+    (
+      dict(mean=dict(name='params_average', after=0), sgd=dict(name='sgd', learning_rate=1.0)),
+      'config.optim.mean: params_average is the last stage',
+    ),
     ({}, 'expected named stages'),
   ],
 )

@@ -151,3 +151,22 @@ def test_what_cannot_be_carried_is_named(path):
     pipeline(path, stride=3)
   with pytest.raises(ConfigError, match='length: expected a number of tokens, got None'):
     pipeline(path, streams=None, length=None)
+
+
+def test_penalties_are_added_to_the_loss_in_training_alone(path):
+  batch = pipeline(path)[0]
+  model = RecurrentLanguageModel(256, 'lstm', 12, 2, penalties=True)
+  found = []
+  for given in ({}, dict(activation_weight=0.0, temporal_weight=0.5)):
+    task = LanguageModel(model=model, info=pipeline(path).info, carry=True, **given)
+    params, extra = task.init(KEY, batch)
+    loss, (_, measured) = task.loss(params, extra, batch, KEY, True)
+    named = metrics.compute(jax.device_get(measured))
+    penalty = task.activation_weight * named['activation'] + task.temporal_weight * named['temporal']
+    np.testing.assert_allclose(loss, named['loss'] + penalty, rtol=1e-5)
+    found.append(float(loss))
+    judged, (_, measured) = task.loss(params, extra, batch, KEY, False)
+    named = metrics.compute(jax.device_get(measured))
+    np.testing.assert_allclose(judged, named['loss'], rtol=1e-6)
+    assert 'activation' not in named
+  assert found[0] != found[1]
