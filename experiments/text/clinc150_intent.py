@@ -5,7 +5,7 @@ Queries out of scope are a class of their own, of 100 examples beside the 100 of
 the queries without an intent which are found to have none.
 
 python -m dl.train --config=experiments/text/clinc150_intent.py --workdir=runs/clinc150_intent
-python -m dl.predict --workdir=runs/clinc150_intent --inputs=queries.txt --lines
+python -m dl.predict --workdir=runs/clinc150_intent --step=best --inputs=queries.txt --lines
 
 The data is data_full.json of https://github.com/clinc/oos-eval: it goes into data/clinc150.
 Cite: kim2014convolutional, larson2019evaluation
@@ -49,8 +49,8 @@ def get_config():
     train_for='20 epochs',
     eval=dict(
       validation=dict(split='validation', batch_size=256),
-      test=dict(split='test', batch_size=256),
-      out_of_scope=dict(split='out_of_scope', batch_size=256),
+      test=dict(split='test', batch_size=256, of='best'),
+      out_of_scope=dict(split='out_of_scope', batch_size=256, of='best'),
     ),
     eval_every='2 epochs',
     keep=dict(best=1, metric='validation/accuracy', mode='max'),

@@ -5,7 +5,7 @@ alone, without vectors from elsewhere. The parts are those of the corpus; that o
 The metric is the F1 of whole spans.
 
 python -m dl.train --config=experiments/text/ncbi_ner.py --workdir=runs/ncbi_ner
-python -m dl.predict --workdir=runs/ncbi_ner --inputs=sentences.txt
+python -m dl.predict --workdir=runs/ncbi_ner --step=best --inputs=sentences.txt
 
 The data is the corpus in columns, with the tags O, B-Disease and I-Disease: train.tsv, devel.tsv and test.tsv, which go
 into data/ncbi_disease.
@@ -43,7 +43,7 @@ def get_config():
       ),
     ),
     train_for='15 epochs',
-    eval=dict(validation=dict(split='validation', batch_size=128), test=dict(split='test', batch_size=128)),
+    eval=dict(validation=dict(split='validation', batch_size=128), test=dict(split='test', batch_size=128, of='best')),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/f1', mode='max'),
     expect={'test/f1': (0.792, 0.02)},

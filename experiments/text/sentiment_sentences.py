@@ -38,7 +38,7 @@ def get_config(site='yelp'):
       adam=dict(name='adamw', weight_decay=0.01, learning_rate=dict(name='cosine_decay_schedule', init_value=3e-3))
     ),
     train_for='20 epochs',
-    eval=dict(validation=dict(split='validation', batch_size=256), test=dict(split='test', batch_size=256)),
+    eval=dict(validation=dict(split='validation', batch_size=256), test=dict(split='test', batch_size=256, of='best')),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/accuracy', mode='max'),
     expect={'test/accuracy': (dict(amazon=0.775, imdb=0.718, yelp=0.759)[site], 0.03)},

@@ -4,7 +4,7 @@ A fifth of the messages is the test part, a tenth chooses the checkpoint. What i
 its F1 says more than the accuracy.
 
 python -m dl.train --config=experiments/text/sms_spam.py --workdir=runs/sms_spam
-python -m dl.predict --workdir=runs/sms_spam --inputs=messages.txt --lines
+python -m dl.predict --workdir=runs/sms_spam --step=best --inputs=messages.txt --lines
 
 The data is the SMS Spam Collection of the UCI repository (https://archive.ics.uci.edu/dataset/228): the file
 SMSSpamCollection goes into data/sms_spam, or --config.data.path=... names another place.
@@ -39,7 +39,7 @@ def get_config():
       adam=dict(name='adamw', weight_decay=0.01, learning_rate=dict(name='cosine_decay_schedule', init_value=2e-3))
     ),
     train_for='10 epochs',
-    eval=dict(validation=dict(split='validation', batch_size=256), test=dict(split='test', batch_size=256)),
+    eval=dict(validation=dict(split='validation', batch_size=256), test=dict(split='test', batch_size=256, of='best')),
     eval_every='1 epoch',
     keep=dict(best=1, metric='validation/f1', mode='max'),
     expect={'test/f1': (0.944, 0.02), 'test/accuracy': (0.986, 0.006)},
