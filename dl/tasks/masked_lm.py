@@ -12,7 +12,7 @@ from dl.config.bounds import PositiveShare, Share, Size
 from dl.contract.metrics import average
 from dl.contract.state import State
 from dl.contract.task import Batch, Metrics
-from dl.data.tokenizers.vocabulary import BLANK, blank, decode, encode
+from dl.data.tokenizers.vocabulary import BLANK, blank, decode, encode, pad
 from dl.decoding.decoder import Decoder
 from dl.errors import ConfigError
 from dl.show.words import percent
@@ -152,16 +152,18 @@ class MaskedLanguageModel(Network):
 
   def artifacts(self, state: State, key: Key[Array, '']) -> dict[str, Any]:
     """The sentences with what is filled in: a row a blank, with the likeliest tokens and their probabilities."""
-    table = []
-    for row, sentence in zip(self._sentences(), self.sentences, strict=True):
-      found = jax.device_get(jax.jit(self.predict)(state, row[None], key))
-      filled = decode(found['tokens'][0], self.info)
-      for guesses, shares in zip(found['guesses'][0], found['probability'][0], strict=True):
+    if not self.sentences:
+      return {}
+    rows, table = self._sentences(), []
+    found = jax.device_get(jax.jit(self.predict)(state, pad(rows, max(map(len, rows))), key))  # compiled once
+    for i, sentence in enumerate(self.sentences):
+      filled = decode(found['tokens'][i], self.info)
+      for guesses, shares in zip(found['guesses'][i], found['probability'][i], strict=True):
         if guesses[0] >= 0:
           named = [f'{decode([t], self.info)} ({percent(p)})' for t, p in zip(guesses, shares, strict=True)]
-          best = {str(i): guess for i, guess in enumerate(named, 1)}
+          best = {str(number): guess for number, guess in enumerate(named, 1)}
           table.append({'text': sentence, 'filled in': filled} | best)
-    return {'blanks': table} if table else {}
+    return {'blanks': table}
 
   def _sentences(self) -> list[Int[np.ndarray, ' n']]:
     """The token ids of `sentences`; raises ConfigError for one that cannot be encoded, or that has no blank."""

@@ -1,5 +1,7 @@
 """Masked language modelling: BERT's masks by their shares, what is learned, evaluations by text alone, and blanks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,6 +121,10 @@ def test_blanks_are_filled_in(trained):
   (line,) = TASK.artifacts(trained, KEY)['blanks']
   assert line['text'] == 'ab[MASK]d' and line['filled in'] == 'abcd' and line['1'].startswith('c (')
   assert set(line) == {'text', 'filled in', '1', '2', '3'}
+  several = dataclasses.replace(TASK, sentences=('[MASK]bcde', 'ab[MASK]d', 'f[MASK]hab[MASK]de'))
+  lines = several.artifacts(trained, KEY)['blanks']
+  assert [row['filled in'] for row in lines] == ['abcde', 'abcd', 'fghabcde', 'fghabcde'] and lines[1] == line
+  assert dataclasses.replace(TASK, sentences=()).artifacts(trained, KEY) == {}
   assert TASK.predict(trained, np.zeros((2, 0), np.int32), KEY)['guesses'].shape == (2, 0, 3)
   # A text longer than the model reads is read in pieces.
   long = np.concatenate([np.arange(24) % 8, [0, 8, 2]])[None].astype(np.int32)

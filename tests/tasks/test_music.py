@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from small import Tunes
-from supervised_fit import fit
+from supervised_fit import fit, init
 
 from dl.contract import metrics
 from dl.contract.info import Info
@@ -33,9 +33,10 @@ def trained():
   return fit(TASK, steps, optax.adam(0.02))[0]
 
 
-def test_the_loss_is_that_of_independent_keys(trained):
+def test_the_loss_is_that_of_independent_keys():
   batch = batch_of('test')
-  logits = TASK.apply(trained.params, trained.extra, TASK.inputs(batch), KEY, False)[0]
+  state = init(TASK, batch, optax.sgd(0.0))  # which is sure of nothing: a threshold elsewhere would be seen
+  logits = TASK.apply(state.params, state.extra, TASK.inputs(batch), KEY, False)[0]
   p, nats, both, either = 1 / (1 + np.exp(-np.asarray(logits, np.float64))), [], 0, 0
   for row, series in enumerate(batch['series']):
     frames = series[~np.isnan(series[:, 0])]
@@ -43,7 +44,7 @@ def test_the_loss_is_that_of_independent_keys(trained):
     nats.append(-(frames * np.log(q) + (1 - frames) * np.log(1 - q)).sum(1))
     both += ((q > 0.5) & (frames > 0)).sum()
     either += ((q > 0.5) | (frames > 0)).sum()
-  found = metrics.compute(TASK.evaluate(trained, batch, KEY))
+  found = metrics.compute(TASK.evaluate(state, batch, KEY))
   assert found['loss'] == pytest.approx(np.concatenate(nats).mean(), rel=1e-4)
   assert found['nll'] == pytest.approx(np.concatenate([n[1:] for n in nats]).mean(), rel=1e-4)
   assert found['accuracy'] == pytest.approx(both / either)
@@ -51,8 +52,8 @@ def test_the_loss_is_that_of_independent_keys(trained):
   # Rows and frames that pad count for nothing.
   pad = {'series': np.full((8, 15, 8), np.nan, np.float32), 'mask': np.r_[np.ones(6), 0, 0].astype(np.float32)}
   pad['series'][:6, : batch['series'].shape[1]] = batch['series']
-  assert metrics.compute(TASK.evaluate(trained, pad, KEY)) == pytest.approx(found, rel=1e-4)
-  ours = TASK.predict(trained, batch['series'], KEY)
+  assert metrics.compute(TASK.evaluate(state, pad, KEY)) == pytest.approx(found, rel=1e-4)
+  ours = TASK.predict(state, batch['series'], KEY)
   np.testing.assert_allclose(ours['log_likelihood'], [-n.sum() for n in nats], rtol=1e-4)
   np.testing.assert_allclose(ours['nll'], [n[1:].mean() for n in nats], rtol=1e-4)
   assert ours['frames'].tolist() == [len(n) for n in nats]
@@ -81,6 +82,18 @@ def test_drawing_with_states_is_reading_anew(trained):
   for t in range(1, 5):
     read = np.pad(whole[:, :t], ((0, 0), (1, 0), (0, 0))).astype(np.float32)
     np.testing.assert_array_equal(whole[:, t], TASK.model.apply(variables, read)[:, -1] > 0)
+
+
+def test_a_prompt_is_read_behind_a_silent_frame_and_each_frame_is_drawn_anew():
+  state = init(TASK, batch_of('train'), optax.sgd(0.0))
+  wild = state.replace(params=jax.tree.map(lambda x: 8 * x, state.params))
+  rolls = np.random.default_rng(1).random((30, 3, 8)) < 0.3
+  found = np.stack([TASK.continued(wild, KEY, 1, roll, 2, 1e-4)[0, 3:] for roll in rolls])  # the likelier of both
+  whole = np.concatenate([rolls, found], 1).astype(np.float32)
+  logits = TASK.model.apply({'params': wild.params['model']}, np.pad(whole[:, :-1], ((0, 0), (1, 0), (0, 0))))
+  np.testing.assert_array_equal(found, np.asarray(logits)[:, 3:] > 0)
+  drawn = TASK.continued(state, KEY, 20, TASK.frames(''), 20, 1.0)  # each key is as likely as not
+  assert (drawn[:, 1:] == drawn[:, :-1]).mean() < 0.6 and (drawn[1:] == drawn[:-1]).mean() < 0.6
 
 
 def test_samples_are_midi_files_and_a_picture(trained):
