@@ -160,6 +160,7 @@ def keys(experiment: Experiment, docstring: str = '') -> list[str]:
     for where, player in players.items():
       if isinstance(player, Mapping) and 'name' in player:
         collected += _of_object(resolve(player['name'], _PACKAGES[part][0], f'config.{where}'))
+        collected += _of_object(resolve('lora.LoRA', 'dl.nn', where)) if player.get('lora') else ()
     collected += [key for name, value in _items(spec) for key in _of_item(name, value, part)]
   for name, entry in experiment.eval.items():
     by = entry.get('by') if isinstance(entry, Mapping) else None

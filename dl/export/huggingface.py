@@ -19,6 +19,7 @@ from dl.contract.info import Info
 from dl.contract.weights import Foreign
 from dl.data.tokenizers import subwords
 from dl.errors import ConfigError
+from dl.nn import lora
 from dl.store import atomic
 from dl.training import start
 
@@ -31,6 +32,8 @@ WEIGHTS, CONFIG, TOKENIZER, TOKENIZER_CONFIG = FILES = (
 def save(model: nn.Module, params: PyTree, info: Info, folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes a network's weights, its config and, where the data has one, its tokenizer; gives the files.
 
+  Adapters (`dl.nn.lora`) are merged into the weights.
+
   Args:
     model: a network whose class has an export 'huggingface'.
     params: its parameters.
@@ -40,6 +43,7 @@ def save(model: nn.Module, params: PyTree, info: Info, folder: pathlib.Path) -> 
   Raises:
     ConfigError: a network which Hugging Face has not, or a folder that holds one already.
   """
+  model, params = lora.plain(model), lora.merged(model, params)
   foreign = describe(model)
   if there := [name for name in FILES if (folder / name).exists()]:
     raise ConfigError(f'--output: {folder} holds a {there[0]} already; name another folder')

@@ -156,6 +156,11 @@ class Projections(nn.Module):
       y = y + Axes((None, 'heads', None))(bias.reshape(shape))
     return y[:, :, 0], y[:, :, 1], y[:, :, 2]
 
+  @nn.nowrap
+  def plus_adapter(self, outputs: tuple[Heads, Heads, Heads], more: Float[Array, 'b n out']) -> tuple[Heads, ...]:
+    """As `dl.nn.lora.Adaptable`: queries, keys and values lie one after another in a row of the kernel."""
+    return tuple(y + part.reshape(y.shape) for y, part in zip(outputs, jnp.split(more, 3, axis=-1), strict=True))
+
 
 class Projection(nn.Module):
   """One of queries, keys or values [b, n, heads, head_dim], with a kernel [width, heads head_dim] of its own.
@@ -185,6 +190,11 @@ class Projection(nn.Module):
       bias = self.param('bias', nn.initializers.zeros, (self.heads * self.head_dim,)).astype(self.dtype)
       y = y + Axes(('heads', None))(bias.reshape(shape))
     return y
+
+  @nn.nowrap
+  def plus_adapter(self, outputs: Heads, more: Float[Array, 'b n out']) -> Heads:
+    """As `dl.nn.lora.Adaptable`: heads lie one after another in a row of the kernel."""
+    return outputs + more.reshape(outputs.shape)
 
 
 def separate(

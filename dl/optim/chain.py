@@ -64,6 +64,7 @@ def make(
   params: Mapping[str, PyTree],
   length: Length,
   updates_per_step: int | Mapping[str, int] = 1,
+  frozen: Mapping[str, str] | None = None,
 ) -> Optimizer:
   """Builds one chain a player.
 
@@ -72,6 +73,7 @@ def make(
     params: player -> (abstract) parameters.
     length: of the training, in training steps.
     updates_per_step: optimizer updates which one training step makes, of all players or of each.
+    frozen: player -> a regular expression of parameters that stay as they are, as if its first stage froze them.
 
   Raises:
     ConfigError: an unknown name or argument, a wrong type, a pattern that matches nothing or a list that leaves a
@@ -96,6 +98,10 @@ def make(
       raise ConfigError(f'{where}: expected named stages, as in dict(adam=dict(name="adam", learning_rate=1e-3))')
     if 'name' in stages and not isinstance(stages['name'], Mapping):
       raise ConfigError(f'{where}: stages have names, as in dict(adam=dict(name={stages["name"]!r}, ...))')
+    if player in (frozen or {}):
+      if 'lora' in stages:
+        raise ConfigError(f'{where}.lora: is what freezes all but the adapters; call the stage by another name')
+      stages = {'lora': dict(name='freeze', mask=frozen[player]), **stages}
     player_rates: list[tuple[Schedule, float]] = []
     updates = updates_per_step[player] if isinstance(updates_per_step, Mapping) else updates_per_step
     chains[player] = _chain(list(stages.items()), params[player], length.scaled(updates), where, player_rates, updates)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import inspect
 import pathlib
 import re
@@ -11,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.errors import FlaxError
@@ -29,7 +27,7 @@ from dl.data.pipeline import Pipeline
 from dl.data.source import find_kind
 from dl.errors import ConfigError, first_line, own_words
 from dl.parallel import meshes
-from dl.training import entries, promises, seeds
+from dl.training import adapters, entries, promises, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +188,7 @@ def assemble(experiment: Experiment, record: Mapping[str, Any] | None = None) ->
   if pipeline is not None:
     pipeline = pipeline.expecting(limits)
   length = optim.Length(total, steps_per_epoch, examples)
-  optimizer = optim.make(experiment.optim, params, length, task.updates_per_step)
+  optimizer = optim.make(experiment.optim, params, length, task.updates_per_step, adapters.frozen(task, params))
   state = abstractly(lambda: initial_state(task, optimizer.chains, experiment.seed, float_batch))
   _check_step(task, optimizer.chains, state, float_batch, key)
   return Parts(experiment, task, optimizer, batch, state, total, steps_per_epoch, pipeline, limits)
@@ -294,11 +292,10 @@ def _build_task(experiment: Experiment, info: Info) -> Task:
   if spec is None:
     raise ConfigError("config.model: expected a dict with a 'name', such as dict(name='lenet.LeNet5', num_classes=10)")
   given = {} if experiment.precision == 'float32' else {'dtype': jnp.dtype(experiment.precision)}
-  make = functools.partial(build.build, package='dl.models', kind=nn.Module, **given)
   if 'name' in spec:
-    model = make(spec, where='config.model')
+    model = adapters.build_model(spec, 'config.model', **given)
   else:
-    model = {player: make(s, where=f'config.model.{player}') for player, s in spec.items()}
+    model = {player: adapters.build_model(s, f'config.model.{player}', **given) for player, s in spec.items()}
   if isinstance(experiment.task, Mapping) and 'name' in experiment.task:
     info = info.completed(getattr(build.resolve(experiment.task['name'], 'dl.tasks', 'config.task'), 'says', {}))
   return build.build(experiment.task, 'dl.tasks', 'config.task', Task, model=model, info=info)

@@ -8,7 +8,9 @@ from typing import Any
 import jax
 
 from dl.contract.task import Task
+from dl.nn import lora
 from dl.show.words import amount, number, numbers, tenths
+from dl.training import adapters
 from dl.training.assemble import Parts
 from dl.training.prepare import Prepared
 
@@ -20,9 +22,12 @@ def before(run: Prepared, directory: pathlib.Path) -> str:
   """
   experiment, parts = run.experiment, run.parts
   parameters = sum(x.size for x in jax.tree.leaves(parts.state.params))
+  models = {p: model for p, model in parts.task.players.items() if lora.is_adapted(model)}
+  trained = sum(x.size for p, m in models.items() for x in adapters.trained(m, parts.state.params[p]).values())
   model = experiment.model if 'name' in experiment.model else {'name': ', '.join(experiment.model)}
   rows = {
     'task': f'{experiment.task["name"]} with {model["name"]}, {parameters:,} parameters'
+    + (f', {trained:,} of them of adapters and what is trained beside them' if models else '')
     + (f', {experiment.seeds} seeds at once' if experiment.seeds else ''),
     'data': _data(run),
     'training': length(run.parts),

@@ -23,7 +23,9 @@ from dl.config.patterns import compile_pattern
 from dl.contract.info import Info
 from dl.contract.weights import Tensors, rename, resampled
 from dl.errors import ConfigError, nearest
+from dl.nn import lora
 from dl.nn.stack import unstacked
+from dl.training import adapters as adapters_of
 from dl.training import restore
 from dl.training.assemble import Parts, state_path
 from dl.training.given import Given
@@ -53,7 +55,12 @@ def load(spec: Mapping[str, Any] | None, parts: Parts) -> dict[str, np.ndarray]:
 
 
 def tensors(
-  path: str, parts: Parts, layout: str | None = None, exclude: tuple[str, ...] = (), player: str = 'model'
+  path: str,
+  parts: Parts,
+  layout: str | None = None,
+  exclude: tuple[str, ...] = (),
+  player: str = 'model',
+  adapters: str | None = None,
 ) -> Given:
   """Weights of a file, as torchvision, timm or Hugging Face name them.
 
@@ -63,24 +70,32 @@ def tensors(
     layout: None for the names that the model follows (see its docstring), or one of the `layouts` of its class.
     exclude: regular expressions of tensors not to read and of variables to leave fresh, such as '^fc' (a new head).
     player: whose weights they are, where there are several networks.
+    adapters: file or folder of those that `dl.export --adapters` has written, for the network's own (`dl.nn.lora`),
+      which begin anew without.
   """
   models = parts.task.players
   if player not in models:
     raise ConfigError(f'config.init_from.player: there is none called {player!r}; {nearest(player, models)}')
-  like = {'params': parts.state.params[player], **parts.state.extra.get(player, {})}
+  like = {'params': lora.without(parts.state.params[player]), **parts.state.extra.get(player, {})}
   arrays = read(pathlib.Path(path))
   variables = convert(arrays, like, model=models[player], layout=layout, exclude=exclude)
   leaves = jax.tree_util.tree_leaves_with_path(variables)
   under = lambda name: f'params/{player}{name[6:]}' if name.startswith('params/') else f'extra/{player}/{name}'
   given = Given((under(state_path(p)), value) for p, value in leaves)
   given.unused = tuple(filter(_excluded(exclude), arrays))
+  _add_adapters(given, adapters, parts, player)
   return given
 
 
 def run(
-  path: str, parts: Parts, step: Count | str | None = None, exclude: tuple[str, ...] = (), averaged: bool = True
+  path: str,
+  parts: Parts,
+  step: Count | str | None = None,
+  exclude: tuple[str, ...] = (),
+  averaged: bool = True,
+  adapters: str | None = None,
 ) -> Given:
-  """Weights of another run, from its work directory.
+  """Weights of another run, from its work directory; adapters that it has are merged into the weights.
 
   Args:
     path: the work directory.
@@ -88,16 +103,19 @@ def run(
     step: which checkpoint: a step, 'best', or None for the newest.
     exclude: regular expressions of variables ('out/kernel') to leave fresh, such as a new head.
     averaged: whether to take the running averages of the parameters, where there are any.
+    adapters: as of `tensors`.
 
   Raises:
     ConfigError: no such run, variables which do not fit, or embeddings of another vocabulary than the data's.
   """
   task, state = restore.load(path, step, averaged)
+  state = adapters_of.merged(task, state)
   kept = lambda state: {k: v for k, v in state.extra.items() if k not in parts.task.by_row}  # which is of its batches
   flat = lambda state: {
     state_path(p): x for p, x in jax.tree_util.tree_leaves_with_path({'params': state.params, 'extra': kept(state)})
   }
-  mine, theirs = flat(parts.state), flat(state)
+  fresh = {player: lora.without(params) for player, params in parts.state.params.items()}  # but for adapters
+  mine, theirs = flat(parts.state.replace(params=fresh)), flat(state)
   # As `tensors` and `mask` of an optimizer have it: without the collection, and without the only network's name.
   depth = {'params': 2, 'extra': 3}  # params/PLAYER/..., extra/PLAYER/COLLECTION/...
   only = not isinstance(parts.task.model, Mapping)
@@ -132,7 +150,18 @@ def run(
   _refuse(wrong, 'config.init_from')
   given = Given((k, np.asarray(v)) for k, v in theirs.items())
   given.step, given.unused = int(state.step), unused
+  _add_adapters(given, adapters, parts, 'model')
   return given
+
+
+def _add_adapters(given: Given, path: str | None, parts: Parts, player: str) -> None:
+  """Adds what a file of adapters holds, if there is one."""
+  if path is None:
+    return
+  if player not in parts.task.players:
+    raise ConfigError(f'config.init_from.adapters: are of one network, and there are {", ".join(parts.task.players)}')
+  loaded = adapters_of.load(path, parts.task.players[player], parts.state.params[player])
+  given.update({f'params/{player}/{name}': value for name, value in loaded.items()})
 
 
 def _check_vocabulary(theirs: Info, ours: Info, loaded: Iterable[str], path: str) -> None:

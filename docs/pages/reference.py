@@ -11,8 +11,8 @@ from pages import commands
 
 _PACKAGES = (
   'contract', 'config', 'tasks', 'models', 'nn', 'losses', 'optim', 'data', 'data.sources', 'data.augment',
-  'data.tokenizers', 'envs', 'decoding', 'evaluators', 'parallel', 'store', 'training', 'planning', 'sweeps', 'report',
-  'show',
+  'data.tokenizers', 'envs', 'decoding', 'evaluators', 'parallel', 'store', 'training', 'planning', 'sweeps', 'export',
+  'report', 'show',
 )  # fmt: skip
 """In the order in which a reader meets them."""
 
