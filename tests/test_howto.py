@@ -204,6 +204,6 @@ def test_a_sweep(follow):
 @pytest.mark.thorough
 def test_what_is_done_with_runs(follow, capsys):
   text = sections(page('docs/runs.md'))['Use a checkpoint']
-  elsewhere = r'^python.*(stdlib_gpt|jsb_lstm).*\n'  # both have tests of their own
+  elsewhere = r'^python.*(stdlib_gpt|jsb_lstm|shakespeare_gpt).*\n'  # they have tests of their own
   follow(re.sub(elsewhere, '', text, flags=re.M), *SHORT)
   assert pathlib.Path('samples.png').exists() and capsys.readouterr().out.strip()

@@ -10,7 +10,8 @@ model --prompt='def ' --length=400 --temperature=0.7 --top_k=40. One that the ta
 import inspect
 import pathlib
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
   cli.no_more(argv)
   FLAGS = flags.FLAGS
   from dl.contract import keys
-  from dl.show import pictures
+  from dl.show import pictures, words
   from dl.training import restore
 
   if FLAGS.workdir is None and FLAGS.option:  # none of the command's own
@@ -92,6 +93,7 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.stream and FLAGS.count != 1 and FLAGS['count'].present:
     raise ConfigError(f'--count: one text is shown with --stream, not {FLAGS.count}')
   task, state = restore.load(cli.required('workdir'), cli.step(FLAGS.step))
+  noted: list[Any] = []
   try:
     given = options(task, FLAGS.option, FLAGS.stream)
     if FLAGS.stream:
@@ -100,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
       print()
       return
     if FLAGS.draft is not None:
-      given['draft'] = _draft(task, FLAGS.draft)
+      given['draft'] = _draft(task, FLAGS.draft, noted.append)
     count, beams = FLAGS.count, given.get('beams')
     if not FLAGS['count'].present and isinstance(beams, int):
       count = beams  # as many as are searched
@@ -111,6 +113,13 @@ def main(argv: Sequence[str]) -> None:
     raise ConfigError(str(e)) from e
   except ConfigError as e:
     raise ConfigError(re.sub(r'^sample\.', '--', str(e))) from e  # an option
+  for drawn in noted:
+    length, rounds = drawn.tokens.shape[1], int(drawn.rounds)
+    print(
+      f'draft: {words.percent(float(drawn.accepted))} of its tokens were accepted; the model has read {rounds} times '
+      f'for {length} tokens a text, {words.tenths(length / max(rounds, 1))} each',
+      file=sys.stderr,
+    )
   if isinstance(samples, list) and samples and isinstance(samples[0], bytes):
     if output is None or output.suffix not in _MIDI:
       raise ConfigError(f'--output: music goes to a .mid file, got {output}')
@@ -135,7 +144,7 @@ def main(argv: Sequence[str]) -> None:
   print(f'{len(images)} samples: {output}')
 
 
-def _draft(task: Task, workdir: str) -> Any:
+def _draft(task: Task, workdir: str, noted: Callable[[Any], None]) -> Any:
   """The language model of another run, to draft for this one."""
   from dl.tasks.writing import Draft
   from dl.training import restore
@@ -145,4 +154,4 @@ def _draft(task: Task, workdir: str) -> Any:
   other, state = restore.load(workdir)
   if not isinstance(other, type(task)):
     raise ConfigError(f'--draft: {workdir} is of {type(other).__name__}, and the run of {type(task).__name__}')
-  return Draft(other.model, other.decoder_variables(state), other.info)
+  return Draft(other.model, other.decoder_variables(state), other.info, noted)

@@ -1,7 +1,7 @@
 """How a language model writes: texts from their prompts, one text piece by piece, and with a draft model."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,11 +26,13 @@ class Draft:
     model: a `dl.decoding.decoder.Rewindable`.
     variables: its variables.
     info: facts of its data: the vocabulary has to be the larger model's.
+    noted: is told of what was drawn and how much of the draft was accepted, where somebody wants to know.
   """
 
   model: nn.Module
   variables: PyTree
   info: Info
+  noted: Callable[[speculative.Drafted], None] | None = None
 
 
 def check_draft(model: nn.Module, draft: Draft, info: Info) -> None:
@@ -72,7 +74,10 @@ def write(
   common = dict(length=length, vocab_size=vocab_size)
   if draft is not None:
     both = model, variables, draft.model, draft.variables
-    return np.asarray(speculative.generate(*both, jnp.asarray(start), key, choice, ahead=drafted, **common).tokens)
+    drawn = speculative.generate(*both, jnp.asarray(start), key, choice, ahead=drafted, **common)
+    if draft.noted is not None:
+      draft.noted(drawn)
+    return np.asarray(drawn.tokens)
   shared = None if min(sizes) == max(sizes) else min(sizes)
   return np.asarray(sampling.generate(model, variables, jnp.asarray(start), key, choice, shared=shared, **common))
 

@@ -47,6 +47,15 @@ def test_options_are_values_of_the_signatures_types():
   assert sample.options(Free(model=nn.Dense(1)), ['whatever=3']) == {'whatever': 3}
 
 
+def test_how_much_of_a_draft_was_accepted_is_said(runs, command):
+  run = f'--workdir={runs("gpt")}'
+  options = '--prompt=d', '--length=16', '--temperature=0', '--count=2'
+  code, out, err = command('dl.sample', run, f'--draft={runs("gpt")}', *options)
+  read = 'the model has read 3 times for 16 tokens a text, 5.3 each'  # one token by the prompt, and five by each
+  assert (code, err) == (0, f'draft: 100.0% of its tokens were accepted; {read}\n')
+  assert out == command('dl.sample', run, *options)[1]
+
+
 @pytest.mark.parametrize(
   ('task', 'text', 'words'),
   [
