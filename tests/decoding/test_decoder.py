@@ -35,6 +35,16 @@ def by_hand(prompt, length, plus):
   return [row[prompt.shape[1] :] for row in rows]
 
 
+def test_a_token_that_ends_texts_ends_none_by_standing_in_its_prompt():
+  prompt = jnp.array([[1, 1, -1, -1], [3, 7, 5, 2]])
+  draw = lambda prompt, **more: generate(
+    Fibonacci(), {'bias': jnp.int32(1)}, prompt, jax.random.key(0), 0.0, length=6, stop=(5,), **more
+  )
+  alone = [draw(prompt[:1, :2])[0].tolist(), draw(prompt[1:])[0].tolist()]
+  assert alone == [[3, 5, -1, -1, -1, -1], [8, 1, 0, 2, 3, 6]]
+  assert draw(prompt, shared=2).tolist() == alone
+
+
 @pytest.mark.parametrize('length', [None, 4])
 def test_a_network_with_another_kind_of_memory_generates(length):
   model, prompt = Fibonacci(length), jnp.array([[1, 1], [3, 7]])

@@ -75,6 +75,14 @@ def test_the_loss_is_that_of_chosen_tokens_alone():
   assert (np.asarray(gradient)[~np.asarray(chosen)] == 0).all()
 
 
+def test_what_is_hidden_is_chosen_anew_in_each_step():
+  batch = texts(20)
+  params, extra = TASK.init(KEY, batch)
+  run = jax.jit(lambda key, train: TASK.loss(params, extra, batch, key, train)[0], static_argnums=1)
+  of = lambda train: {float(run(jax.random.key(i), train)) for i in range(4)}
+  assert len(of(True)) == 4 and len(of(False)) == 1
+
+
 def _loss_of(logits, batch, chosen):
   task = MaskedLanguageModel(model=TINY, info=INFO)
   object.__setattr__(task, 'apply', lambda *_: (logits, {}))

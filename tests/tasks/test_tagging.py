@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from supervised_fit import fit
+from supervised_fit import fit, init
 
 from dl.contract import metrics
 from dl.contract.info import Info
 from dl.errors import ConfigError
+from dl.losses import sequence
 from dl.models.tagger import BiLSTMTagger
 from dl.tasks.tagging import Tagging
 from dl.training.prediction import Prediction
@@ -64,6 +65,37 @@ def test_it_learns(crf):
   tags = np.asarray(task.predict(state, wide, KEY)['tags'])
   np.testing.assert_array_equal(tags[:, :9], task.predict(state, test['words'], KEY)['tags'])
   assert (tags[:, 9:] == -1).all() and ((tags[:, :9] == -1) == (test['tags'] == -1)).all()
+
+
+@pytest.mark.parametrize('crf', [True, False])
+def test_the_loss_is_of_words_and_rows_that_pad_have_no_spans(crf):
+  task, batch = Tagging(model=TINY.clone(crf=crf), info=INFO), sentences(6)
+  state = init(task, batch, optax.sgd(0.0))
+  state.params['model']['out']['bias'] = jnp.asarray([0.0, 4.0, 0.0])  # a span at each word, those of padded rows too
+  outputs, _ = task.apply(state.params, state.extra, task.inputs(batch), KEY, False)
+  nats = 0.0
+  for row, tags in enumerate(batch['tags'][:4]):
+    n = int((tags >= 0).sum())
+    if crf:
+      alone = task.chain(outputs)._replace(emissions=outputs['out'][row : row + 1, :n])
+      nats -= float(sequence.log_likelihood(alone, jnp.asarray(tags[None, :n]), jnp.ones((1, n), bool))[0])
+    else:
+      nats -= float(jax.nn.log_softmax(outputs[row, :n])[np.arange(n), tags[:n]].sum())
+  batch['mask'][4:] = 0
+  found, words = task.evaluate(state, batch, KEY), int((batch['tags'][:4] >= 0).sum())
+  assert metrics.compute(found)['loss'] == pytest.approx(nats / words, rel=1e-4)
+  assert float(task.loss(state.params, state.extra, batch, KEY, True)[0]) == pytest.approx(nats / words, rel=1e-4)
+  assert float(found['f1'].found) == words and float(found['f1'].there) == (batch['tags'][:4] == 1).sum()
+
+
+def test_scores_do_not_depend_on_what_pads_words_or_sentences():
+  words = sentences(5)['words']
+  variables = TINY.init(KEY, words)
+  scores = lambda x: np.asarray(TINY.apply(variables, x)['out'])
+  real = words[..., 0] >= 0
+  for pads in ((0, 3), (0, 0)), ((0, 0), (0, 2)):
+    wide = np.pad(words, ((0, 0), *pads), constant_values=-1)
+    np.testing.assert_allclose(scores(wide)[:, :9][real], scores(words)[real], atol=1e-5)
 
 
 def test_a_crf_gives_no_probability_to_what_bio_forbids():
