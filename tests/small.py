@@ -12,8 +12,10 @@ import numpy as np
 
 from dl import config
 from dl.contract.info import Info
+from dl.data.buckets import by_length
 from dl.data.source import Arrays
 from dl.data.sources.series import Windows
+from dl.data.tokenizers.vocabulary import pad
 from dl.store import logs
 from dl.training import feed
 
@@ -132,7 +134,34 @@ SMALL = {
       'checkpoint_every=6', 'expect={}', 'baselines={}',
     ],
   ),
+  'seq2seq': (
+    'text/scan_seq2seq.py',
+    [
+      "model={'name': 'seq2seq.Transformer', 'vocab_size': 8, 'length': 8, 'layers': 1, 'heads': 2, 'width': 8, "
+      "'hidden': 12, 'dropout': 0.1}", "task={'name': 'seq2seq.Seq2Seq', 'label_smoothing': 0.1, 'beams': 2}",
+      "data={'name': 'small.Reversed', 'batch_size': 8}",
+      "optim={'adam': {'name': 'adam', 'learning_rate': {'name': 'cosine_decay_schedule', 'init_value': 0.01}}}",
+      "eval={'test': {'split': 'test'}}", 'keep={}', 'train_for=12', 'log_every=4', 'eval_every=6',
+      'checkpoint_every=6', 'expect={}', 'baselines={}',
+    ],
+  ),
 }  # fmt: skip
+
+
+class Reversed(Arrays):
+  """48 texts of 1 to 6 of the letters a to g, and the same backwards; the buckets are of 3 and of 6, on request."""
+
+  kinds = {'source': 'tokens'}
+
+  def __init__(self, buckets: bool = False):
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(1, 8, n) for n in rng.integers(1, 7, 48)]
+    columns = {'source': pad(texts, 6), 'target_tokens': pad([np.append(text[::-1], 0) for text in texts], 7)}
+    super().__init__(columns, Info(vocab_size=8, vocabulary=('\n', *'abcdefg'), more=(('target_length', 6),)))
+    self.parts = {'train': np.arange(32), 'validation': np.arange(32, 40), 'test': np.arange(40, 48)}
+    if buckets:
+      rooms = [{'source': n, 'target_tokens': n + 1} for n in (3, 6)]
+      self.buckets = by_length({name: (values >= 0).sum(1) for name, values in columns.items()}, rooms)
 
 
 class Discs(Arrays):

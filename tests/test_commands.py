@@ -675,6 +675,7 @@ NOT_HERE = (
   'ucr.Ts',
   'text.TextFiles',
   'texts.Labelled',
+  'pairs.Pairs',
   'conll.Conll',
   'music.PianoRolls',
 )
@@ -693,6 +694,15 @@ def mock_record(data):
       facts['more'] = [['streams', data['streams']]]
       batch['first'] = [[data['batch_size']], 'uint8']
     return {'info': facts, 'batch': batch, 'steps_per_epoch': 9}
+  if data['name'] == 'pairs.Pairs':
+    batch = {'mask': [[data['batch_size']], 'float32']} | {
+      name: [[data['batch_size'], length], 'int32'] for name, length in (('source', 9), ('target_tokens', 20))
+    }
+    facts = {'vocab_size': 15, 'vocabulary': ['<eos>', *'abcdefghijklm', '<unk>'], 'kinds': [['source', 'tokens']]}
+    facts['more'] = [['target_length', 19]]
+    if data.get('target_vocabulary'):
+      facts['more'] += [['target_vocab_size', 8], ['target_vocabulary', ['<eos>', *'abcdef', '<unk>']]]
+    return {'info': facts, 'batch': batch, 'steps_per_epoch': 60}
   if data['name'] == 'music.PianoRolls':
     batch = {'mask': [[data['batch_size']], 'float32'], 'series': [[data['batch_size'], 129, 88], 'float32']}
     facts = {'feature_names': [f'key {i}' for i in range(88)], 'mean': [0.0] * 88, 'std': [1.0] * 88}

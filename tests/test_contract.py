@@ -65,7 +65,7 @@ def _outputs(task, state, config):
   inputs = INPUTS.get(task.__class__.__name__)
   if inputs is None:
     batch = assemble.assemble(config).pipeline[0]
-    inputs = next(v for k, v in batch.items() if k in ('image', 'features', 'series', 'tokens'))[:2]
+    inputs = next(v for k, v in batch.items() if k in ('image', 'features', 'series', 'tokens', 'source'))[:2]
   return jax.tree.leaves(task.predict(state, inputs, KEY))
 
 

@@ -172,6 +172,14 @@ def abstracts(folder):
   return dict.fromkeys(('train', 'validation', 'test'), str(folder / 'sentences.tsv'))
 
 
+def commands_of(folder):
+  """Three hundred commands of two words, each with its actions, as training and test part."""
+  lines = [f'IN: a{i % 4} b{i // 4 % 8} OUT: A{i % 3} B{i % 2}' for i in range(300)]
+  (folder / 'commands').write_text('\n'.join(lines))
+  path = dict.fromkeys(('train', 'validation', 'test'), str(folder / 'commands'))
+  return dict(path=path, pattern='IN: (?P<source>.*) OUT: (?P<target>.*)', source='source', target='target')
+
+
 def chorales(folder):
   """Twenty pieces of eight frames of 88 keys in each part."""
   pieces = np.empty((1, 20), object)
@@ -189,6 +197,7 @@ def small_sets(tmp_path_factory):
     'series.Csv': dict(path=hours(tmp_path_factory.mktemp('hours')), train=600, validation=200, test=200),
     'conll.Conll': dict(path=abstracts(tmp_path_factory.mktemp('abstracts'))),
     'music.PianoRolls': dict(path=chorales(tmp_path_factory.mktemp('chorales'))),
+    'pairs.Pairs': commands_of(tmp_path_factory.mktemp('commands')),
     'text.TextFiles': dict(path=verses(tmp_path_factory.mktemp('verses')), validation=0.1, test=0.1),
     'texts.Labelled': dict(
       path=messages(tmp_path_factory.mktemp('messages')), label=0, text=1, validation=0.2, test=0.2

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuations that a search of a given width finds, as one compiled scan."""
+"""Beam search: the likeliest continuations that a search of a given width finds, as one compiled loop."""
 
 import functools
 from collections.abc import Mapping
@@ -78,16 +78,17 @@ def search(
   first = jnp.full((batch, width), _NEVER).at[:, 0].set(0.0)  # the beams are still the same
   beams = Beams(blank, first, blank, jnp.full((batch, width), _NEVER), jnp.ones(batch, bool))
 
-  def step(carry, at):
-    beams, cache, logits = carry
+  def step(carry):
+    at, beams, cache, logits = carry
     log = jax.nn.log_softmax(logits[:, :vocab_size].astype(jnp.float32)).reshape(batch, width, -1)
     beams, parents = _grow(beams, log, at, stop, length_penalty)
     rows = (jnp.arange(batch)[:, None] * width + parents).ravel()
     cache = _by_rows(lambda x, axis: jnp.take(x, rows, axis), cache, axes)
     logits, cache = model.step(variables, cache, beams.tokens[:, :, at].ravel())
-    return (beams, cache, logits), None
+    return at + 1, beams, cache, logits
 
-  (beams, _, _), _ = jax.lax.scan(step, (beams, cache, logits), jnp.arange(length))
+  goes_on = lambda carry: (carry[0] < length) & carry[1].open.any()  # nothing changes after that
+  _, beams, _, _ = jax.lax.while_loop(goes_on, step, (jnp.int32(0), beams, cache, logits))
   return beams.ended, beams.ended_scores
 
 

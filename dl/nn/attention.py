@@ -219,7 +219,7 @@ class Attention(nn.Module):
   """Attention of positions to one another or, across, to `Context.memory` (arXiv 1706.03762).
 
   Its parts are passed in: what differs between networks is no flag here. They are called inside of the module, so they
-  may make modules with parameters of their own.
+  may make modules with parameters of their own. Attention across gives its weights in the collection 'attention'.
 
   Attributes:
     project: makes the projections: one module x -> (queries, keys, values), or three, one for each.
@@ -268,10 +268,22 @@ class Attention(nn.Module):
       y = attend_kept(query, key, value, mask, bias, self.scale)
     else:
       drop = nn.Dropout(self.dropout, deterministic=not context.train) if self.dropout else None
-      y = attend(query, key, value, mask, bias, drop, self.scale)
+      y = attend(query, key, value, mask, bias, self._shown(drop) if self.across else drop, self.scale)
     y = Axes(('batch', 'query', 'heads'))(y.reshape(b, n, -1))
     out = nn.Dense(width, self.use_bias, self.dtype, kernel_init=self.out_init, name=self.out)
     return products.by_rows(out, y)
+
+  @nn.nowrap
+  def _shown(self, drop: Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
+    """`drop`, keeping the weights [b, h, q, k] where a caller asks for them by mutable=['attention']."""
+    if self.is_initializing() or not self.is_mutable_collection('attention'):
+      return drop
+
+    def keep(weights: Array) -> Array:
+      self.sow('attention', 'weights', weights)
+      return weights if drop is None else drop(weights)
+
+    return keep
 
   @nn.nowrap
   def _itself(

@@ -161,7 +161,7 @@ class Network(Task):
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, flax.errors.FlaxError) as e:
       if own_words(e):  # of the task
         raise
-      shape = jax.eval_shape(self.inputs, batch).shape[1:]
+      shape = jax.tree.map(lambda x: x.shape[1:], jax.eval_shape(self.inputs, batch))
       raise ConfigError(
         f'config.model: {type(self.model).__name__} cannot take inputs of shape {shape}: {first_line(e)}'
       ) from e

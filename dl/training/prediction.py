@@ -58,8 +58,9 @@ class Prediction:
     none. A `probability` of each class becomes `p(cat)`, `p(dog)`, ..., in six decimals; other floats have seven
     digits, which is all that float32 knows. A number that is not finite is None. A forecast is a list of steps for
     each of the series, by its name. Of `tags`, the spans come first: each with its kind, the numbers of its first and
-    last word, from 0, and its words. Of a text with blanks, there is the `text` with what is filled in, and for each of
-    its `blanks` the likeliest tokens, each with its probability.
+    last word, from 0, and its words. Of a text that is written for another one, there is the `text`; of a text with
+    blanks, the `text` with what is filled in, and for each of its `blanks` the likeliest tokens, each with its
+    probability.
     """
     outputs, row = dict(self.outputs), {'input': self.input}
     own, names = self._own, self.info.class_names
@@ -87,6 +88,8 @@ class Prediction:
         for blank in zip(guesses, shares, strict=True)
         if blank[0][0] >= 0
       ]
+    elif 'target_tokens' in outputs:
+      row['text'] = decode(outputs.pop('target_tokens'), self.info.of_targets())
     elif targets := self._targets:
       row |= {name: _plain(steps) for name, steps in zip(targets, outputs.pop('target').T, strict=True)}
     return row | {name: _plain(value) for name, value in outputs.items() if name not in row}

@@ -87,7 +87,7 @@ class Pairs(Arrays):
       buckets: lengths, ascending, of which each holds the pairs that no smaller one holds, both sides with the token
         that ends them; (20, 30) for 20 of a source and 30 of a target. The last one, with room for all, adds itself.
       references: whether pairs of one source are one example, of the first target, with the texts of all of them as
-        UTF-8 in `references` [targets, bytes], zeros behind the end.
+        UTF-8 in `references` [targets, bytes], zeros behind the end: for `dl.evaluators.decoded`.
       test: size of the test part, a share or a number of the different sources; unused where `path` names the parts.
       validation: size of the validation part; of a set that comes in parts without one, a share of its training part.
       split_seed: of the shuffle which decides; it is not the run's seed.
