@@ -181,6 +181,15 @@ def test_an_evaluator_of_ones_own(follow, capsys):
 
 
 @pytest.mark.thorough
+def test_gradients_through_time(follow, capsys):
+  follow(page('docs/tutorials/gradients.md'), *SHORT)
+  (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"split"')]
+  assert 0 < line['gradient_factor'] < 1 and list(pathlib.Path('look/artifacts').glob('*_gradients.png'))
+  assert pathlib.Path('gradients.png').read_bytes()[:4] == b'\x89PNG'
+  assert last('runs/clipped', 'train')['loss'] > 0
+
+
+@pytest.mark.thorough
 def test_fine_tuning(follow):
   """With trainings of their own length: what the page says of their end."""
   follow(page('docs/tutorials/finetune.md'), '--noprogress')

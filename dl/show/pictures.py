@@ -105,7 +105,11 @@ def rasterize(fig: Any) -> UInt8[np.ndarray, 'h w 3']:
 
 
 def curves(
-  lines: Mapping[str, tuple[Float[Any, ' n'], Float[Any, ' n']]], x: str = '', y: str = '', title: str = ''
+  lines: Mapping[str, tuple[Float[Any, ' n'], Float[Any, ' n']]],
+  x: str = '',
+  y: str = '',
+  title: str = '',
+  log: bool = False,
 ) -> UInt8[np.ndarray, 'h w 3']:
   """A plot of named lines, each (x values, y values), as an image.
 
@@ -114,12 +118,13 @@ def curves(
     x: label of the horizontal axis.
     y: label of the vertical axis.
     title: a line above the plot.
+    log: whether the vertical axis is logarithmic.
   """
   fig = figure()
   axes = fig.add_subplot()
   for label, (xs, ys) in lines.items():
     axes.plot(np.asarray(xs), np.asarray(ys), label=label, linewidth=1.8)
-  axes.set(xlabel=x, ylabel=y, title=title)
+  axes.set(xlabel=x, ylabel=y, title=title, yscale='log' if log else 'linear')
   axes.grid(alpha=0.25)
   axes.spines[['top', 'right']].set_visible(False)
   if len(lines) > 1:
