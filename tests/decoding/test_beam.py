@@ -14,7 +14,8 @@ from dl.models.llama import Llama
 
 
 @pytest.mark.parametrize(
-  ('width', 'penalty', 'stop'), [(1, 1.0, None), (3, 1.0, None), (3, 1.0, 7), (4, 0.0, 7), (4, 2.0, 7), (2, 1.0, 29)]
+  ('width', 'penalty', 'stop'),
+  [(1, 1.0, None), (3, 1.0, None), (3, 1.0, 7), (4, 0.0, 7), (4, 2.0, 7), (2, 1.0, 29), (2, 0.5, 13)],
 )
 def test_texts_are_those_of_transformers(width, penalty, stop):
   torch, theirs = test_llama.hugging_face(2)

@@ -73,6 +73,12 @@ def test_a_text_ends_at_a_token_and_a_penalty_counts_prompt_and_text():
     assert len({*row.tolist(), *text.tolist()}) == 4 + len({*text.tolist()})
 
 
+def test_each_token_of_each_text_is_drawn_by_itself():
+  prompt = jnp.ones((40, 2), jnp.int32)
+  drawn = np.asarray(generate(Sums(), jnp.zeros(10), prompt, jax.random.key(0), Choice(1e3), length=30))
+  assert (drawn[:, 1:] == drawn[:, :-1]).mean() < 0.15 and (drawn[1:] == drawn[:-1]).mean() < 0.15  # of ten tokens
+
+
 def test_numbers_of_a_choice_compile_once():
   before = generate._cache_size()
   model = Sums()

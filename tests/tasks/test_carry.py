@@ -19,6 +19,7 @@ from dl.parallel import meshes, weights
 from dl.tasks import likelihood
 from dl.tasks.lm import LanguageModel
 from dl.training import loop, restore
+from dl.training.prepare import prepare
 
 KEY = jax.random.key(0)
 
@@ -113,6 +114,10 @@ def test_a_run_that_was_cut_goes_on_with_the_states(tmp_path):
   (_, a), (_, b) = restore.load_parts(whole), restore.load_parts(cut)
   assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(a.extra['carry']))
   jax.tree.map(np.testing.assert_array_equal, a, b)
+  # A run which starts from its weights has streams of its own, and their states.
+  init_from = f"init_from={{'name': 'run', 'path': {str(whole)!r}}}"
+  other = prepare(small('carry', 'data.streams=4', 'data.batch_size=4', init_from))
+  assert other.given() and not any('carry' in name for name in other.given())
 
 
 def test_states_are_split_as_the_batch_is(path):
