@@ -32,7 +32,8 @@ class Experiment:
 
   Attributes:
     task: what is learned: `name` below `dl.tasks`, and its hyperparameters.
-    model: one module (`name` below `dl.models`) or a dict player -> module.
+    model: one module (`name` below `dl.models`) or a dict player -> module. With `lora`, the arguments of
+      `dl.nn.lora.LoRA`, low-rank adapters of its layers are trained and the rest stays as it is.
     optim: named optax stages, or a dict player -> named stages (see `dl.optim`).
     train_for: length of the training: '20 epochs', '500 steps', '1e6 examples'.
     seed: of parameters, data order, augmentation and all else that is random.

@@ -9,7 +9,10 @@ from safetensors.numpy import load_file, save_file
 from small import small
 
 import dl
+from dl import optim
+from dl.contract.task import Task
 from dl.errors import ConfigError
+from dl.models.mlp import MLP
 from dl.nn import lora
 from dl.training import adapters, loop, restore, start
 from dl.training.assemble import assemble
@@ -105,6 +108,23 @@ def test_configs_which_cannot_be(change, says):
   with pytest.raises(ConfigError) as e:
     assemble(small('masked', change))
   assert says in str(e.value)
+
+
+def test_one_of_two_players_has_adapters():
+  model = MLP(num_outputs=3, hidden=(4,))
+  task = Task(model={'one': lora.adapted(model, lora.LoRA(layers='dense', rank=2)), 'other': model})
+  shapes = lambda m: jax.eval_shape(m.init, jax.random.key(0), np.zeros((1, 5), np.float32))['params']
+  params = {player: shapes(m) for player, m in task.players.items()}
+  frozen = adapters.frozen(task, params)
+  spec = {player: {'adam': {'name': 'adam', 'learning_rate': 1e-3}} for player in params}
+  chains = optim.make(spec, params, optim.Length(10), frozen=frozen).chains
+  moments = lambda player: [x for x in jax.tree.leaves(jax.eval_shape(chains[player].init, params[player])) if x.ndim]
+  assert sum(x.size for x in moments('one')) == 2 * 2 * (5 + 4) and len(moments('other')) == 2 * 4
+  with pytest.raises(ConfigError, match=r'config.optim.one.lora: is what freezes all but the adapters'):
+    optim.make(spec | {'one': {'lora': spec['one']['adam']}}, params, optim.Length(10), frozen=frozen)
+  with pytest.raises(ConfigError, match=r"config.model.one.lora.trained.0: '\^none' matches no parameter"):
+    task.model['one'] = lora.adapted(model, lora.LoRA(layers='dense', trained=('^none',)))
+    adapters.frozen(task, params)
 
 
 def test_files_which_do_not_fit(tuned, file, tmp_path, command):
