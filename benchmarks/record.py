@@ -61,6 +61,7 @@ EXPERIMENTS = {
   'text/shakespeare_mamba': [''],
   'text/wikitext2_lstm_cpu': [''],
   'text/wikitext2_lstm': [''],
+  'text/tatoeba_gru': [''],
   'text/sms_spam': [''],
   'text/sentiment_sentences:amazon': [''],
   'text/sentiment_sentences:imdb': [''],

@@ -55,7 +55,7 @@ class AttentiveStack(nn.Module):
   into a layer of maxima of pairs (Neural Machine Translation by Jointly Learning to Align and Translate, arXiv
   1409.0473).
 
-  The weights of the attention, [b, n, m], are sown as `attention` among the intermediates.
+  Its weights [b, 1, n, m] are in the collection 'attention', as those of `dl.nn.attention.Attention`.
 
   Attributes:
     cell: which kind.
@@ -149,7 +149,8 @@ class AttentiveStack(nn.Module):
 
   @nn.nowrap
   def _sown(self, y: Array, weights: Float[Array, 'b n m']) -> Array:
-    self.sow('intermediates', 'attention', weights)
+    if not self.is_initializing() and self.is_mutable_collection('attention'):
+      self.sow('attention', 'weights', weights[:, None])
     return Axes(('batch', 'length', None))(y)
 
 

@@ -151,8 +151,10 @@ def test_cached_logits_equal_those_of_the_whole_target(kind):
 @pytest.mark.parametrize('kind', ['general', 'Bahdanau'])
 def test_weights_of_attention_are_shares_of_the_real_source(kind):
   model, ours = made(kind)
-  _, seen = model.apply(ours, TEXTS, mutable=['intermediates'])
-  (weights,) = seen['intermediates']['decoder']['attention']
+  _, seen = model.apply(ours, TEXTS, mutable=['attention'])
+  (weights,) = seen['attention']['decoder']['weights']
+  assert 'attention' not in ours
+  weights = np.asarray(weights)[:, 0]
   assert weights.shape == (3, 7, 5)
   np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
   assert (np.asarray(weights)[np.broadcast_to(SOURCE[:, None] < 0, weights.shape)] == 0).all()

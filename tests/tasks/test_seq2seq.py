@@ -16,6 +16,7 @@ from dl.data.source import info_of
 from dl.decoding.sampling import generate
 from dl.errors import ConfigError
 from dl.models.bert import BERT
+from dl.models.rnn_seq2seq import EncoderDecoder
 from dl.models.seq2seq import Transformer
 from dl.models.t5 import T5
 from dl.tasks.seq2seq import Seq2Seq
@@ -29,6 +30,7 @@ SIZES = dict(vocab_size=8, length=8, layers=2, heads=2)
 MODELS = [
   Transformer(**SIZES, width=8, hidden=12, dropout=0.0),
   T5(**SIZES, head_dim=4, width=8, hidden=12, dropout=0.0),
+  EncoderDecoder(vocab_size=8, width=8, embedding=8),
 ]
 TASK = Seq2Seq(model=MODELS[0], info=INFO, label_smoothing=0.1)
 BATCH = {k: jnp.asarray(v) for k, v in Pipeline(SOURCE, 16, train=False)[0].items()}
@@ -80,7 +82,7 @@ def test_what_pads_counts_for_nothing():
   assert measured(TASK, STATE, rows)[1] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(('model', 'scale'), list(zip(MODELS, (0.2, 0.4))), ids=['transformer', 't5'])
+@pytest.mark.parametrize(('model', 'scale'), list(zip(MODELS, (0.2, 0.4, 1.0))), ids=['transformer', 't5', 'gru'])
 def test_exact_match_is_that_of_greedy_decoding(model, scale):
   task = dataclasses.replace(TASK, model=model, begin=0)
   state, first, given = drawn(task, scale), jnp.zeros((16, 1), jnp.int32), {'source': BATCH['source']}
@@ -125,6 +127,10 @@ def test_artifacts_show_sentences_and_where_each_token_looks():
   source, target = np.array([1, 2, 3]), np.array([4, 0])
   weights = task.attention(STATE, source, target)
   assert weights.shape == (2, 2, 2, 3)
+  np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+  recurrent = dataclasses.replace(task, model=MODELS[2])
+  weights = recurrent.attention(drawn(recurrent), source, target)
+  assert weights.shape == (1, 1, 2, 3) and np.ptp(weights) > 0.01
   np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
   seen = dataclasses.replace(task, model=task.model.clone(scan=True))
   params, extra = seen.init(KEY, BATCH)  # whose scanned blocks do not say
