@@ -142,7 +142,7 @@ def required(path: Path, node: Mapping[str, Any]) -> list[str]:
   if free_form(path) or 'name' not in node:
     return []
   if name_of(path).endswith('vocabulary'):
-    return ['name', 'size']  # of a tokenizer
+    return ['name']  # of a tokenizer
   if path[0] == 'optim':
     target = getattr(optax.schedules, node['name'], None) or names.stage(node['name'], 'x')
     derived = ('decay_steps', 'transition_steps', 'warmup_steps', 'init_value', 'inner')
