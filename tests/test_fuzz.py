@@ -225,6 +225,8 @@ def shortened(spec, small_sets):
     for argument in {'num_classes', 'num_outputs'} & experiment.model.keys():
       experiment.model[argument] = 2  # as the messages above, whose parts are the usual ones
     data.pop('vocabulary', None)  # a tokenizer's, of another run or of more words than there are here
+    for name in [name for name, evaluation in experiment.eval.items() if 'by' in evaluation]:
+      experiment.eval.pop(name)  # by a class that the messages have not
     for evaluation in experiment.eval.values():
       evaluation['split'] = evaluation['split'].replace('out_of_scope', 'test')
   if 'exclude' in (experiment.init_from or {}):

@@ -64,7 +64,8 @@ def check(
         )
     nothing = measure(batch | {'mask': np.zeros_like(batch['mask'])})
     for metric, sums in nothing.items():
-      if _same(sums, first[metric]):
+      counted = any(np.any(leaf != 0) for leaf in jax.tree.leaves(sums))  # else they may be of rows that are not here
+      if counted and _same(sums, first[metric]):
         raise ConfigError(
           f'{who} gives {metric!r} the same sums for any rows, so also for batches of none; weigh it by the mask, as '
           "Mean.of(jnp.full(len(batch['mask']), value), batch['mask']) does"

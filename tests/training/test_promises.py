@@ -149,6 +149,11 @@ def test_a_loss_that_ignores_the_mask_is_found_before_the_first_step(own, tmp_pa
   assert train(own(), tmp_path / 'run', show_progress=False).status == 'complete'
 
 
+def test_a_metric_of_rows_that_the_first_batch_has_none_of_is_no_mistake(own, tmp_path):
+  rare = "Mean.of(errors, batch['mask'] * (batch['label'] == 99), better='min')"
+  assert train(own(MEAN, rare), tmp_path / 'run', show_progress=False).status == 'complete'
+
+
 def test_padding_is_tried_once_of_equal_evaluations_and_not_when_a_run_goes_on(own, tmp_path, monkeypatch):
   tried = []
   with_padding = padding._with_padding
