@@ -101,8 +101,14 @@ def execute(path: pathlib.Path, folder: str | os.PathLike) -> Any:
 
 
 def saved(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Outputs as the repository keeps them: no streams of progress, and small pictures."""
-  kept = [o for o in outputs if o['output_type'] != 'stream' or o['name'] == 'stdout']
+  """Outputs as the repository keeps them: no streams of progress, prints in one piece, and small pictures."""
+  kept = []
+  for output in outputs:
+    printed = output['output_type'] == 'stream'
+    if printed and kept and kept[-1]['output_type'] == 'stream' and output['name'] == 'stdout':
+      kept[-1]['text'] = ''.join([*kept[-1]['text'], *output['text']])
+    elif not printed or output['name'] == 'stdout':
+      kept.append(output)
   for output in kept:
     if 'image/png' in output.get('data', {}):
       output['data']['image/png'] = smaller(output['data']['image/png'])

@@ -123,3 +123,7 @@ def test_notebook(path, monkeypatch, tmp_path, installed):
     assert len(pictures) == 5
     accuracy = eval(results[-1], {'__builtins__': {}})
     assert accuracy['fine-tuned'] > accuracy['from scratch'] + 0.03 and accuracy['linear probe'] > 0.8
+  if path.stem == 'characters':
+    assert len(pictures) == 5
+    nats = eval(results[-1], {'__builtins__': {}})
+    assert nats['the model'] < 1.5 < 2.2 < nats['pairs of characters']
