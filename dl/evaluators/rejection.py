@@ -109,7 +109,7 @@ class LargestThreshold(Metric):
   """
 
   right: Any
-  accepted: float = flax.struct.field(pytree_node=False)
+  accepted: PositiveShare = flax.struct.field(pytree_node=False)
 
   def compute(self) -> float:
     right = np.asarray(self.right, np.float64)
