@@ -62,6 +62,8 @@ EXPERIMENTS = {
   'text/wikitext2_lstm_cpu': [''],
   'text/wikitext2_lstm': [''],
   'text/tatoeba_gru': [''],
+  'text/tatoeba_transformer': [''],
+  'text/e2e_seq2seq': [''],
   'text/sms_spam': [''],
   'text/sentiment_sentences:amazon': [''],
   'text/sentiment_sentences:imdb': [''],

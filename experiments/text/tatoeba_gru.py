@@ -8,7 +8,7 @@ python -m dl.predict --workdir=runs/tatoeba_gru --step=best --inputs=english.txt
 
 The data is fra-eng.zip of https://www.manythings.org/anki: it goes into data/tatoeba_fra. The file has the folder
 fra-eng in it; --config.data.path=... names another.
-Cite: luong2015effective, cho2014learning, post2018call
+Cite: luong2015effective, cho2014learning, sennrich2016neural, post2018call
 """
 
 from dl.config import config
