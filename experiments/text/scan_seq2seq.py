@@ -29,8 +29,8 @@ def get_config(split='simple'):
       length=50,
       layers=2,
       heads=4,
-      width=128,
-      hidden=256,
+      width=64,
+      hidden=128,
       dropout=0.1,
     ),
     data=dict(
@@ -47,7 +47,7 @@ def get_config(split='simple'):
       adam=dict(
         name='adam',
         b2=0.98,
-        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=1e-3, warmup='5%'),
+        learning_rate=dict(name='warmup_cosine_decay_schedule', peak_value=2e-3, warmup='5%'),
       ),
     ),
     train_for='25 epochs',
