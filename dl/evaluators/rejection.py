@@ -63,8 +63,8 @@ class Rejection(Evaluator):
     return {
       'accuracy': Mean.of((chosen == label) & ~rejected, inside, better='max'),
       'recall': Mean.of(rejected, none, better='max'),
-      'auroc': Auroc(counts(inside), counts(none)),
-      'largest_threshold': LargestThreshold(counts(inside * (chosen == label) * (sure > 0)), self.accepted),
+      'auroc': _Auroc(counts(inside), counts(none)),
+      'largest_threshold': _LargestThreshold(counts(inside * (chosen == label) * (sure > 0)), self.accepted),
     }
 
   def _number(self, task: Task, classes: int) -> int:
@@ -80,7 +80,7 @@ class Rejection(Evaluator):
 
 
 @flax.struct.dataclass
-class Auroc(Metric):
+class _Auroc(Metric):
   """The share of pairs of an example of a class and one of none in which the former is surer; of ties, the half.
 
   Attributes:
@@ -100,7 +100,7 @@ class Auroc(Metric):
 
 
 @flax.struct.dataclass
-class LargestThreshold(Metric):
+class _LargestThreshold(Metric):
   """The largest threshold by which a share of the right answers is still accepted.
 
   Attributes:
