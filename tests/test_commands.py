@@ -33,7 +33,7 @@ from dl.errors import ConfigError
 from dl.parallel import meshes
 from dl.show.words import number
 from dl.store import workdir as workdirs
-from dl.training import answers, assemble, evaluation, policy, prediction, steps
+from dl.training import answers, assemble, entries, evaluation, policy, prediction, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
@@ -620,10 +620,26 @@ def test_an_experiment_assembles_and_names_its_command(path):
     augment.make(data.get('augment', ()))
     transforms.make(data.get('transform', ()))
   assert parts.total_steps > 10
-  evaluate = evaluation.make_eval_step(parts.task, 0)
-  found = jax.eval_shape(evaluate, parts.state, parts.batch, jax.ShapeDtypeStruct((), np.int32))
-  numbers = [name for name, metric in found.items() if metric.is_number]
-  policy.check_claims(experiment, dict.fromkeys(experiment.eval, numbers))
+  numbers = {}
+  for name in experiment.eval:
+    entry = entries.read(experiment, name)
+    by = {} if entry.by is None else {k: v for k, v in entry.by.items() if k != 'name'}
+    evaluator = evaluation.OWN if entry.by is None else entries.evaluator_class(entry.by['name'], name)(**by)
+    evaluate = evaluation.make_eval_step(parts.task, 0, evaluator=evaluator)
+    found = jax.eval_shape(
+      evaluate, parts.state, evaluated(parts.batch, entry.data), jax.ShapeDtypeStruct((), np.int32)
+    )
+    numbers[name] = [metric for metric, sums in found.items() if sums.is_number]
+  policy.check_claims(experiment, numbers)
+
+
+def evaluated(batch, changes):
+  """The batch of an evaluation: the training's, with what the entry of a config changes of its columns."""
+  if changes and changes.get('references'):
+    batch = batch | {'references': jax.ShapeDtypeStruct((*batch['mask'].shape, 2, 40), np.uint8)}
+  if changes and 'length' in changes and changes['length'] is None:  # a row is a whole stream
+    batch = {name: column for name, column in batch.items() if name != 'first'}
+  return batch
 
 
 # Sets which a user prepares: name -> (shape of an image, classes, training examples).
@@ -723,6 +739,7 @@ def mock_record(data):
     }
     intents = 150 + ('out_of_scope' in data['path']) if 'clinc150' in str(data['path']) else 0
     names = [f'intent {i}' for i in range(intents)] or ['ham', 'spam']
+    names[150:] = ['oos'] * len(names[150:])
     facts = {'num_classes': len(names), 'class_names': names, 'vocab_size': 3000}
     facts['vocabulary'] = ['<unk>', *map(str, range(2998)), '[MASK]']
     return {'info': facts, 'batch': batch, 'steps_per_epoch': 60}
