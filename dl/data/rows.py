@@ -9,8 +9,11 @@ import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from jaxtyping import Int
 
 from dl.config.bounds import Whole
 from dl.data import files
@@ -97,6 +100,20 @@ def by_split(path: str | Mapping[str, Any], where: str = 'path') -> dict[str, li
     if name == 'all' or not found[name] or not all(isinstance(one, str) for one in found[name]):
       raise ConfigError(f'{where}.{name}: expected a path or a list of them, got {given!r}')
   return found
+
+
+def collect(
+  splits: Mapping[str, Sequence[Any]], read: Callable[[Any], Iterable[Row]]
+) -> tuple[list[Row], dict[str, Int[np.ndarray, ' n']]]:
+  """(rows of the files of all splits, split -> which are its own); `read` gives those of one file."""
+  found: list[Row] = []
+  own = {}
+  for name, files_of_split in splits.items():
+    begin = len(found)
+    for one in files_of_split:
+      found += read(one)
+    own[name] = np.arange(begin, len(found))
+  return found, own
 
 
 def contents(path: str) -> str:

@@ -45,12 +45,7 @@ def attend(
   if groups != heads:
     key, value = (jnp.repeat(x, heads // groups, axis=2) for x in (key, value))
   key, value = (Axes(('batch', 'key', 'heads', None))(x) for x in (key, value))
-  scores = products.einsum('bqhd,bkhd->bhqk', query, key)
-  if bias is not None:
-    scores = scores + bias
-  if mask is not None:
-    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-  weights = jax.nn.softmax(scores)
+  weights = _softmax(products.einsum('bqhd,bkhd->bhqk', query, key), mask, bias)
   if drop is not None:
     weights = drop(weights)
   return jnp.einsum('bhqk,bkhd->bqhd', weights.astype(value.dtype), value)
@@ -72,12 +67,17 @@ def attend_kept(
   query = Axes(('batch', 'query', 'heads', None))(query) * (d**-0.5 if scale is None else scale)
   rows = query.swapaxes(1, 2).reshape(len(key), -1, d)  # heads which share keys follow each other
   scores = jnp.matmul(rows, key, preferred_element_type=jnp.float32).reshape(b, h, q, -1)
+  weights = _softmax(scores, mask, bias).astype(value.dtype).reshape(*rows.shape[:2], -1)
+  return jnp.matmul(weights, value).reshape(b, h, q, d).swapaxes(1, 2)
+
+
+def _softmax(scores: Float[Array, 'b h q k'], mask: Array | None, bias: Array | None) -> Float[Array, 'b h q k']:
+  """The weights of the keys that a query sees."""
   if bias is not None:
     scores = scores + bias
   if mask is not None:
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-  weights = jax.nn.softmax(scores).astype(value.dtype).reshape(*rows.shape[:2], -1)
-  return jnp.matmul(weights, value).reshape(b, h, q, d).swapaxes(1, 2)
+  return jax.nn.softmax(scores)
 
 
 def attend_in_chunks(

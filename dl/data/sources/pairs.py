@@ -101,13 +101,11 @@ class Pairs(Arrays):
     files, beside = rows.by_split(path), target_path and rows.by_split(target_path, 'target_path')
     if beside and {name: len(one) for name, one in beside.items()} != {name: len(one) for name, one in files.items()}:
       raise ConfigError('target_path: needs a file for each of those in path')
-    found: list[Row] = []
-    given = {}
-    for name, paths in files.items():
-      begin = len(found)
-      for i, one in enumerate(paths):
-        found += rows.read(one, where, target) if not beside else _parallel(one, beside[name][i])
-      given[name] = np.arange(begin, len(found))
+    if beside:
+      both = {name: list(zip(one, beside[name], strict=True)) for name, one in files.items()}
+      found, given = rows.collect(both, lambda pair: _parallel(*pair))
+    else:
+      found, given = rows.collect(files, lambda one: rows.read(one, where, target))
     for row in found:
       if not row.text.strip() or not row.label.strip():
         side = 'target' if row.text.strip() else 'source'

@@ -74,11 +74,7 @@ class Labelled(Arrays):
       ConfigError: an unreadable file, a missing column, an empty text, or a class without an example to learn from.
     """
     where = rows.Format(text=text, header=header, delimiter=delimiter)
-    found, given = [], {}
-    for name, paths in rows.by_split(path).items():
-      begin = len(found)
-      found += [row for one in paths for row in rows.read(one, where, label)]
-      given[name] = np.arange(begin, len(found))
+    found, given = rows.collect(rows.by_split(path), lambda one: rows.read(one, where, label))
     labels, classes = statistics.encode_labels([row.label for row in found])
     rules = dict(seed=split_seed, test=test, validation=validation, stratify=stratify, names=classes)
     parts = given if isinstance(path, dict) else None

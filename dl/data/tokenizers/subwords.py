@@ -175,8 +175,8 @@ def beginning(text: str) -> int:
 
 def blank(text: str) -> int | None:
   """The token that hides another, as BERT's or RoBERTa's; None where there is none."""
-  ids = map(parse(text).token_to_id, ('[MASK]', '<mask>'))
-  return next((i for i in ids if i is not None), None)
+  token = roles(text).get('mask_token')
+  return None if token is None else parse(text).token_to_id(token)
 
 
 def roles(text: str) -> dict[str, str]:
