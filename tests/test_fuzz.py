@@ -208,7 +208,7 @@ def small_sets(tmp_path_factory):
 
 def verses(folder):
   """A text of few characters, long enough for windows in each part."""
-  (folder / 'verses.txt').write_text('To be, or not to be: that is the question.\n' * 1000)
+  (folder / 'verses.txt').write_text('To be, or not to be: that is the question.\n' * 2000)
   return str(folder / 'verses.txt')
 
 

@@ -190,6 +190,7 @@ def test_a_run_in_buckets_that_was_cut_ends_bit_for_bit_alike(tmp_path):
 def test_it_learns_to_write_backwards(tmp_path):
   result = loop.train(
     small('seq2seq', "task={'name': 'seq2seq.Seq2Seq'}", 'train_for=600', 'eval_every=600', 'model.width=32',
-          'model.dropout=0.0', 'eval.test.split=train'), tmp_path / 'run', show_progress=False,
+          'model.hidden=64', 'model.dropout=0.0', 'optim.adam.learning_rate.init_value=3e-3', 'eval.test.split=train'),
+    tmp_path / 'run', show_progress=False,
   )  # fmt: skip
   assert result.metrics['test']['exact_match'] == 1.0
